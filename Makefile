@@ -1,0 +1,44 @@
+# Every target sets up what it needs; `make help` lists them from the comments behind their names.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint type zoo bench clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# The first interpreter that is new enough; `make PYTHON=/path/to/python3.12 demo` chooses another.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
+
+demo: $(STAMP) ## generate, score and compare the tiny model's images under every decoder, then write the report
+	$(BIN)/vvsbench run study=demo
+	$(BIN)/vvsbench report study=demo
+
+test: lint type ## everything that must pass: ruff, mypy, pytest
+	$(BIN)/python -m pytest
+
+lint: $(STAMP) ## style and likely bugs (ruff)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: $(STAMP) ## types (mypy)
+	$(BIN)/mypy
+
+zoo: $(STAMP) ## train the tiny zoo's weights again, into outputs/zoo
+	for part in tokenizer classifier clip target drafter; do $(BIN)/vvsbench train part=$$part || exit 1; done
+
+bench: $(STAMP) ## images per second and the share of time outside model forwards, per decoder and batch size
+	$(BIN)/python -m vvsbench.measure.bench
+
+clean: ## delete caches and build products (outputs and .venv stay)
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find vvsbench tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none was found on the PATH."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,3 @@
+"""vvsbench: a side-by-side benchmark of accelerated visual autoregressive image generation."""
+
+__version__ = "0.1.0"
