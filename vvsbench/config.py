@@ -1,0 +1,314 @@
+"""The settings of a run: one dataclass per group, registered with Hydra, so that a wrong key or type is caught at once.
+
+YAML files under conf/ fill these classes in; this module imports no torch, so that help, completion and validation
+answer immediately. Rules that need two fields, or a look at a file, are in `vvsbench.validation`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+PACKAGE = Path(__file__).resolve().parent
+GROUPS = ("model", "decoder", "drafter", "schedule", "sampling", "prompts", "metrics", "logger", "study")
+"""The groups of which a user chooses one option each."""
+
+
+class ModelKind(StrEnum):
+    """Which implementation of a target reads the model's settings."""
+
+    llamagen = "llamagen"
+    toy = "toy"
+
+
+class Condition(StrEnum):
+    """What an image is generated from."""
+
+    label = "label"
+    caption = "caption"
+
+
+class Dtype(StrEnum):
+    """Number format of the target's and drafter's weights and activations; probabilities are always fp32 or better."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+    fp64 = "fp64"
+
+
+class Device(StrEnum):
+    """Where the models run; auto takes a GPU when there is one."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Structure(StrEnum):
+    """Shape of a draft: fixed widths per level, or grown by the drafter's confidence (EAGLE-2)."""
+
+    static = "static"
+    dynamic = "dynamic"
+
+
+class Candidates(StrEnum):
+    """Which children a draft node gets: the drafter's own draw under the target's noise, or its k likeliest tokens."""
+
+    shared_noise = "shared_noise"
+    top_k = "top_k"
+
+
+class Acceptance(StrEnum):
+    """Rule by which drafted tokens are kept."""
+
+    match = "match"
+
+
+class Schedule(StrEnum):
+    """When a step commits drafted tokens without asking the target."""
+
+    always = "always"
+    uniform = "uniform"
+
+
+class Selector(StrEnum):
+    """Which path of the tree a skipped step commits."""
+
+    random = "random"
+    first = "first"
+
+
+class Truncation(StrEnum):
+    """How long a committed path may be: no longer than the tree's mean path, or as long as it is."""
+
+    dynamic = "dynamic"
+    none = "none"
+
+
+class Features(StrEnum):
+    """What the drafter continues from after a skip: the target's last features again, or its own predictions."""
+
+    reuse = "reuse"
+    drafted = "drafted"
+
+
+class PromptKind(StrEnum):
+    """Where prompts come from."""
+
+    classes = "classes"
+    captions = "captions"
+
+
+class LoggerKind(StrEnum):
+    """Where a study is logged to besides its records."""
+
+    none = "none"
+    wandb = "wandb"
+
+
+class LoggerMode(StrEnum):
+    """How Weights & Biases is reached."""
+
+    online = "online"
+    offline = "offline"
+    disabled = "disabled"
+
+
+@dataclass
+class StudyConfig:
+    """A named set of cells with one declared baseline."""
+
+    name: str = "single"  # folder below outputs/cells, shared by every run that names it
+    title: str = ""  # heading of the report
+    baseline: str = "ar"  # decoder that every claim is relative to
+    cells: list[list[str]] = field(default_factory=list)  # the overrides of each cell
+
+
+@dataclass
+class TokenizerConfig:
+    """A VQ tokenizer: images to tokens and back."""
+
+    checkpoint: str = MISSING
+    codebook_size: int = 16384
+    codebook_dim: int = 8
+    z_channels: int = 256
+    base_channels: int = 128
+    channel_multipliers: list[int] = field(default_factory=lambda: [1, 1, 2, 2, 4])
+    residual_blocks: int = 2
+
+
+@dataclass
+class ModelConfig:
+    """A target: a LlamaGen transformer with its tokenizer, or the enumerable toy."""
+
+    name: str = MISSING
+    kind: ModelKind = ModelKind.llamagen
+    condition: Condition = Condition.label
+    dim: int = MISSING
+    layers: int = MISSING
+    heads: int = MISSING
+    vocab: int = 16384
+    grid: int = MISSING  # side of the token grid
+    classes: int = 1000
+    caption_tokens: int = 120
+    caption_dim: int = 2048
+    checkpoint: str = MISSING
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    text_encoder: str | None = None  # folder of a T5 encoder, or its name on the Hugging Face hub
+    class_names: str | None = None  # where class ids get captions from: "shapes" for the tiny zoo
+
+
+@dataclass
+class DrafterConfig:
+    """A draft head trained for one target."""
+
+    kind: str = "eagle"
+    checkpoint: str = MISSING
+    dim: int = MISSING
+    heads: int = MISSING
+    vocab: int = 16384
+    grid: int = MISSING
+    bias: bool = True  # of the layer that joins token and feature
+    norm_eps: float = 1e-6
+
+
+@dataclass
+class StructureConfig:
+    """Shape of the draft and where its candidates come from."""
+
+    name: Structure = Structure.static
+    candidates: Candidates = Candidates.shared_noise
+    depth: int = 5  # levels below the root
+    top_k: int = 10  # children that a node may have (dynamic)
+    nodes: int = 59  # size of the tree, root excluded (dynamic)
+    widths: list[int] = field(default_factory=list)  # nodes per level (static)
+
+
+@dataclass
+class AcceptanceConfig:
+    """Rule by which drafted tokens are kept."""
+
+    name: Acceptance = Acceptance.match
+
+
+@dataclass
+class ScheduleConfig:
+    """When a step commits drafted tokens without asking the target."""
+
+    name: Schedule = Schedule.always
+    interval: int = 2  # uniform: one step in so many is skipped
+    offset: int = 1  # uniform: the first step that may be skipped, counted from 0
+    first_tokens: int = 5  # no skip before more than this many tokens are committed
+
+
+@dataclass
+class SkipConfig:
+    """What a skipped step commits and how drafting goes on after it."""
+
+    selector: Selector = Selector.random
+    truncation: Truncation = Truncation.dynamic
+    features: Features = Features.reuse
+
+
+@dataclass
+class DecoderConfig:
+    """Base of every decoder's settings."""
+
+    name: str = MISSING
+
+
+@dataclass
+class ARConfig(DecoderConfig):
+    """Vanilla autoregressive decoding, the baseline."""
+
+    name: str = "ar"
+
+
+@dataclass
+class SpeculativeConfig(DecoderConfig):
+    """Draft, then verify or skip."""
+
+    name: str = MISSING
+    drafter: DrafterConfig | None = None  # chosen by the model; another: drafter@decoder.drafter=NAME
+    structure: StructureConfig = field(default_factory=StructureConfig)
+    acceptance: AcceptanceConfig = field(default_factory=AcceptanceConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    skip: SkipConfig = field(default_factory=SkipConfig)
+
+
+@dataclass
+class SamplingConfig:
+    """What makes the target's distribution out of its logits."""
+
+    temperature: float = 1.0
+    top_k: int = 0  # 0 keeps every token
+    top_p: float = 1.0
+    guidance_scale: float = 1.0  # 1 switches classifier-free guidance off
+    guidance_interval: int = -1  # guidance stops after this many decode steps; -1 never
+
+
+@dataclass
+class PromptsConfig:
+    """Prompt of image i is number i modulo the number of prompts."""
+
+    kind: PromptKind = PromptKind.classes
+    classes: list[int] = field(default_factory=list)  # class ids in order; empty means all
+    file: str | None = None  # captions: .txt with one a line, or .json with a list
+
+
+@dataclass
+class LoggerConfig:
+    """Where a study is logged to besides its records."""
+
+    name: LoggerKind = LoggerKind.none
+    project: str = "vvsbench"
+    mode: LoggerMode = LoggerMode.online
+
+
+@dataclass
+class MetricsConfig:
+    """A protocol: a named, versioned recipe of image metrics."""
+
+    name: str = "none"
+
+
+@dataclass
+class RunConfig:
+    """Everything about one cell."""
+
+    study: StudyConfig = field(default_factory=StudyConfig)
+    model: ModelConfig = MISSING
+    decoder: DecoderConfig = MISSING
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    count: int = 256
+    batch_size: int = 16
+    shard_size: int = 64
+    seed: int = 0
+    dtype: Dtype = Dtype.fp32
+    device: Device = Device.auto
+    output_root: str = "outputs"
+
+
+def folder(name: str) -> Path:
+    """Where `conf` or `experiments` is: inside an installed package, or beside it in a checkout."""
+    installed = PACKAGE / name
+    return installed if installed.is_dir() else PACKAGE.parent / name
+
+
+def register() -> None:
+    """Tell Hydra the schema. The names live in a group of their own, so that they are no options of a user's."""
+    store = ConfigStore.instance()
+    store.store(group="schema", name="run", node=RunConfig)
+    store.store(group="schema/model", name="target", node=ModelConfig)
+    store.store(group="schema/drafter", name="drafter", node=DrafterConfig)
+    store.store(group="schema/decoder", name="ar", node=ARConfig)
+    store.store(group="schema/decoder", name="speculative", node=SpeculativeConfig)
+    store.store(group="schema/metrics", name="protocol", node=MetricsConfig)

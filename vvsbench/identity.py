@@ -1,0 +1,129 @@
+"""What makes two cells the same: a key over everything that can change the images, their counts or their times.
+
+The key names a cell's folder, so the same command finds its own work, and a changed setting, weights file or decoder
+never reuses another's. It is computed before any model is loaded and without torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from vvsbench.config import PACKAGE
+from vvsbench.models import checkpoints
+
+WITHOUT_EFFECT = ("study", "logger", "metrics", "output_root", "hydra")
+"""Settings that cannot change an image set: how it is named, scored, logged and where it lies."""
+
+CODE = ("noise.py", "sampling.py", "models", "drafting", "decoding")
+"""Modules that draw the tokens and images. Whatever else changes leaves the records valid."""
+
+
+def cell_key(config: Mapping[str, Any]) -> str:
+    """First 12 hexadecimal digits of the sha256 over settings, code and weights.
+
+    Args:
+        config: the resolved settings as plain containers (see `plain`).
+
+    Raises:
+        CheckpointError: a weights file is missing.
+    """
+    settings = {key: value for key, value in config.items() if key not in WITHOUT_EFFECT}
+    settings["device"] = device(str(config["device"]))
+    identity = {"settings": settings, "code": code_digest(), "weights": weights_digests(config)}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def weights_names(config: Mapping[str, Any]) -> dict[str, str]:
+    """The checkpoints that a run reads: setting to name, in reading order."""
+    model = config["model"]
+    if model["kind"] != "llamagen":
+        return {}
+    names = {"model.checkpoint": model["checkpoint"], "model.tokenizer.checkpoint": model["tokenizer"]["checkpoint"]}
+    drafter = config["decoder"].get("drafter")
+    if drafter:
+        names["decoder.drafter.checkpoint"] = drafter["checkpoint"]
+    return names
+
+
+def weights_digests(config: Mapping[str, Any]) -> dict[str, str]:
+    """Sha256 of every weights file of a run, by the name it has in the settings.
+
+    Raises:
+        CheckpointError: one of them is missing.
+    """
+    digests = {name: checkpoints.digest(checkpoints.locate(name)) for name in weights_names(config).values()}
+    captions = config["prompts"].get("file")
+    if captions and Path(captions).is_file():
+        digests[captions] = checkpoints.digest(Path(captions))
+    encoder = config["model"].get("text_encoder")
+    if encoder and checkpoints.resolve(encoder).is_dir():
+        digests[encoder] = checkpoints.digest(checkpoints.resolve(encoder))
+    return digests
+
+
+@cache
+def code_digest() -> str:
+    """Sha256 over the modules that draw tokens and images; comments, docstrings and layout do not count."""
+    total = hashlib.sha256()
+    for name in CODE:
+        path = PACKAGE / name
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            total.update(f"{file.relative_to(PACKAGE).as_posix()}\n{_meaning(file.read_text())}\n".encode())
+    return total.hexdigest()
+
+
+def _meaning(source: str) -> str:
+    """A module's code without what only people read."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        node.body = [line for line in node.body if not _is_remark(line)] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def _is_remark(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def device(asked: str) -> str:
+    """Which device `auto` means on this machine: "cuda" when torch was built for it and a GPU answers, else "cpu"."""
+    if asked != "auto":
+        return asked
+    return "cuda" if _torch_has_cuda() and _gpu_answers() else "cpu"
+
+
+@cache
+def _torch_has_cuda() -> bool:
+    """Read from torch's version file: importing torch takes seconds."""
+    spec = find_spec("torch")
+    if spec is None or spec.origin is None:
+        return False
+    version = Path(spec.origin).with_name("version.py")
+    return version.is_file() and bool(re.search(r"^cuda[^=\n]*=\s*['\"]", version.read_text(), re.MULTILINE))
+
+
+@cache
+def _gpu_answers() -> bool:
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "all") in {"", "-1"}:
+        return False
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return bool(pynvml.nvmlDeviceGetCount())
+    except pynvml.NVMLError:
+        return False
