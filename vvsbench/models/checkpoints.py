@@ -1,0 +1,221 @@
+"""Weights on disk: where they are, what is in them, and a strict, safe way to read them.
+
+The official files carry positional tables of no kind, so a wrong grid loads in silence, and the authors' loaders pass
+`strict=False`, so a wrong file does too. Here every difference is an error that names the tensors.
+Torch is imported only by the functions that return tensors: validation reads headers without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vvsbench.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+ZOO = Path(__file__).resolve().parent.parent / "zoo"
+ZOO_PREFIX = "zoo:"
+WEIGHTS_VARIABLE = "VVSBENCH_WEIGHTS"
+PICKLE_SUFFIXES = {".pt", ".pth", ".bin", ".ckpt"}
+STATE_ENTRIES = ("model", "module", "state_dict")
+"""Entries under which the official trainers keep a state dict, in the order in which their loader looks."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a safetensors file says about itself before any tensor is read."""
+
+    metadata: dict[str, str] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+def weights_root() -> Path:
+    """The folder in which relative checkpoint names are looked up."""
+    return Path(os.environ.get(WEIGHTS_VARIABLE, "weights")).expanduser()
+
+
+def resolve(name: str) -> Path:
+    """Turn a checkpoint name of a config into a path, whether or not there is anything at it.
+
+    Args:
+        name: "zoo:FILE" for a file shipped in the package, an absolute path, or a path below the weights folder
+            ($VVSBENCH_WEIGHTS, by default ./weights).
+    """
+    if name.startswith(ZOO_PREFIX):
+        return ZOO / name.removeprefix(ZOO_PREFIX)
+    path = Path(name).expanduser()
+    return path if path.is_absolute() else weights_root() / path
+
+
+def locate(name: str) -> Path:
+    """Like `resolve`, but the file or folder must exist.
+
+    Raises:
+        CheckpointError: there is nothing there; the message says what to put where.
+    """
+    path = resolve(name)
+    if path.exists():
+        return path
+    where = "" if Path(name).is_absolute() else f" or set ${WEIGHTS_VARIABLE} to the folder that holds {name}"
+    raise CheckpointError(f"weights not found: {path.absolute()}. Put the file there{where}.")
+
+
+def header(path: Path) -> Header:
+    """Read metadata and shapes of a safetensors file without torch and without reading its tensors.
+
+    Raises:
+        CheckpointError: the file is no complete safetensors file.
+    """
+    try:
+        with path.open("rb") as file:
+            size = struct.unpack("<Q", file.read(8))[0]
+            if size > path.stat().st_size:
+                raise ValueError("truncated header")
+            content = json.loads(file.read(size))
+    except (struct.error, ValueError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file ({error}); fetch it again.") from error
+    metadata = content.pop("__metadata__", {})
+    return Header(dict(metadata), {key: tuple(entry["shape"]) for key, entry in content.items()})
+
+
+def digest(path: Path) -> str:
+    """Sha256 of a file, or of a folder's files in name order; remembered by path, size and modification time."""
+    files = [path] if path.is_file() else sorted(child for child in path.rglob("*") if child.is_file())
+    if len(files) == 1 and files[0] == path:
+        return _file_digest(path)
+    total = hashlib.sha256()
+    for file in files:
+        total.update(f"{file.relative_to(path)}:{_file_digest(file)}\n".encode())
+    return total.hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    stat = path.stat()
+    identity = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
+    cache_root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vvsbench" / "digests"
+    cached = cache_root / hashlib.sha256(identity.encode()).hexdigest()
+    try:
+        known = cached.read_text()
+        if len(known) == 64:
+            return known
+    except OSError:
+        pass
+    with path.open("rb") as file:
+        value = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        cache_root.mkdir(parents=True, exist_ok=True)
+        temporary = cached.with_suffix(f".{os.getpid()}")
+        temporary.write_text(value)
+        temporary.replace(cached)
+    except OSError:
+        pass  # a cache that cannot be written costs time, not truth
+    return value
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Read a state dict from `.safetensors`, or from the official pickles with code execution switched off.
+
+    A folder stands for the one weights file in it (the Hugging Face layout).
+
+    Raises:
+        CheckpointError: unreadable, of an unknown kind, or a pickle that wants to run code.
+    """
+    if path.is_dir():
+        path = _weights_file_in(path)
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix in PICKLE_SUFFIXES:
+        return _read_pickle(path)
+    known = ", ".join(sorted({".safetensors", *PICKLE_SUFFIXES}))
+    raise CheckpointError(f"{path}: unknown kind of weights file; expected one of {known}.")
+
+
+def _weights_file_in(folder: Path) -> Path:
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).exists():
+            return folder / name
+    raise CheckpointError(f"{folder} holds neither model.safetensors nor pytorch_model.bin.")
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(str(path))
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file ({error}); fetch it again.") from error
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    import pickle
+
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is refused: it is damaged, or holds more than tensors and could run code when opened. "
+            "Fetch it from its authors again, or convert it to .safetensors in a place you trust."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); fetch it again.") from error
+    for entry in STATE_ENTRIES:
+        if isinstance(content, dict) and isinstance(content.get(entry), dict):
+            content = content[entry]
+            break
+    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise CheckpointError(f"{path} holds no state dict (looked at the top level and under {STATE_ENTRIES}).")
+    return {key: value for key, value in content.items()}
+
+
+def load_strict(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load a state dict into a module; anything missing, left over or of another shape is an error that names it.
+
+    Args:
+        module: takes the tensors, converted to its own dtypes.
+        state: tensor names to tensors, already in the module's own layout.
+        source: where the tensors come from, for the message.
+
+    Raises:
+        CheckpointError: with every difference listed.
+    """
+    own = module.state_dict()
+    differences = [
+        *_named("missing", own.keys() - state.keys()),
+        *_named("unexpected", state.keys() - own.keys()),
+        *(
+            f"{name}: file has {tuple(state[name].shape)}, model needs {tuple(own[name].shape)}"
+            for name in sorted(own.keys() & state.keys())
+            if own[name].shape != state[name].shape
+        ),
+    ]
+    if differences:
+        shown = differences[:12] + ([f"... and {len(differences) - 12} more"] if len(differences) > 12 else [])
+        listing = "\n  - ".join(shown)
+        raise CheckpointError(f"{source} does not fit this model:\n  - {listing}\nIs it a checkpoint of another size?")
+    module.load_state_dict(dict(state), strict=True)
+
+
+def _named(kind: str, names: Iterable[str]) -> list[str]:
+    return [f"{kind}: {name}" for name in sorted(names)]
+
+
+def save(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file under a temporary name and rename it, so that a half-written file is never found."""
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file({key: value.detach().contiguous() for key, value in tensors.items()}, str(temporary), dict(metadata))
+    temporary.replace(path)

@@ -1,0 +1,109 @@
+"""The preallocated key-value cache: one length per image, no reallocation and no concatenation while decoding.
+
+A forward writes the keys and values of its block behind what is committed; `commit` keeps some of those slots, in a
+given order, and forgets the rest by not counting them. Speculation and roll-back are therefore both "write, then keep".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class KVCache:
+    """Keys and values of all layers for `images` x `branches` sequences.
+
+    `branches` is 2 under classifier-free guidance (conditional, null) and 1 without; both always have the same length.
+
+    Args:
+        layers, heads, head_dim: sizes of the attention that owns the cache.
+        images: rows of the batch, B.
+        branches: sequences per row, G.
+        capacity: slots per sequence, S.
+        device, dtype: of the stored keys and values.
+    """
+
+    def __init__(
+        self,
+        *,
+        layers: int,
+        heads: int,
+        head_dim: int,
+        images: int,
+        branches: int,
+        capacity: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.images, self.branches, self.capacity = images, branches, capacity
+        shape = (layers, 2, images * branches, heads, capacity, head_dim)
+        # zeros, not empty: a masked slot is weighted by zero, and zero times an uninitialised NaN is NaN
+        self.slots = torch.zeros(shape, device=device, dtype=dtype)
+        self.lengths = torch.zeros(images, device=device, dtype=torch.long)
+        self.extent = 0
+        """Committed slots of the longest row, known on the host."""
+        self.uniform = True
+        """Whether all rows have the same length: then a write is a slice and a causal step needs no mask."""
+
+    def sequences(self, rows: Tensor) -> Tensor:
+        """Indices of the sequences [R*G] that belong to the given rows [R] of the batch."""
+        branch = torch.arange(self.branches, device=rows.device)
+        return (rows[:, None] * self.branches + branch).flatten()
+
+    def write(self, layer: int, keys: Tensor, values: Tensor, slots: Tensor, sequences: Tensor | None) -> None:
+        """Store a block behind the committed slots.
+
+        Args:
+            layer: whose keys and values.
+            keys, values: [R*G, H, T, hd].
+            slots: [R*G, T] where each goes.
+            sequences: [R*G] which sequences of the cache these are; None for all of them.
+        """
+        store = self.slots[layer]
+        if self.uniform and sequences is None:
+            block = slice(self.extent, self.extent + keys.shape[2])
+            store[0, :, :, block] = keys
+            store[1, :, :, block] = values
+            return
+        index = torch.arange(keys.shape[0], device=keys.device) if sequences is None else sequences
+        store[0][index[:, None], :, slots] = keys.transpose(1, 2)
+        store[1][index[:, None], :, slots] = values.transpose(1, 2)
+
+    def read(self, layer: int, width: int, sequences: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Keys and values [R*G, H, width, hd] of the first `width` slots."""
+        keys, values = self.slots[layer, 0, :, :, :width], self.slots[layer, 1, :, :, :width]
+        return (keys, values) if sequences is None else (keys[sequences], values[sequences])
+
+    def commit(self, kept: Tensor | None, added: Tensor, totals: Sequence[int]) -> None:
+        """Keep slots of the last block and drop the rest of it.
+
+        Args:
+            kept: [B, K] block-relative slots to keep, in order; row b uses its first added[b]. None: the first
+                added[b] slots as they lie.
+            added: [B] how many each row keeps (0 leaves a row as it was).
+            totals: [B] committed slots per row afterwards, known on the host.
+        """
+        if kept is not None and kept.shape[1]:
+            self._compact(kept)
+        self.lengths = self.lengths + added
+        self.extent, self.uniform = max(totals), min(totals) == max(totals)
+
+    def _compact(self, kept: Tensor) -> None:
+        layers, two, sequences, heads, _, head_dim = self.slots.shape
+        count = kept.shape[1]
+        start = self.lengths[:, None]
+        source = (start + kept).clamp_max(self.capacity - 1).repeat_interleave(self.branches, 0)
+        target = (start + torch.arange(count, device=kept.device)).clamp_max(self.capacity - 1)
+        target = target.repeat_interleave(self.branches, 0)
+        shape = (layers, two, sequences, heads, count, head_dim)
+        moved = self.slots.gather(4, source[None, None, :, None, :, None].expand(shape))
+        self.slots.scatter_(4, target[None, None, :, None, :, None].expand(shape), moved)
+
+    def select(self, rows: Tensor, totals: Sequence[int]) -> None:
+        """Keep only the given rows [R] of the batch, so that finished images stop costing."""
+        self.slots = self.slots[:, :, self.sequences(rows)]
+        self.lengths = self.lengths[rows]
+        self.images = len(totals)
+        self.extent, self.uniform = max(totals), min(totals) == max(totals)

@@ -1,0 +1,119 @@
+"""What a decoder may ask of a discrete target: the contract between models and decoding.
+
+Guidance lives inside the target, so a decoder never sees the two halves of a guided batch; it sees guided logits, and
+features that keep a branch axis because a drafter continues both branches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Sizes and costs of a target; the roofline of a cell is computed from them.
+
+    Attributes:
+        name: as in conf/model.
+        tokens: image tokens per image, N.
+        grid: side of the token grid.
+        vocab: codebook size, V.
+        dim: width of the features, D.
+        prefix: conditioning positions before the first image token, P.
+        branches: sequences per image, 2 under guidance.
+        parameters: of the transformer.
+        weight_bytes: read once per forward, whatever the batch.
+        cache_bytes_per_token: keys and values of one position of one image, all branches.
+        flops_per_token: multiply-adds x 2 of one position of one image, all branches, attention scores excluded.
+    """
+
+    name: str
+    tokens: int
+    grid: int
+    vocab: int
+    dim: int
+    prefix: int
+    branches: int
+    parameters: int
+    weight_bytes: int
+    cache_bytes_per_token: int
+    flops_per_token: int
+
+
+@dataclass
+class Block:
+    """The input of one forward: tokens that hang behind what each row has committed.
+
+    Attributes:
+        tokens: int64 [R, T].
+        offsets: int64 [R, T] or [1, T], sequence position of each token relative to the row's committed length.
+        visible: bool [R, T, T] or [1, T, T], which tokens of the block each one sees, itself included. None for T = 1.
+        rows: int64 [R], rows of the batch that take part; None for all of them.
+    """
+
+    tokens: Tensor
+    offsets: Tensor
+    visible: Tensor | None = None
+    rows: Tensor | None = None
+
+
+class State(Protocol):
+    """A batch of images being decoded; owns the KV cache, one length per row.
+
+    Attributes:
+        images: indices of the images in the rows, known on the host (calls are counted by them).
+        lengths: int64 [B] committed image tokens per row.
+        first_logits: [B, V] guided logits of the first image token.
+        prefix_features: [B, G, P, D] features of the conditioning positions.
+    """
+
+    images: list[int]
+    first_logits: Tensor
+    prefix_features: Tensor
+
+    @property
+    def lengths(self) -> Tensor: ...
+
+
+@runtime_checkable
+class TokenModel(Protocol):
+    """A discrete target (DESIGN: Contracts)."""
+
+    spec: ModelSpec
+    device: torch.device
+
+    def conditions(self, prompts: Sequence[int] | Sequence[str]) -> Tensor:
+        """Turn class ids or captions into what `start` takes."""
+        ...
+
+    def start(self, conditions: Tensor, images: Sequence[int], room: int) -> State:
+        """Prefill the prefix of each row; `room` is the largest block that will hang behind a full image."""
+        ...
+
+    def forward(self, state: State, block: Block) -> tuple[Tensor, Tensor]:
+        """Guided logits [R, T, V] (float32, or float64 of a float64 model) and features [R, G, T, D] of a block."""
+        ...
+
+    def commit(self, state: State, kept: Tensor | None, added: Tensor, totals: Sequence[int]) -> None:
+        """Keep slots of the last block (see `KVCache.commit`); totals counts image tokens."""
+        ...
+
+    def select(self, state: State, rows: list[int], totals: Sequence[int]) -> None:
+        """Keep only these rows, with these committed lengths: the others are finished and stop costing."""
+        ...
+
+    def head(self, features: Tensor, index: Tensor) -> Tensor:
+        """Guided logits [R, T, V] of features [R, G, T, D], for the image tokens `index` [R, T] that they predict.
+
+        A feature drafter shares it with its target.
+        """
+        ...
+
+    def to_images(self, tokens: Tensor) -> Tensor:
+        """Decode tokens [B, N] into uint8 [B, 3, H, W]."""
+        ...
