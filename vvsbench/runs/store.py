@@ -1,0 +1,180 @@
+"""Reading what runs left on disk: studies, their cells, and whether a cell still holds.
+
+This is the only way by which reports and loggers see results. It imports no torch and loads tables and images when they
+are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from vvsbench import identity
+from vvsbench.errors import CheckpointError, UserError
+from vvsbench.models import checkpoints
+from vvsbench.runs import files, shards, tables
+from vvsbench.runs.record import CellRecord, QualityRecord
+
+RECORD = "record.json"
+QUALITY = "quality"
+
+
+class RecordError(UserError):
+    """A record or a table beside it cannot be read; running the same command again writes it anew."""
+
+
+def read_record(folder: Path) -> CellRecord | None:
+    """The record of a cell; None if it has none yet.
+
+    Raises:
+        RecordError: it is damaged or of another version.
+    """
+    path = folder / RECORD
+    try:
+        content = path.read_text()
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path} is damaged (not text); run the same command again to rebuild it.") from error
+    try:
+        return CellRecord.model_validate_json(content)
+    except ValidationError as error:
+        what = error.errors()[0]
+        where = ".".join(str(part) for part in what["loc"]) or "file"
+        raise RecordError(
+            f"{path} is damaged ({where}: {what['msg']}); run the same command again to rebuild it from its shards."
+        ) from error
+
+
+def write_record(folder: Path, record: CellRecord) -> None:
+    """Replace the record of a cell."""
+    files.write(folder / RECORD, (record.model_dump_json(indent=2) + "\n").encode())
+
+
+def read_quality(folder: Path) -> dict[str, QualityRecord]:
+    """The quality records of a cell by protocol.
+
+    Raises:
+        RecordError: one of them is damaged.
+    """
+    found = {}
+    for path in sorted((folder / QUALITY).glob("*.json")):
+        try:
+            found[path.stem] = QualityRecord.model_validate_json(path.read_text())
+        except (ValidationError, UnicodeDecodeError) as error:
+            raise RecordError(f"{path} is damaged; run the same command again to measure it anew.") from error
+    return found
+
+
+@dataclass(frozen=True)
+class StoredCell:
+    """One cell on disk.
+
+    Attributes:
+        folder: that holds it.
+        record: its record.
+    """
+
+    folder: Path
+    record: CellRecord
+
+    @cached_property
+    def stale(self) -> bool:
+        """Whether code or weights are others now than when the cell was drawn.
+
+        Weights that are not on this machine cannot have changed as far as it can tell.
+        """
+        return bool(self.stale_because)
+
+    @cached_property
+    def stale_because(self) -> str:
+        """What changed since; empty when nothing did."""
+        origin = self.record.provenance
+        if origin.code_digest != identity.code_digest():
+            return "the code that draws tokens has changed"
+        for name, digest in origin.weights.items():
+            try:
+                if checkpoints.digest(checkpoints.locate(name)) != digest:
+                    return f"{name} has changed"
+            except CheckpointError:
+                continue
+        return ""
+
+    @cached_property
+    def trace(self) -> pd.DataFrame:
+        """One row per image."""
+        return self._table(tables.TRACE)
+
+    @cached_property
+    def repeats(self) -> pd.DataFrame:
+        """One row per timed batch."""
+        return self._table(tables.REPEATS)
+
+    @cached_property
+    def quality(self) -> dict[str, QualityRecord]:
+        """Quality records by protocol."""
+        return read_quality(self.folder)
+
+    @cached_property
+    def images(self) -> NDArray[np.uint8]:
+        """All images, uint8 [count, 3, H, W], in order."""
+        return np.concatenate([shard.images for shard in self.shards()])
+
+    @cached_property
+    def tokens(self) -> NDArray[np.int32]:
+        """All tokens, int32 [count, N], in order."""
+        return np.concatenate([shard.tokens for shard in self.shards()])
+
+    def shards(self) -> Iterator[shards.Shard]:
+        """The image files, checked one by one.
+
+        Raises:
+            RecordError: one is missing or damaged.
+        """
+        for where in shards.ranges(self.record.count, int(self.record.config["shard_size"])):
+            try:
+                shard = shards.read(self.folder, where)
+            except shards.DamagedShard as error:
+                raise RecordError(f"{error}; run the same command again to draw it anew.") from error
+            if shard is None:
+                raise RecordError(f"{where.path(self.folder)} is missing; run the same command again to draw it.")
+            yield shard
+
+    def _table(self, name: str) -> pd.DataFrame:
+        path = self.folder / name
+        try:
+            return pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise RecordError(f"{path} cannot be read ({error}); run the same command again to rebuild it.") from error
+
+
+class Store:
+    """All results below an output root.
+
+    Args:
+        root: the output root, by default of a run "outputs".
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def studies(self) -> list[str]:
+        """Names of the studies that have cells."""
+        return sorted({path.parent.parent.name for path in (self.root / "cells").glob(f"*/*/{RECORD}")})
+
+    def cells(self, study: str) -> list[StoredCell]:
+        """The cells of a study in the order in which they were started.
+
+        Raises:
+            RecordError: a record is damaged.
+        """
+        folders = sorted(path.parent for path in (self.root / "cells" / study).glob(f"*/{RECORD}"))
+        cells = [StoredCell(folder, record) for folder in folders if (record := read_record(folder)) is not None]
+        return sorted(cells, key=lambda cell: (cell.record.started, cell.folder.name))

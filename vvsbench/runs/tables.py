@@ -1,0 +1,90 @@
+"""The tables beside a record, and the summaries in it: from the rows that the shards carry."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from vvsbench.runs.record import Summary
+
+TRACE = "trace.parquet"
+REPEATS = "repeats.parquet"
+COUNTED = (
+    "target_forwards",
+    "prefill_forwards",
+    "draft_forwards",
+    "target_positions",
+    "draft_positions",
+    "skipped_steps",
+    "step_compression",
+)
+"""Columns of the trace that are summarised as they are."""
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+INTEGER_LISTS = ("accepted", "skipped", "origin")
+
+
+def trace_frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row per image, in image order."""
+    frame = pd.DataFrame(list(rows)).sort_values("image", ignore_index=True)
+    for column in INTEGER_LISTS:
+        frame[column] = [np.asarray(values, dtype=np.int32) for values in frame[column]]
+    return frame
+
+
+def repeats_frame(times: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row per timed batch, in image order."""
+    columns = {"repeat": int, "first": int, "images": int, "seconds": float, "decode_seconds": float, "warm": bool}
+    frame = pd.DataFrame(list(times), columns=list(columns)).sort_values("first", ignore_index=True)
+    frame["repeat"] = range(len(frame))
+    return frame.astype(columns)
+
+
+def to_parquet(frame: pd.DataFrame) -> bytes:
+    """Bytes of a parquet file."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def summaries(trace: pd.DataFrame, repeats: pd.DataFrame) -> dict[str, Summary]:
+    """Every quantity of a cell with the interval of its mean."""
+    values = {name: trace[name].to_numpy(dtype=np.float64) for name in COUNTED if name in trace}
+    steps = trace[trace["verified_steps"] > 0]
+    values["accepted_length"] = np.array([float(np.mean(row)) + 1 for row in steps["accepted"]])
+    warm = repeats[repeats["warm"]] if repeats["warm"].any() else repeats
+    values["seconds_per_image"] = (warm["seconds"] / warm["images"]).to_numpy(dtype=np.float64)
+    return {name: summary(sample) for name, sample in values.items() if len(sample)}
+
+
+def summary(sample: NDArray[np.float64]) -> Summary:
+    """Mean and spread of a sample, with the 95 % percentile bootstrap interval of the mean."""
+    mean = float(sample.mean())
+    low, high = bootstrap(sample)
+    return Summary(
+        mean=mean,
+        std=float(sample.std(ddof=1)) if len(sample) > 1 else 0.0,
+        low=low,
+        high=high,
+        minimum=float(sample.min()),
+        maximum=float(sample.max()),
+        n=len(sample),
+    )
+
+
+def bootstrap(sample: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % interval of the mean by resampling; a sample without spread has none."""
+    if len(sample) < 2 or np.ptp(sample) == 0:
+        return float(sample.mean()), float(sample.mean())
+    from scipy import stats
+
+    result = stats.bootstrap(
+        (sample,), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, method="percentile", batch=100, rng=0
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
