@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+import torch
+import torch_fidelity
+from torch import nn
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+from vvsbench.errors import CheckpointError
+from vvsbench.quality import fidelity
+from vvsbench.quality.config import QualityError
+from vvsbench.quality.extractors import KINDS, Extractor, ImageSet, device_of
+
+CPU = torch.device("cpu")
+
+
+def test_features_do_not_depend_on_the_batch_size(classifier, draw):
+    images = ImageSet(draw(0, 37)[0])
+    one, many = (Extractor("classifier", classifier, CPU, size)(images) for size in (1, 16))
+    torch.testing.assert_close(one.embeddings, many.embeddings, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(one.logits, many.logits, rtol=1e-4, atol=1e-4)
+    assert one.embeddings.dtype == torch.float64
+
+
+def test_the_whole_agrees_with_torch_fidelitys_own_entry_point(classifier, draw):
+    """Features taken once and metrics from features give what one call of calculate_metrics gives."""
+    generated, reference = draw(0, 80)[0], draw(5000, 90)[0]
+    extractor = Extractor("classifier", classifier, CPU, 64)
+    ours, theirs = extractor(ImageSet(generated)), extractor(ImageSet(reference))
+    chosen = fidelity.options(
+        input1=ImageSet(generated),
+        input2=ImageSet(reference),
+        feature_extractor=KINDS["classifier"].registered,
+        feature_extractor_weights_path=str(classifier),
+        **{"fid": True, "isc": True, "kid": True, "prc": True},
+        **{"isc_splits": 2, "kid_subsets": 8, "kid_subset_size": 40, "save_cpu_ram": True},
+    )
+    expected = torch_fidelity.calculate_metrics(**chosen)
+    precision, recall = fidelity.precision_recall(ours.embeddings, theirs.embeddings, 3)
+    fid = fidelity.fid(fidelity.gaussian(ours.embeddings), fidelity.gaussian(theirs.embeddings))
+    assert fid == pytest.approx(expected["frechet_inception_distance"], rel=1e-4)
+    assert fidelity.inception_score(ours.logits, 2).mean == pytest.approx(expected["inception_score_mean"], rel=1e-6)
+    kid = fidelity.kid(ours.embeddings, theirs.embeddings, 8, 40).mean
+    assert kid == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-3)
+    assert (precision, recall) == pytest.approx((expected["precision"], expected["recall"]), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((4, 3, 8, 8), np.float32), "uint8"),
+        (np.zeros((4, 8, 8, 3), np.uint8), "channels-last"),
+        (np.zeros((3, 8, 8), np.uint8), "shape"),
+        (np.zeros((1, 3, 8, 8), np.uint8), "at least 2"),
+        ([1, 2], "numpy array"),
+    ],
+)
+def test_other_images_are_refused(images, message):
+    with pytest.raises(QualityError, match=message):
+        ImageSet(images)
+
+
+def test_cuda_is_used_only_where_it_exists(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_of("auto") == CPU
+    with pytest.raises(QualityError, match="device=auto"):
+        device_of("cuda")
+
+
+@pytest.fixture(scope="module")
+def inception(tmp_path_factory):
+    """Random Inception weights; the default initialisation would give features that vanish."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
+        patch.setattr("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", lambda *a, **k: {})
+        network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            nn.init.kaiming_normal_(parameter)
+    path = tmp_path_factory.mktemp("inception") / "inception.pth"
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def test_inception_reads_a_local_file_and_resizes_as_tensorflow_does(inception, draw):
+    """Corner-aligned sampling without antialiasing: shrinking reads every second pixel and nothing in between."""
+    images = np.repeat(np.repeat(draw(0, 2, 299)[0], 2, axis=2), 2, axis=3)
+    noisy = images.copy()
+    noisy[:, :, 1::2, :], noisy[:, :, :, 1::2] = 0, 255
+    extractor = Extractor("inception", inception, CPU, 2)
+    plain, disturbed = extractor(ImageSet(images)), extractor(ImageSet(noisy))
+    assert plain.embeddings.shape == (2, 2048)
+    assert plain.logits.shape == (2, 1008)
+    assert plain.embeddings.std() > 1e-3
+    torch.testing.assert_close(plain.embeddings, disturbed.embeddings, rtol=1e-4, atol=1e-4)
+
+
+def test_a_pickle_with_code_is_refused_before_torch_fidelity_could_run_it(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (print, ("code ran",))
+
+    path = tmp_path / "inception.pth"
+    torch.save({"payload": Payload()}, path)
+    with pytest.raises(CheckpointError, match="could run code"):
+        Extractor("inception", path, CPU, 2)
+
+
+def test_weights_of_another_network_are_a_clear_message(tmp_path):
+    path = tmp_path / "other.pth"
+    torch.save({"weight": torch.zeros(2)}, path)
+    with pytest.raises(QualityError, match="not a weights file of the inception extractor"):
+        Extractor("inception", path, CPU, 2)

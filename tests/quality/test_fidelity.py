@@ -1,0 +1,119 @@
+"""Every number is checked against a formula written down independently, in numpy and scipy."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import linalg, spatial, special
+
+from vvsbench.quality import fidelity
+
+
+def tensor(array):
+    return torch.from_numpy(np.asarray(array, dtype=np.float64))
+
+
+def frechet(mean_1, covariance_1, mean_2, covariance_2):
+    root = linalg.sqrtm(covariance_1 @ covariance_2)
+    return ((mean_1 - mean_2) ** 2).sum() + np.trace(covariance_1 + covariance_2 - 2 * np.real(root))
+
+
+def fid_of(generated, reference):
+    return fidelity.fid(fidelity.gaussian(tensor(generated)), fidelity.gaussian(tensor(reference)))
+
+
+def test_fid_equals_the_formula_on_random_features(random):
+    generated, reference = random.normal(1, 2, (300, 12)), random.gamma(2, 1, (400, 12))
+    expected = frechet(
+        generated.mean(0), np.cov(generated, rowvar=False), reference.mean(0), np.cov(reference, rowvar=False)
+    )
+    assert fid_of(generated, reference) == pytest.approx(expected, rel=1e-9)
+
+
+def test_fid_of_known_gaussians(random):
+    """Diagonal Gaussians have a closed form: squared distance of means plus that of standard deviations."""
+    means, deviations = np.array([1.0, -2.0, 0.5, 0.0]), np.array([0.5, 1.0, 2.0, 3.0])
+    exact = fidelity.fid(fidelity.Gaussian(means, np.diag(deviations**2)), fidelity.Gaussian(np.zeros(4), np.eye(4)))
+    assert exact == pytest.approx((means**2).sum() + ((deviations - 1) ** 2).sum(), rel=1e-12)
+    samples = fid_of(random.normal(means, deviations, (20000, 4)), random.normal(0, 1, (20000, 4)))
+    assert samples == pytest.approx(exact, rel=0.03)
+
+
+def test_fid_of_a_set_with_itself_is_zero(random):
+    features = random.normal(0, 1, (40, 60))  # fewer images than dimensions: a singular covariance
+    assert fid_of(features, features) == pytest.approx(0, abs=1e-5)
+
+
+def test_fid_is_measured_in_double_precision(random):
+    features = random.normal(1000, 1, (500, 3))
+    expected = frechet(features.mean(0), np.cov(features, rowvar=False), np.zeros(3), np.eye(3))
+    assert fidelity.fid(
+        fidelity.gaussian(tensor(features)), fidelity.Gaussian(np.zeros(3), np.eye(3))
+    ) == pytest.approx(expected, rel=1e-12)
+
+
+def kernel(x, y):
+    return (x @ y.T / x.shape[1] + 1) ** 3
+
+
+def unbiased_mmd(x, y):
+    n = len(x)
+    within = sum(k.sum() - np.trace(k) for k in (kernel(x, x), kernel(y, y))) / (n * (n - 1))
+    return within - 2 * kernel(x, y).mean()
+
+
+def test_kid_equals_the_formula(random):
+    generated, reference = random.normal(0.3, 1, (50, 8)), random.normal(0, 1, (50, 8))
+    expected = unbiased_mmd(generated, reference)
+    assert fidelity.kernel_distance(tensor(generated), tensor(reference)) == pytest.approx(expected, rel=1e-9)
+    whole = fidelity.kid(tensor(generated), tensor(reference), subsets=3, subset_size=50)
+    assert whole.mean == pytest.approx(expected, rel=1e-9)
+    assert whole.deviation == pytest.approx(0, abs=1e-12)  # the trap: subsets as large as the set have no spread
+
+
+def test_kid_is_unbiased_where_fid_is_not(random):
+    sets = [(random.normal(0, 1, (40, 8)), random.normal(0, 1, (40, 8))) for _ in range(60)]
+    kids = [fidelity.kid(tensor(x), tensor(y), 5, 20).mean for x, y in sets]
+    fids = [fid_of(x, y) for x, y in sets]
+    assert abs(np.mean(kids)) < 4 * np.std(kids) / np.sqrt(60)
+    assert np.mean(fids) > 10 * np.std(fids) / np.sqrt(60)
+
+
+def manifold_share(points, manifold, k):
+    """Share of the points inside any ball around a manifold point that reaches its k-th neighbour."""
+    radii = np.sort(spatial.distance.cdist(manifold, manifold), axis=1)[:, k]
+    return (spatial.distance.cdist(points, manifold) <= radii).any(axis=1).mean()
+
+
+def test_precision_and_recall_equal_the_definition_and_are_not_swapped(random):
+    generated, reference = random.normal(0, 0.4, (70, 5)), random.normal(0, 1, (90, 5))
+    precision, recall = fidelity.precision_recall(tensor(generated), tensor(reference), 3)
+    assert precision == pytest.approx(manifold_share(generated, reference, 3), abs=1e-6)
+    assert recall == pytest.approx(manifold_share(reference, generated, 3), abs=1e-6)
+    assert precision > recall + 0.3  # a narrow set is precise and covers little
+
+
+def test_a_set_recalls_itself(random):
+    features = tensor(random.normal(0, 1, (30, 6)))
+    assert fidelity.precision_recall(features, features, 3) == (1.0, 1.0)
+
+
+def test_inception_score_equals_the_formula(random):
+    logits = random.normal(0, 3, (80, 10))
+    p = special.softmax(logits, axis=1)
+    expected = np.exp((p * (np.log(p) - np.log(p.mean(0)))).sum(1).mean())
+    assert fidelity.inception_score(tensor(logits), 1).mean == pytest.approx(expected, rel=1e-9)
+
+
+def test_inception_score_of_sure_and_even_classes_is_their_number():
+    logits = np.eye(8)[np.arange(64) % 8] * 200
+    assert fidelity.inception_score(tensor(logits), 1).mean == pytest.approx(8, rel=1e-6)
+
+
+def test_unknown_options_are_refused():
+    with pytest.raises(TypeError, match="did you mean kid_subset_size"):
+        fidelity.options(kid_subsetsize=10)
+
+
+def test_options_never_use_a_gpu_a_cache_or_the_terminal():
+    chosen = fidelity.options()
+    assert (chosen["cuda"], chosen["cache"], chosen["verbose"]) == (False, False, False)

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+import torch
+
+from vvsbench.quality import fidelity, intervals
+
+
+def test_jackknife_of_a_mean_is_its_standard_error(random):
+    values = random.normal(0, 3, 400)
+    error = intervals.jackknife_error(lambda chosen: values[chosen].mean(), 400, groups=400, most=400)
+    assert error == pytest.approx(values.std(ddof=1) / 20, rel=1e-9)
+
+
+def test_jackknife_on_a_part_is_scaled_to_the_whole(random):
+    values = random.normal(0, 3, 4000)
+    error = intervals.jackknife_error(lambda chosen: values[chosen].mean(), 4000, groups=50, most=1000)
+    assert error == pytest.approx(values.std() / np.sqrt(4000), rel=0.35)
+
+
+def test_every_replicate_has_the_same_count():
+    counts = []
+    intervals.jackknife_error(lambda chosen: counts.append(len(chosen)) or 0.0, 107, groups=20, most=107)
+    assert counts == [95] * 20
+
+
+def test_jackknife_finds_the_spread_of_fid_where_the_bootstrap_is_biased(random):
+    """At few images FID is biased; its jackknife error still matches the spread over new sets, a bootstrap does not."""
+    dimensions, count = 24, 48
+    reference = fidelity.Gaussian(np.zeros(dimensions), np.eye(dimensions))
+    values, errors, resampled = [], [], []
+    for _ in range(60):
+        features = torch.from_numpy(random.normal(0.3, 1.2, (count, dimensions)))
+
+        def statistic(chosen, features=features):
+            return fidelity.fid(fidelity.gaussian(features[chosen]), reference)
+
+        values.append(statistic(np.arange(count)))
+        errors.append(intervals.jackknife_error(statistic, count, 12, count))
+        resampled.append(np.mean([statistic(random.integers(0, count, count)) for _ in range(4)]))
+    spread = np.std(values, ddof=1)
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(spread, rel=0.35)
+    assert np.mean(resampled) > np.mean(values) + 3 * spread
+    covered = np.abs(np.array(values) - np.mean(values)) < 2.2 * np.array(errors)
+    assert covered.mean() > 0.85
+
+
+def test_wilson_has_width_at_the_ends():
+    whole = intervals.wilson(50, 50, 0.95, "over images")
+    assert whole.high == pytest.approx(1)
+    assert 0.90 < whole.low < 0.95
+
+
+def test_bootstrap_of_a_mean_matches_the_normal_interval_and_repeats(random):
+    values = random.normal(5, 2, 300)
+    first = intervals.mean_bootstrap(values, 2000, 0.95, "images")
+    assert first == intervals.mean_bootstrap(values, 2000, 0.95, "images")
+    half = 1.96 * 2 / np.sqrt(300)
+    assert first.high - first.low == pytest.approx(2 * half, rel=0.15)
+    assert first.low < values.mean() < first.high

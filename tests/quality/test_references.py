@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vvsbench.quality import references
+from vvsbench.quality.config import QualityError, ReferenceConfig
+from vvsbench.quality.extractors import Extractor
+
+
+@pytest.fixture
+def extractor(classifier):
+    return Extractor("classifier", classifier, torch.device("cpu"), 32)
+
+
+@pytest.fixture
+def folder(tmp_path, draw):
+    path = tmp_path / "real"
+    path.mkdir()
+    for number, image in enumerate(draw(0, 12)[0]):
+        Image.fromarray(image.transpose(1, 2, 0)).save(path / f"{number:03}.png")
+    return path
+
+
+def kept(cache):
+    return sorted(cache.glob("reference-*.safetensors"))
+
+
+def test_second_use_reads_the_cache(extractor, tmp_path, monkeypatch):
+    config = ReferenceConfig("shapes", None, 40, 0)
+    first = references.load(config, extractor, 32, tmp_path / "cache")
+    monkeypatch.setattr(references, "_features", lambda *_: pytest.fail("computed again"))
+    second = references.load(config, extractor, 32, tmp_path / "cache")
+    np.testing.assert_array_equal(first.embeddings, second.embeddings)
+    np.testing.assert_array_equal(first.gaussian.sigma, second.gaussian.sigma)
+    assert first.count == second.count == 40
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [kept(tmp_path / "cache")[0].name]
+
+
+def test_synthetic_reference_is_held_out_and_drawn_at_the_right_size(extractor, tmp_path, draw):
+    from vvsbench.training import shapes
+
+    reference = references.load(ReferenceConfig("shapes", None, 8, 0), extractor, 64, tmp_path)
+    from vvsbench.quality.extractors import ImageSet
+
+    expected = extractor(ImageSet(draw(shapes.HELD_OUT_FIRST + references.SHAPES_OFFSET, 8, 64)[0])).embeddings
+    np.testing.assert_allclose(reference.embeddings, expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("change", ["count", "size", "weights"])
+def test_the_cache_knows_what_it_was_computed_from(change, extractor, classifier, tmp_path):
+    cache = tmp_path / "cache"
+    first = references.load(ReferenceConfig("shapes", None, 20, 0), extractor, 32, cache)
+    if change == "weights":
+        classifier.write_text("8")
+        extractor = Extractor("classifier", classifier, torch.device("cpu"), 32)
+    count, size = 21 if change == "count" else 20, 64 if change == "size" else 32
+    second = references.load(ReferenceConfig("shapes", None, count, 0), extractor, size, cache)
+    assert first.digest != second.digest
+    assert len(kept(cache)) == 2
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "garbage"])
+def test_a_damaged_cache_is_named_and_rebuilt(damage, extractor, tmp_path, caplog):
+    config = ReferenceConfig("shapes", None, 20, 0)
+    first = references.load(config, extractor, 32, tmp_path)
+    file = kept(tmp_path)[0]
+    content = bytearray(file.read_bytes())
+    if damage == "flipped":
+        content[-5] ^= 0x40
+    file.write_bytes(content[: len(content) // 2] if damage == "truncated" else content)
+    if damage == "garbage":
+        file.write_text("no tensors here")
+    second = references.load(config, extractor, 32, tmp_path)
+    assert file.name in caplog.text
+    np.testing.assert_array_equal(first.embeddings, second.embeddings)
+    caplog.clear()
+    references.load(config, extractor, 32, tmp_path)
+    assert not caplog.text
+
+
+def test_folder_gives_its_first_images_by_name(extractor, folder, tmp_path, draw):
+    from vvsbench.quality.extractors import ImageSet
+
+    reference = references.load(ReferenceConfig("folder", str(folder), 10, 0), extractor, 32, tmp_path / "cache")
+    expected = extractor(ImageSet(draw(0, 10)[0])).embeddings
+    np.testing.assert_allclose(reference.embeddings, expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_same_folder_with_another_image_is_another_reference(extractor, folder, tmp_path):
+    config = ReferenceConfig("folder", str(folder), 12, 0)
+    first = references.load(config, extractor, 32, tmp_path / "cache")
+    Image.new("RGB", (32, 32), "red").save(folder / "003.png")
+    second = references.load(config, extractor, 32, tmp_path / "cache")
+    assert first.digest != second.digest
+    assert not np.array_equal(first.embeddings, second.embeddings)
+
+
+def test_crop_brings_images_of_any_size_to_one(extractor, folder, tmp_path):
+    Image.new("L", (90, 50), 128).save(folder / "000.png")
+    plain = ReferenceConfig("folder", str(folder), 12, 0)
+    with pytest.raises(QualityError, match=r"metrics\.reference\.crop"):
+        references.load(plain, extractor, 32, tmp_path / "cache")
+    cropped = ReferenceConfig("folder", str(folder), 12, 24)
+    assert references.load(cropped, extractor, 32, tmp_path / "cache").count == 12
+    assert references._open(folder / "000.png", 24).shape == (3, 24, 24)
+
+
+def test_shrinking_reference_files_is_antialiased(tmp_path):
+    """A fine checkerboard becomes grey, not a coarser checkerboard."""
+    board = (np.indices((128, 128)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    Image.fromarray(board).save(tmp_path / "board.png")
+    shrunk = references._open(tmp_path / "board.png", 16)
+    assert np.abs(shrunk.astype(int) - 127).max() < 12
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (ReferenceConfig("folder", "nowhere", 4, 0), "does not exist; it must be a folder of images"),
+        (ReferenceConfig("statistics", "nowhere.npz", 4, 0), "npz file with mu and sigma"),
+    ],
+)
+def test_missing_references_say_what_is_wanted(config, message, extractor, tmp_path):
+    with pytest.raises(QualityError, match=message):
+        references.load(config, extractor, 32, tmp_path)
+
+
+def test_too_few_and_unreadable_files(extractor, folder, tmp_path):
+    with pytest.raises(QualityError, match="holds 12 images"):
+        references.load(ReferenceConfig("folder", str(folder), 13, 0), extractor, 32, tmp_path / "cache")
+    (folder / "005.png").write_text("no image")
+    with pytest.raises(QualityError, match=r"005\.png is not a readable image"):
+        references.load(ReferenceConfig("folder", str(folder), 12, 0), extractor, 32, tmp_path / "cache")
+
+
+def test_published_statistics(extractor, tmp_path):
+    path = tmp_path / "statistics.npz"
+    np.savez(path, mu=np.zeros(24), sigma=np.eye(24))
+    reference = references.load(ReferenceConfig("statistics", str(path), 4, 0), extractor, 32, tmp_path)
+    assert reference.embeddings is None
+    np.savez(path, mu=np.zeros(2048), sigma=np.eye(2048))
+    with pytest.raises(QualityError, match="of another extractor"):
+        references.load(ReferenceConfig("statistics", str(path), 4, 0), extractor, 32, tmp_path)
+    np.savez(path, mu=np.array([object()]))
+    with pytest.raises(QualityError, match="is not an .npz file with arrays"):
+        references.load(ReferenceConfig("statistics", str(path), 4, 0), extractor, 32, tmp_path)

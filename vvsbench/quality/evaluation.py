@@ -1,0 +1,53 @@
+"""The quality stage: a protocol applied to an image set, from checks to record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vvsbench.errors import ConfigError
+from vvsbench.quality import weights
+from vvsbench.quality.config import MetricsConfig, QualityError, problems, protocol_version
+from vvsbench.quality.extractors import check_images
+from vvsbench.quality.identity import quality_key
+from vvsbench.quality.scorers import SCORERS, Subject
+from vvsbench.runs.record import QualityRecord
+
+LIBRARIES = ("torch", "torchvision", "torch-fidelity", "torchmetrics", "transformers", "scipy", "numpy")
+
+
+def evaluate(
+    images: NDArray[np.uint8],
+    captions: Sequence[str] | None,
+    config: MetricsConfig,
+    cache: Path,
+    image_digest: str,
+) -> QualityRecord:
+    """See `vvsbench.quality.evaluate`."""
+    if found := problems(config):
+        raise ConfigError(found)
+    check_images(images)
+    if captions is not None and len(captions) != len(images):
+        raise QualityError(f"{len(images)} images but {len(captions)} captions; there must be one for each.")
+    started = time.perf_counter()
+    subject = Subject(images, captions, config, weights.locate(config), cache)
+    values = [SCORERS[name](subject) for name in config.values]
+    compared = "reference" in vars(subject)
+    return QualityRecord(
+        schema_version=1,
+        protocol=config.name,
+        version=protocol_version(config),
+        key=quality_key(config, image_digest, captions),
+        image_digest=image_digest,
+        reference_digest=subject.reference.digest if compared else "",
+        reference_count=subject.reference.count if compared else 0,
+        values=values,
+        seconds=time.perf_counter() - started,
+        versions={library: version(library) for library in LIBRARIES}
+        | {f"{role} sha256": digest for role, digest in subject.weights.digests().items()},
+    )

@@ -1,0 +1,42 @@
+"""When a quality record is out of date: a key over everything its numbers depend on, computed without torch.
+
+Changing a metric never samples again, and sampling again never keeps an old metric: the runner compares this key with
+the one in the record and calls `evaluate` only when they differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from vvsbench.models import checkpoints
+from vvsbench.quality import weights
+from vvsbench.quality.config import MetricsConfig, QualityError, recipe
+
+
+def quality_key(config: MetricsConfig, image_digest: str, captions: Sequence[str] | None) -> str:
+    """See `vvsbench.quality.key`."""
+    content = {
+        "protocol": [config.name, config.version],
+        "recipe": recipe(config),
+        "weights": weights.locate(config).digests(),
+        "reference": _reference(config),
+        "images": image_digest,
+        "captions": list(captions) if captions is not None and {"clip", "accuracy"} & set(config.values) else None,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def _reference(config: MetricsConfig) -> str | None:
+    if not {"fid", "kid", "precision", "recall"} & set(config.values):
+        return None
+    if config.reference.kind == "shapes":
+        from vvsbench import training
+
+        return checkpoints.digest(Path(training.__file__).with_name("shapes.py"))
+    path = Path(config.reference.path or "").expanduser()
+    if not config.reference.path or not path.exists():
+        raise QualityError(f"metrics.reference.path={config.reference.path} does not exist.")
+    return checkpoints.digest(path)

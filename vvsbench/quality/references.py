@@ -1,0 +1,231 @@
+"""Reference sets: what generated images are compared with, computed once per content and kept under its digest.
+
+torch-fidelity caches statistics under a name, so other data or weights under the same name return the old numbers.
+Here the file name is a digest of everything the features depend on (source files or source code, count, size, resize,
+extractor and its weights), and the file's own content is digested too, so a damaged file is found, named and rebuilt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vvsbench.models import checkpoints
+from vvsbench.quality.config import QualityError, ReferenceConfig
+from vvsbench.quality.extractors import Extractor, ImageSet
+from vvsbench.quality.fidelity import Gaussian, gaussian
+
+log = logging.getLogger(__name__)
+
+SHAPES_OFFSET = 1_000_000
+"""The reference starts this far into the held-out images, away from those that training looks at while it runs."""
+RENDER_BATCH = 256
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+LAYOUT = "1"
+"""Version of the cached file's layout; part of its digest."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference set in the extractor's feature space.
+
+    Attributes:
+        gaussian: mean and covariance, for FID.
+        embeddings: float64 [M, D] numpy array, for KID, precision and recall; None when only statistics were given.
+        count: number of images M; 0 when the statistics file does not say.
+        digest: of everything the numbers depend on.
+    """
+
+    gaussian: Gaussian
+    embeddings: NDArray[np.float64] | None
+    count: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """Reference images that are made only if they are not in the cache: their identity, and how to get them."""
+
+    identity: str
+    images: Callable[[], Dataset[Tensor]]
+
+
+def load(config: ReferenceConfig, extractor: Extractor, size: int, cache: Path) -> Reference:
+    """Read a reference from the cache, or build and keep it.
+
+    Args:
+        config: which reference.
+        extractor: the network whose features are wanted.
+        size: side of the generated images in pixels; synthetic references are drawn at it.
+        cache: folder for reference files; made when absent.
+
+    Raises:
+        QualityError: the images or the statistics are missing, unreadable or do not fit the extractor.
+    """
+    if config.kind == "statistics":
+        return _statistics(_path(config), extractor)
+    source = _shapes(config.count, size) if config.kind == "shapes" else _folder(_path(config), config)
+    digest = hashlib.sha256(f"{LAYOUT}|{extractor.digest}|{source.identity}".encode()).hexdigest()
+    file = cache / f"reference-{digest[:20]}.safetensors"
+    kept = _read(file)
+    if kept is None:
+        kept = _features(source, extractor)
+        _write(file, kept)
+    embeddings = kept["embeddings"].astype(np.float64)
+    return Reference(Gaussian(kept["mu"], kept["sigma"]), embeddings, len(embeddings), digest)
+
+
+def _features(source: Source, extractor: Extractor) -> dict[str, NDArray[np.float64]]:
+    embeddings = extractor(source.images()).embeddings
+    normal = gaussian(embeddings)
+    return {"embeddings": embeddings.numpy(), "mu": normal.mu, "sigma": normal.sigma}
+
+
+def _read(file: Path) -> dict[str, NDArray[np.float64]] | None:
+    """The cached arrays, or None when there are none or they are not what was written."""
+    if not file.exists():
+        return None
+    try:
+        with safe_open(str(file), framework="np") as opened:
+            arrays = {name: opened.get_tensor(name) for name in ("embeddings", "mu", "sigma")}
+            stated = (opened.metadata() or {}).get("content")
+        if stated == _content(arrays):
+            return arrays
+        reason = "its content does not match its digest"
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = str(error)
+    log.warning("cached reference %s is damaged (%s); building it again", file, reason)
+    return None
+
+
+def _write(file: Path, arrays: dict[str, NDArray[np.float64]]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        save_file(arrays, str(temporary), {"content": _content(arrays)})
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _content(arrays: dict[str, NDArray[np.float64]]) -> str:
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        total.update(f"{name}:{array.dtype}:{array.shape}".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
+def _path(config: ReferenceConfig) -> Path:
+    path = Path(config.path or "").expanduser()
+    if config.path and path.exists():
+        return path
+    wanted = "a folder of images" if config.kind == "folder" else "an .npz file with mu and sigma"
+    raise QualityError(f"metrics.reference.path={config.path} does not exist; it must be {wanted}.")
+
+
+def _shapes(count: int, size: int) -> Source:
+    """Held-out synthetic images, identified by the code that draws them."""
+    from vvsbench.training import shapes
+
+    first = shapes.HELD_OUT_FIRST + SHAPES_OFFSET
+    code = hashlib.sha256(Path(shapes.__file__).read_bytes()).hexdigest()
+
+    def images() -> Dataset[Tensor]:
+        starts = range(first, first + count, RENDER_BATCH)
+        parts = [torch.arange(start, min(start + RENDER_BATCH, first + count)) for start in starts]
+        return ImageSet(torch.cat([shapes.render(part, size=size, seed=0)[0] for part in parts]).numpy())
+
+    return Source(f"shapes|{code}|{first}|{count}|{size}|seed 0", images)
+
+
+def _folder(path: Path, config: ReferenceConfig) -> Source:
+    """The first `count` images of a folder, in the order of their names, subfolders included.
+
+    Args:
+        path: the folder.
+        config: `count` is the number of images, `crop` the side to bring them to (0 leaves them alone).
+    """
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    if len(files) < config.count:
+        raise QualityError(
+            f"metrics.reference.count={config.count}, but {path} holds {len(files)} images "
+            f"({', '.join(sorted(IMAGE_SUFFIXES))}); lower the count or fill the folder."
+        )
+    chosen = files[: config.count]
+    listing = "\n".join(f"{file.relative_to(path)}:{checkpoints.digest(file)}" for file in chosen)
+    code = hashlib.sha256(listing.encode()).hexdigest()
+    return Source(f"folder|{code}|crop {config.crop} box and bicubic", lambda: Folder(chosen, config.crop))
+
+
+class Folder(Dataset[Tensor]):
+    """Image files, opened one by one as they are measured.
+
+    Args:
+        files: in the order wanted.
+        crop: side to bring every image to; 0 leaves them alone, then all must be of one size.
+    """
+
+    def __init__(self, files: list[Path], crop: int) -> None:
+        self.files = files
+        self.crop = crop
+        self.shape = _open(files[0], crop).shape
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Tensor:
+        image = _open(self.files[index], self.crop)
+        if image.shape != self.shape:
+            raise QualityError(
+                f"{self.files[index]} is {image.shape[2]}x{image.shape[1]}, not {self.shape[2]}x{self.shape[1]}: "
+                "set metrics.reference.crop to the side of the generated images."
+            )
+        return torch.from_numpy(image)
+
+
+def _open(file: Path, crop: int) -> NDArray[np.uint8]:
+    """Read an image as uint8 [3, H, W]; with `crop`, shorter side reduced to it (antialiased), then centre-cropped."""
+    try:
+        with Image.open(file) as opened:
+            image = opened.convert("RGB")
+    except OSError as error:
+        raise QualityError(f"{file} is not a readable image ({error}); remove or replace it.") from error
+    if crop:
+        scale = crop / min(image.size)
+        width, height = (max(crop, round(side * scale)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+        left, top = (width - crop) // 2, (height - crop) // 2
+        image = image.crop((left, top, left + crop, top + crop))
+    return np.asarray(image, dtype=np.uint8).transpose(2, 0, 1).copy()
+
+
+def _statistics(path: Path, extractor: Extractor) -> Reference:
+    """Published statistics: an .npz with `mu` [D] and `sigma` [D, D]; pickles inside are refused."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            mu, sigma = (np.asarray(stored[name], dtype=np.float64) for name in ("mu", "sigma"))
+    except (OSError, ValueError, KeyError) as error:
+        raise QualityError(f"{path} is not an .npz file with arrays mu and sigma ({error}).") from error
+    width = extractor.width
+    if mu.shape != (width,) or sigma.shape != (width, width):
+        raise QualityError(
+            f"{path} has mu {mu.shape} and sigma {sigma.shape}, but the extractor's features have {width} numbers: "
+            "the statistics are of another extractor."
+        )
+    digest = hashlib.sha256(f"{LAYOUT}|{extractor.digest}|{checkpoints.digest(path)}".encode()).hexdigest()
+    return Reference(Gaussian(mu, sigma), None, 0, digest)

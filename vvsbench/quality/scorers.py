@@ -1,0 +1,232 @@
+"""One scorer per metric: the value, its interval, and the notes that a reader of the number needs.
+
+Numbers at small counts are biased (FID upward, IS downward), so they are compared only at equal count: every value
+holds its own count and, in the sentence about its interval, the size of the reference.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vvsbench.quality import fidelity, intervals, references
+from vvsbench.quality.config import MetricsConfig, QualityError
+from vvsbench.quality.extractors import Extractor, Features, ImageSet, device_of
+from vvsbench.quality.intervals import Interval
+from vvsbench.quality.references import Reference
+from vvsbench.quality.weights import Weights
+from vvsbench.runs.record import MetricValue
+
+log = logging.getLogger(__name__)
+
+PAIRWISE_LIMIT = 5000
+"""Largest set on which a jackknife over all pairs of images is run; larger sets are measured on a part and scaled."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An image set under a protocol; features and reference are computed when first asked for, once.
+
+    Attributes:
+        images: uint8 [N, 3, H, W].
+        captions: N captions, or None when the prompts have none.
+        config: the protocol.
+        weights: where its networks lie.
+        cache: folder of the reference files.
+    """
+
+    images: NDArray[np.uint8]
+    captions: Sequence[str] | None
+    config: MetricsConfig
+    weights: Weights
+    cache: Path
+
+    @property
+    def count(self) -> int:
+        """Number of images N."""
+        return len(self.images)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks run."""
+        return device_of(self.config.device)
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        """The protocol's feature extractor."""
+        assert self.weights.extractor is not None
+        config = self.config
+        return Extractor(config.extractor.kind, self.weights.extractor, self.device, config.batch_size)
+
+    @cached_property
+    def features(self) -> Features:
+        """Features of the images."""
+        return self.extractor(ImageSet(self.images))
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The reference in the same feature space."""
+        return references.load(self.config.reference, self.extractor, self.images.shape[-1], self.cache)
+
+    @cached_property
+    def reference_embeddings(self) -> Tensor:
+        """Features of the reference images, float64 [M, D]."""
+        embeddings = self.reference.embeddings
+        assert embeddings is not None, "refused by config.problems"
+        return torch.from_numpy(embeddings)
+
+    @cached_property
+    def precision_recall(self) -> tuple[float, float]:
+        """Both at once: they share the distances."""
+        neighbours = self.config.neighbours
+        if min(self.count, len(self.reference_embeddings)) <= neighbours:
+            raise QualityError(f"precision and recall need more than metrics.neighbours={neighbours} images.")
+        return fidelity.precision_recall(self.features.embeddings, self.reference_embeddings, neighbours)
+
+    def against(self) -> str:
+        """The reference, for the sentence about an interval."""
+        count = self.reference.count
+        return f"reference of {count} images" if count else "published reference statistics"
+
+    def jackknife(self, statistic: Callable[[NDArray[np.int64]], float], most: int | None = None) -> float:
+        """Standard error by leaving out groups of images; `statistic` takes the indices of those that stay."""
+        return intervals.jackknife_error(statistic, self.count, self.config.groups, most or self.count)
+
+    def by_groups(self, value: float, error: float, how: str) -> Interval:
+        """Student interval of a jackknife error."""
+        groups = min(self.config.groups, self.count)
+        return intervals.student(
+            value, error, groups - 1, self.config.confidence, f"delete-a-group jackknife ({groups} groups), {how}"
+        )
+
+
+def _value(subject: Subject, name: str, value: float, interval: Interval, higher_is_better: bool) -> MetricValue:
+    return MetricValue(
+        name=name,
+        value=value,
+        low=interval.low,
+        high=interval.high,
+        n=subject.count,
+        higher_is_better=higher_is_better,
+        interval=interval.how,
+    )
+
+
+def fid(subject: Subject) -> MetricValue:
+    """Frechet inception distance to the reference."""
+    embeddings, reference = subject.features.embeddings, subject.reference.gaussian
+
+    def statistic(chosen: NDArray[np.int64]) -> float:
+        return fidelity.fid(fidelity.gaussian(embeddings[chosen]), reference)
+
+    value = statistic(np.arange(subject.count))
+    how = f"fixed {subject.against()}, of FID at this count"
+    interval = subject.by_groups(value, subject.jackknife(statistic), how)
+    return _value(subject, "fid", value, interval, False)
+
+
+def inception_score(subject: Subject) -> MetricValue:
+    """Inception score; with one split its spread comes from the jackknife, with more from the splits themselves."""
+    logits, splits = subject.features.logits, subject.config.splits
+    if subject.count < 2 * splits:
+        raise QualityError(f"metrics.splits={splits} needs at least {2 * splits} images; raise count or lower splits.")
+    score = fidelity.inception_score(logits, splits)
+    if splits == 1:
+        error = subject.jackknife(lambda chosen: fidelity.inception_score(logits[chosen], 1).mean)
+        interval = subject.by_groups(score.mean, error, "of IS at this count")
+    else:
+        error = score.deviation / math.sqrt(splits - 1)
+        how = f"Student interval over {splits} splits"
+        interval = intervals.student(score.mean, error, splits - 1, subject.config.confidence, how)
+    return _value(subject, "is", score.mean, interval, True)
+
+
+def kid(subject: Subject) -> MetricValue:
+    """Kernel inception distance: mean over random subsets; its error adds that of the images to that of the subsets."""
+    generated, reference, config = subject.features.embeddings, subject.reference_embeddings, subject.config
+    size = min(config.subset_size, subject.count, len(reference))
+    clipped = "" if size == config.subset_size else f" (clipped from {config.subset_size} to the count)"
+    if clipped:
+        log.info("KID subsets hold %d images%s", size, clipped)
+    score = fidelity.kid(generated, reference, config.subsets, size)
+
+    def statistic(chosen: NDArray[np.int64]) -> float:
+        return fidelity.kernel_distance(generated[chosen], reference[: len(chosen)])
+
+    of_images = subject.jackknife(statistic, min(PAIRWISE_LIMIT, len(reference)))
+    error = math.hypot(of_images, score.deviation / math.sqrt(config.subsets))
+    how = f"and the spread of {config.subsets} subsets of {size} images{clipped}, fixed {subject.against()}"
+    return _value(subject, "kid", score.mean, subject.by_groups(score.mean, error, how), False)
+
+
+def precision(subject: Subject) -> MetricValue:
+    """Share of the images that lie inside the reference's manifold."""
+    value = subject.precision_recall[0]
+    how = f"over images, fixed {subject.against()}, k={subject.config.neighbours}"
+    interval = intervals.wilson(round(value * subject.count), subject.count, subject.config.confidence, how)
+    return _value(subject, "precision", value, interval, True)
+
+
+def recall(subject: Subject) -> MetricValue:
+    """Share of the reference that lies inside the images' manifold, which grows with their count."""
+    value = subject.precision_recall[1]
+    generated, neighbours = subject.features.embeddings, subject.config.neighbours
+    reference = subject.reference_embeddings[:PAIRWISE_LIMIT]
+
+    def statistic(chosen: NDArray[np.int64]) -> float:
+        return fidelity.precision_recall(generated[chosen], reference, neighbours)[1]
+
+    how = f"fixed {subject.against()}, k={neighbours}, of recall at this count"
+    interval = subject.by_groups(value, subject.jackknife(statistic, PAIRWISE_LIMIT), how)
+    interval = Interval(max(0.0, interval.low), min(1.0, interval.high), interval.how)
+    return _value(subject, "recall", value, interval, True)
+
+
+def clip(subject: Subject) -> MetricValue:
+    """CLIP score of the images with their captions."""
+    from vvsbench.quality import clip_score
+
+    if subject.captions is None:
+        raise QualityError("clip needs captions and these prompts have none: drop clip from metrics.values.")
+    assert subject.weights.clip is not None
+    config = subject.config
+    result = clip_score.score(subject.images, subject.captions, subject.weights.clip, subject.device, config.batch_size)
+    interval = intervals.mean_bootstrap(result.each, config.resamples, config.confidence, "images")
+    return _value(subject, "clip", result.value, interval, True)
+
+
+def accuracy(subject: Subject) -> MetricValue:
+    """Share of the images in which the zoo's classifier recognises the class that was asked for."""
+    from vvsbench.training.shapes import CLASS_NAMES
+
+    if subject.captions is None:
+        raise QualityError("accuracy needs the captions of the classes: drop accuracy from metrics.values.")
+    if unknown := sorted(set(subject.captions) - set(CLASS_NAMES)):
+        raise QualityError(
+            f"accuracy is defined for captions such as {CLASS_NAMES[0]!r}, not {unknown[0]!r}: drop accuracy from "
+            "metrics.values."
+        )
+    wanted = torch.tensor([CLASS_NAMES.index(caption) for caption in subject.captions])
+    right = int((subject.features.logits.argmax(dim=1) == wanted).sum())
+    interval = intervals.wilson(right, subject.count, subject.config.confidence, "over images")
+    return _value(subject, "accuracy", right / subject.count, interval, True)
+
+
+SCORERS: dict[str, Callable[[Subject], MetricValue]] = {
+    "fid": fid,
+    "is": inception_score,
+    "kid": kid,
+    "precision": precision,
+    "recall": recall,
+    "clip": clip,
+    "accuracy": accuracy,
+}

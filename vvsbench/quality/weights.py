@@ -1,0 +1,99 @@
+"""Where a protocol's networks lie on this machine, found without importing torch and without touching the network.
+
+Looking before sampling saves hours: `locate` names every missing file at once, with the place to put it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from vvsbench.errors import CheckpointError
+from vvsbench.models import checkpoints
+from vvsbench.quality.config import FIDELITY, MetricsConfig, QualityError
+
+INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
+"""torch-fidelity's conversion of the TensorFlow network, 96 MB, the protocol of published FID values."""
+INCEPTION_SOURCE = "https://github.com/toshas/torch-fidelity/releases/tag/v0.2.0"
+CLASSIFIER_FILE = "zoo:classifier.safetensors"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The files a protocol reads; None where it needs none."""
+
+    extractor: Path | None
+    clip: Path | None
+
+    def digests(self) -> dict[str, str]:
+        """Sha256 by role, of a file or of a folder's files."""
+        present = {"extractor": self.extractor, "clip": self.clip}
+        return {role: checkpoints.digest(path) for role, path in present.items() if path is not None}
+
+
+def needs_extractor(config: MetricsConfig) -> bool:
+    """Whether any wanted metric is computed from the extractor's features or logits."""
+    return bool(set(config.values) & {*FIDELITY, "accuracy"})
+
+
+def locate(config: MetricsConfig) -> Weights:
+    """Find the networks of a protocol.
+
+    Raises:
+        QualityError: something is missing; every missing file is named with where to put it.
+    """
+    missing: list[str] = []
+    found: dict[str, Path | None] = {"extractor": None, "clip": None}
+    if needs_extractor(config):
+        try:
+            found["extractor"] = _extractor(config)
+        except (CheckpointError, QualityError) as error:
+            missing.append(str(error))
+    if "clip" in config.values and config.clip:
+        try:
+            found["clip"] = _clip(config.clip)
+        except (CheckpointError, QualityError) as error:
+            missing.append(str(error))
+    if missing:
+        raise QualityError("\n".join([f"metrics={config.name} cannot be computed here:", *missing]))
+    return Weights(**found)
+
+
+def _extractor(config: MetricsConfig) -> Path:
+    if config.extractor.weights:
+        return checkpoints.locate(config.extractor.weights)
+    if config.extractor.kind == "classifier":
+        return checkpoints.locate(CLASSIFIER_FILE)
+    path = torch_home() / "hub" / "checkpoints" / INCEPTION_FILE
+    if not path.is_file():
+        raise QualityError(
+            f"Inception weights not found: {path}. Put {INCEPTION_FILE} (96 MB, from {INCEPTION_SOURCE}) there, or "
+            "name the file with metrics.extractor.weights=PATH. Nothing is downloaded by itself."
+        )
+    return path
+
+
+def torch_home() -> Path:
+    """The folder in which torch keeps downloads ($TORCH_HOME, else torch below the user's cache folder)."""
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser()
+
+
+def _clip(name: str) -> Path:
+    """A folder in the transformers layout: a path, a zoo name, or what the hub's cache holds under this name."""
+    if name.startswith(checkpoints.ZOO_PREFIX):
+        return checkpoints.locate(name)
+    folder = checkpoints.resolve(name)
+    if folder.is_dir():
+        return folder
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        from huggingface_hub import try_to_load_from_cache
+
+        config = try_to_load_from_cache(name, "config.json")
+        if isinstance(config, str):
+            return Path(config).parent
+    raise QualityError(
+        f"CLIP model not found: {name} is neither a folder ({folder.absolute()}) nor in the hub's cache. Download it "
+        f"once (`hf download {name}`), or name a folder with metrics.clip=PATH. Nothing is downloaded by itself."
+    )
