@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("vvsbench", deadline=None)  # seconds prove nothing on a shared machine
+settings.load_profile("vvsbench")
 
 FIXTURES = Path(__file__).parent / "golden" / "fixtures"
 

@@ -52,18 +52,21 @@ class KVCache:
         branch = torch.arange(self.branches, device=rows.device)
         return (rows[:, None] * self.branches + branch).flatten()
 
-    def write(self, layer: int, keys: Tensor, values: Tensor, slots: Tensor, sequences: Tensor | None) -> None:
+    def write(
+        self, layer: int, keys: Tensor, values: Tensor, start: int, slots: Tensor, sequences: Tensor | None
+    ) -> None:
         """Store a block behind the committed slots.
 
         Args:
             layer: whose keys and values.
             keys, values: [R*G, H, T, hd].
+            start: slots between the committed ones and the block.
             slots: [R*G, T] where each goes.
             sequences: [R*G] which sequences of the cache these are; None for all of them.
         """
         store = self.slots[layer]
         if self.uniform and sequences is None:
-            block = slice(self.extent, self.extent + keys.shape[2])
+            block = slice(self.extent + start, self.extent + start + keys.shape[2])
             store[0, :, :, block] = keys
             store[1, :, :, block] = values
             return

@@ -131,6 +131,8 @@ class Step:
     sequences: Tensor | None
     images: list[int]
     prefill: bool = False
+    start: int = 0
+    """Slots between the committed ones and this block."""
 
 
 class Attention(nn.Module):
@@ -150,7 +152,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, layer: int, step: Step) -> Tensor:
         q, k, v = self._project(x, step.turns)
-        step.cache.write(layer, k, v, step.slots, step.sequences)
+        step.cache.write(layer, k, v, step.start, step.slots, step.sequences)
         keys, values = step.cache.read(layer, step.width, step.sequences)
         out = F.scaled_dot_product_attention(q, keys, values, attn_mask=step.mask)
         return self.wo(out.transpose(1, 2).flatten(2))
@@ -384,6 +386,11 @@ class LlamaGen:
         self.device = transformer.output.weight.device
         self.dtype = transformer.output.weight.dtype
         self.spec = _spec(transformer, guidance, name)
+
+    @property
+    def network(self) -> Transformer:
+        """The module whose calls are counted."""
+        return self.transformer
 
     def conditions(self, prompts: Sequence[int] | Sequence[str]) -> Tensor:
         """Class ids int64 [B], or text features [B, P, C + 1] whose last channel is the padding mask."""

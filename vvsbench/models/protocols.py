@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,11 @@ class TokenModel(Protocol):
 
     spec: ModelSpec
     device: torch.device
+
+    @property
+    def network(self) -> nn.Module:
+        """The module whose calls are counted."""
+        ...
 
     def conditions(self, prompts: Sequence[int] | Sequence[str]) -> Tensor:
         """Turn class ids or captions into what `start` takes."""

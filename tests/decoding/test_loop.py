@@ -1,0 +1,96 @@
+"""The speculative loop keeps its promises about tokens, batches, skips and counts on the toy target."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.decoding.toys import autoregressive, speculative, structures, toy_target
+from vvsbench.decoding.base import Decoder
+from vvsbench.decoding.schedule import Uniform
+from vvsbench.decoding.skipping import Selector
+from vvsbench.decoding.trace import Origin, StepKind
+from vvsbench.drafting.tree import Candidates
+
+TOKENS = 9
+TARGET = toy_target(vocab=3, tokens=TOKENS, seed=3)
+
+
+def generate(decoder: Decoder, images: range | list[int], seed: int = 0) -> torch.Tensor:
+    return decoder.generate(TARGET.conditions([0] * len(images)), images, seed)[0]
+
+
+@pytest.mark.parametrize("structure", structures())
+@pytest.mark.parametrize("candidates", Candidates)
+@pytest.mark.parametrize("batch", [1, 5])
+def test_exact_decoders_return_the_tokens_of_ar(structure: str, candidates: Candidates, batch: int) -> None:
+    expected = generate(autoregressive(TARGET), range(40))
+    decoder = speculative(TARGET, structure, candidates)
+    tokens = torch.cat([generate(decoder, range(first, first + batch)) for first in range(0, 40, batch)])
+    assert torch.equal(tokens, expected)
+
+
+@given(
+    images=st.lists(st.integers(0, 10_000), min_size=1, max_size=6, unique=True),
+    interval=st.integers(2, 5),
+    seed=st.integers(0, 2**40),
+    selector=st.sampled_from(Selector),
+    structure=st.sampled_from(["chain", "static", "dynamic"]),
+)
+@settings(max_examples=40)
+def test_an_image_does_not_depend_on_its_batch(
+    images: list[int], interval: int, seed: int, selector: Selector, structure: str
+) -> None:
+    decoder = speculative(TARGET, structure, schedule=Uniform(interval, first_tokens=1), selector=selector)
+    together = generate(decoder, images, seed)
+    alone = torch.cat([generate(decoder, [image], seed) for image in images])
+    assert torch.equal(together, alone)
+
+
+@pytest.mark.parametrize("interval", [2, 3])
+@pytest.mark.parametrize("structure", structures())
+def test_trace_adds_up(structure: str, interval: int) -> None:
+    decoder = speculative(TARGET, structure, schedule=Uniform(interval, first_tokens=2))
+    _, trace = decoder.generate(TARGET.conditions([0] * 20), range(20), 0)
+    rows = trace.rows()
+    assert [row["image"] for row in rows] == list(range(20))
+    for row, steps in zip(rows, trace.steps, strict=True):
+        kinds = [kind for kind, _ in steps]
+        assert sum(count for _, count in steps) == TOKENS - 1
+        assert row["target_forwards"] == kinds.count(StepKind.VERIFIED) == row["verified_steps"]
+        assert row["prefill_forwards"] == 1
+        assert row["step_compression"] == TOKENS / (row["target_forwards"] + 1)
+        assert not any(a is b is StepKind.SKIPPED for a, b in zip(kinds, kinds[1:], strict=False))
+        assert row["origin"].count(Origin.SKIPPED) == sum(row["skipped"])
+        assert row["origin"].count(Origin.ACCEPTED) <= sum(row["accepted"]) + 1
+        levels = decoder.structure.levels
+        assert all(0 <= accepted <= levels for accepted in row["accepted"])
+        assert all(1 <= skipped <= levels for skipped in row["skipped"])
+    assert any(row["skipped"] for row in rows)
+
+
+def test_the_schedule_is_followed() -> None:
+    _, trace = speculative(TARGET, "chain", schedule=Uniform(3, offset=1, first_tokens=2)).generate(
+        TARGET.conditions([0] * 30), range(30), 1
+    )
+    for steps in trace.steps:
+        committed = 0
+        for index, (kind, count) in enumerate(steps):
+            assert (kind is StepKind.SKIPPED) == (index % 3 == 1 and committed > 2)
+            committed += count
+
+
+def test_a_schedule_that_never_falls_due_is_speculative_decoding() -> None:
+    late = speculative(TARGET, schedule=Uniform(2, first_tokens=TOKENS))
+    assert torch.equal(generate(late, range(20)), generate(speculative(TARGET), range(20)))
+
+
+def test_finished_rows_stop_costing() -> None:
+    decoder = speculative(TARGET)
+    _, trace = decoder.generate(TARGET.conditions([0] * 16), range(16), 0)
+    together = {row["image"]: row["target_positions"] for row in trace.rows()}
+    alone = [decoder.generate(TARGET.conditions([0]), [image], 0)[1].rows()[0] for image in range(16)]
+    assert len(set(together.values())) > 1
+    assert together == {row["image"]: row["target_positions"] for row in alone}

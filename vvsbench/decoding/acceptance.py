@@ -1,0 +1,69 @@
+"""Acceptance rules: which part of a verified tree becomes image, and which token follows it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vvsbench.decoding.base import Guarantee
+from vvsbench.drafting.tree import TokenTree
+from vvsbench.sampling import draw
+
+
+@dataclass
+class Verdict:
+    """What a rule decided for a batch.
+
+    Attributes:
+        node: int64 [B], the deepest accepted node; 0 where only the root stands.
+        accepted: int64 [B], its depth.
+        bonus: int64 [B], the token after it, which becomes the next root.
+    """
+
+    node: Tensor
+    accepted: Tensor
+    bonus: Tensor
+
+
+class AcceptanceRule(ABC):
+    """Decides from the target's scores at every node of a tree.
+
+    Attributes:
+        guarantee: what the rule promises when every step is verified.
+    """
+
+    guarantee: Guarantee
+
+    @abstractmethod
+    def judge(self, tree: TokenTree, scores: Tensor) -> Verdict:
+        """Judge a batch of trees.
+
+        Args:
+            tree: with its tokens [B, T] and the noise of the positions it covers.
+            scores: the target's log-scores [B, T, V] for the token after each node.
+        """
+
+
+class Match(AcceptanceRule):
+    """Draw the target's own token at every node and walk to the child that equals it.
+
+    The first drawn token that is no child becomes the next root. So each token is the target's own draw, whatever was proposed:
+    the law is exact for any drafter and any tree, it is that of the sequential rule for deterministic candidates (EAGLE-2),
+    and with noise keyed by position the tokens are those of vanilla AR (spec: shared noise). No rejection loop.
+    """
+
+    guarantee = Guarantee.EXACT
+
+    def judge(self, tree: TokenTree, scores: Tensor) -> Verdict:
+        """See `AcceptanceRule.judge`."""
+        depths = tree.depths.expand(len(scores), -1)
+        wanted = draw(scores, tree.noise.gather(1, depths[..., None].expand(-1, -1, scores.shape[-1])))
+        parents = tree.parents.expand(len(scores), -1)
+        hit = wanted.gather(1, parents) == tree.tokens
+        hit[:, 0] = True
+        reached = ~(tree.visible & ~hit[:, None]).any(-1)
+        node = torch.where(reached, depths, -1).argmax(1)
+        return Verdict(node, depths.gather(1, node[:, None])[:, 0], wanted.gather(1, node[:, None])[:, 0])

@@ -1,0 +1,54 @@
+"""Vanilla autoregressive decoding: one target forward per token. The baseline of every claim, so it must not be slow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vvsbench.decoding.base import Decoder, Guarantee
+from vvsbench.decoding.trace import CallCounter, DecodeTrace, Origin, StepKind
+from vvsbench.models.protocols import Block, TokenModel
+from vvsbench.noise import gumbel
+from vvsbench.sampling import Sampling, draw
+
+NOISE_AHEAD = 16
+"""Positions for which noise is made at a time: few launches, little memory."""
+
+
+class Autoregressive(Decoder):
+    """Draws one token per target forward; no host synchronisation between the first token and the last."""
+
+    def __init__(self, target: TokenModel, sampling: Sampling) -> None:
+        self.target, self.sampling = target, sampling
+
+    @property
+    def guarantee(self) -> Guarantee:
+        """Exact by definition."""
+        return Guarantee.EXACT
+
+    @torch.inference_mode()
+    def generate(self, conditions: Tensor, images: Sequence[int], seed: int) -> tuple[Tensor, DecodeTrace]:
+        """See `Decoder.generate`."""
+        target, device = self.target, self.target.device
+        batch, length, vocab = len(images), target.spec.tokens, target.spec.vocab
+        keys = torch.tensor(list(images), device=device)[:, None]
+        tokens = torch.empty(batch, length, dtype=torch.long, device=device)
+        ones = torch.ones(batch, dtype=torch.long, device=device)
+        offset = torch.zeros(1, 1, dtype=torch.long, device=device)
+        with CallCounter().watching(target.network) as calls:
+            state = target.start(conditions, images, room=1)
+            logits = state.first_logits
+            for index in range(length):
+                if index % NOISE_AHEAD == 0:
+                    ahead = torch.arange(index, min(index + NOISE_AHEAD, length), device=device)
+                    noise = gumbel(seed, keys, ahead, vocab)
+                tokens[:, index] = draw(self.sampling.scores(logits), noise[:, index % NOISE_AHEAD])
+                if index + 1 < length:
+                    block = Block(tokens[:, index : index + 1], offset)
+                    logits = target.forward(state, block)[0][:, 0]
+                    target.commit(state, None, ones, [index + 1] * batch)
+        origin = torch.full((batch, length), Origin.DRAWN, dtype=torch.int8, device=device)
+        steps = [[(StepKind.VERIFIED, 1)] * (length - 1) for _ in images]
+        return tokens, DecodeTrace(list(images), origin, steps, calls, CallCounter())

@@ -1,0 +1,158 @@
+"""The images that a speculative loop has in flight, and what a step adds to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from vvsbench.decoding.trace import Origin
+
+
+@dataclass
+class Gain:
+    """What a step added, per row.
+
+    Attributes:
+        tokens: int64 [B, M], new known tokens; row b has count[b], the last of them the next root.
+        features: [B, G, M, D], at the positions before the tokens: the target's, or stand-ins on a skip.
+        count: int64 [B].
+        drafted: int64 [B], how many of the tokens, from the first, were drafted; the rest was drawn by the target.
+        kept: int64 [B, K], slots of the target's last block that stay in its cache, in order.
+        added: int64 [B], how many of them.
+    """
+
+    tokens: Tensor
+    features: Tensor
+    count: Tensor
+    drafted: Tensor
+    kept: Tensor
+    added: Tensor
+
+    def take(self, rows: Tensor) -> Gain:
+        """The gains of some rows."""
+        return Gain(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def replace(self, rows: Tensor, other: Gain) -> Gain:
+        """These gains with those of some rows taken from another."""
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return Gain(*(own.index_copy(0, rows, new.to(own.dtype)) for own, new in pairs))
+
+
+@dataclass
+class Batch:
+    """The images in flight; finished ones have left.
+
+    The `known` tokens of an image are decided; the last of them is the root of its tree, all others are committed. `pending`
+    of the committed ones have no entry in the target's cache yet: the chain that a skipped step leaves behind.
+
+    Attributes:
+        rows: where each image stands in the result.
+        keys: int64 [B], image indices on the device.
+        tokens: int64 [B, N + margin], known tokens.
+        origin: int8 [B, N + margin], an `Origin` for each.
+        recent: [B, G, K, D], the last K features that the target computed.
+        known, pending: on the host; the same on the device as `known_count` and `pending_count`.
+        steps: steps taken.
+        skipped_last: whether the last step was a skip.
+    """
+
+    rows: list[int]
+    keys: Tensor
+    tokens: Tensor
+    origin: Tensor
+    recent: Tensor
+    known_count: Tensor
+    pending_count: Tensor
+    known: list[int]
+    pending: list[int]
+    steps: list[int]
+    skipped_last: list[bool]
+
+    @classmethod
+    def begin(cls, images: Sequence[int], first: Tensor, features: Tensor, length: int, reach: int) -> Batch:
+        """A batch that knows the first token of every image.
+
+        Args:
+            images: their indices.
+            first: int64 [B].
+            features: [B, G, 1, D], the feature that the first tokens were drawn from.
+            length: tokens per image.
+            reach: the most tokens that a step can add.
+        """
+        size = len(images)
+        tokens = first.new_zeros(size, length + reach)
+        tokens[:, 0] = first
+        return cls(
+            rows=list(range(size)),
+            keys=torch.tensor(list(images), device=first.device),
+            tokens=tokens,
+            origin=torch.full_like(tokens, Origin.DRAWN, dtype=torch.int8),
+            recent=features.expand(-1, -1, reach, -1),
+            known_count=torch.ones_like(first),
+            pending_count=torch.zeros_like(first),
+            known=[1] * size,
+            pending=[0] * size,
+            steps=[0] * size,
+            skipped_last=[False] * size,
+        )
+
+    @property
+    def roots(self) -> Tensor:
+        """The last known token of every image, int64 [B]."""
+        return self.tokens.gather(1, self.known_count[:, None] - 1)[:, 0]
+
+    @property
+    def cached(self) -> list[int]:
+        """Image tokens in the target's cache, per row."""
+        return [known - 1 - pending for known, pending in zip(self.known, self.pending, strict=True)]
+
+    def take_in(self, gain: Gain, counts: Sequence[int], skips: Sequence[bool]) -> None:
+        """Add what a step gained.
+
+        Args:
+            gain: on the device.
+            counts: its `count` on the host.
+            skips: which rows skipped; their new tokens' predecessors become the pending chain.
+        """
+        column = torch.arange(gain.tokens.shape[1], device=gain.tokens.device)
+        target = self.known_count[:, None] + column
+        self.tokens.scatter_(1, target, gain.tokens)
+        skipped = torch.tensor(skips, device=target.device)
+        drafted = torch.where(skipped, Origin.SKIPPED, Origin.ACCEPTED).to(torch.int8)
+        origin = torch.where(column < gain.drafted[:, None], drafted[:, None], Origin.DRAWN)
+        self.origin.scatter_(1, target, origin.to(torch.int8))
+        self.known_count = self.known_count + gain.count
+        self.pending_count = torch.where(skipped, gain.count, 0)
+        self.known = [known + count for known, count in zip(self.known, counts, strict=True)]
+        self.pending = [count if skip else 0 for count, skip in zip(counts, skips, strict=True)]
+        self.steps = [step + 1 for step in self.steps]
+        self.skipped_last = list(skips)
+
+    def keep(self, index: Sequence[int]) -> None:
+        """Drop every row that is not named."""
+        on_device = torch.tensor(list(index), device=self.tokens.device)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            setattr(self, field.name, value[on_device] if isinstance(value, Tensor) else [value[row] for row in index])
+
+    def remember(self, rows: Tensor, chain: Tensor, pending: Tensor, path: Tensor, length: Tensor) -> None:
+        """Append features that the target computed and keep the last K.
+
+        Args:
+            rows: int64 [R], whose.
+            chain: [R, G, W, D], of the pending chain; row r has pending[r] of them.
+            pending: int64 [R].
+            path: [R, G, M, D], of the root and the accepted nodes; row r has length[r] of them.
+            length: int64 [R].
+        """
+        recent = self.recent[rows]
+        kept, width = recent.shape[2], chain.shape[2]
+        index = torch.arange(kept, device=length.device) + (pending + length)[:, None]
+        behind = index - kept - pending[:, None]
+        source = torch.where(behind < 0, index, kept + width + behind)
+        everything = torch.cat([recent, chain, path], 2)
+        fresh = everything.gather(2, source[:, None, :, None].expand(-1, everything.shape[1], -1, everything.shape[3]))
+        self.recent = self.recent.index_copy(0, rows, fresh)
