@@ -13,6 +13,9 @@ from pathlib import Path
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from vvsbench.axes import AcceptanceName, Candidates, ScheduleName, Selector, StructureName, Truncation
+from vvsbench.quality.config import MetricsConfig
+
 PACKAGE = Path(__file__).resolve().parent
 GROUPS = ("model", "decoder", "drafter", "schedule", "sampling", "prompts", "metrics", "logger", "study")
 """The groups of which a user chooses one option each."""
@@ -49,49 +52,8 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
-class Structure(StrEnum):
-    """Shape of a draft: fixed widths per level, or grown by the drafter's confidence (EAGLE-2)."""
-
-    static = "static"
-    dynamic = "dynamic"
-
-
-class Candidates(StrEnum):
-    """Which children a draft node gets: the drafter's own draw under the target's noise, or its k likeliest tokens."""
-
-    shared_noise = "shared_noise"
-    top_k = "top_k"
-
-
-class Acceptance(StrEnum):
-    """Rule by which drafted tokens are kept."""
-
-    match = "match"
-
-
-class Schedule(StrEnum):
-    """When a step commits drafted tokens without asking the target."""
-
-    always = "always"
-    uniform = "uniform"
-
-
-class Selector(StrEnum):
-    """Which path of the tree a skipped step commits."""
-
-    random = "random"
-    first = "first"
-
-
-class Truncation(StrEnum):
-    """How long a committed path may be: no longer than the tree's mean path, or as long as it is."""
-
-    dynamic = "dynamic"
-    none = "none"
-
-
 class Features(StrEnum):
-    """What the drafter continues from after a skip: the target's last features again, or its own predictions."""
+    """What the drafter goes on from after a skip: the target's last features again, or its own predictions."""
 
     reuse = "reuse"
     drafted = "drafted"
@@ -181,26 +143,28 @@ class DrafterConfig:
 class StructureConfig:
     """Shape of the draft and where its candidates come from."""
 
-    name: Structure = Structure.static
+    name: StructureName = StructureName.static
     candidates: Candidates = Candidates.shared_noise
     depth: int = 5  # levels below the root
-    top_k: int = 10  # children that a node may have (dynamic)
-    nodes: int = 59  # size of the tree, root excluded (dynamic)
-    widths: list[int] = field(default_factory=list)  # nodes per level (static)
+    nodes: int = 27  # size of the tree, root included
+    hit_rates: list[float] = field(
+        default_factory=list
+    )  # static: how often the target draws the candidate of each rank
+    top_k: int = 10  # dynamic: nodes of the beam, and children of each
 
 
 @dataclass
 class AcceptanceConfig:
     """Rule by which drafted tokens are kept."""
 
-    name: Acceptance = Acceptance.match
+    name: AcceptanceName = AcceptanceName.match
 
 
 @dataclass
 class ScheduleConfig:
     """When a step commits drafted tokens without asking the target."""
 
-    name: Schedule = Schedule.always
+    name: ScheduleName = ScheduleName.always
     interval: int = 2  # uniform: one step in so many is skipped
     offset: int = 1  # uniform: the first step that may be skipped, counted from 0
     first_tokens: int = 5  # no skip before more than this many tokens are committed
@@ -268,13 +232,6 @@ class LoggerConfig:
     name: LoggerKind = LoggerKind.none
     project: str = "vvsbench"
     mode: LoggerMode = LoggerMode.online
-
-
-@dataclass
-class MetricsConfig:
-    """A protocol: a named, versioned recipe of image metrics."""
-
-    name: str = "none"
 
 
 @dataclass

@@ -85,7 +85,10 @@ def write(cell: Path, where: ShardRange, shard: Shard, times: list[dict[str, Any
     rows = json.dumps(shard.rows, sort_keys=True)
     digest = _digest(shard.first, shard.images, shard.tokens, rows)
     about = json.dumps({"first": shard.first, "digest": digest, "rows": rows}, sort_keys=True)
-    tensors = {"images": np.ascontiguousarray(shard.images), "tokens": np.ascontiguousarray(shard.tokens)}
+    tensors: dict[str, NDArray[Any]] = {
+        "images": np.ascontiguousarray(shard.images),
+        "tokens": np.ascontiguousarray(shard.tokens),
+    }
     files.write(where.path(cell), save(tensors, {"shard": about}))  # one entry: the format does not keep their order
     return digest
 

@@ -34,7 +34,7 @@ def trace_frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """One row per image, in image order."""
     frame = pd.DataFrame(list(rows)).sort_values("image", ignore_index=True)
     for column in INTEGER_LISTS:
-        frame[column] = [np.asarray(values, dtype=np.int32) for values in frame[column]]
+        frame[column] = pd.Series([np.asarray(values, dtype=np.int32) for values in frame[column]], dtype=object)
     return frame
 
 

@@ -1,0 +1,104 @@
+"""What can be chosen: decoders, models, studies and metric suites, with one line each and where they come from.
+
+A file of settings is an option, and its first comment is its description. Other packages add theirs by an entry point
+in the group `vvsbench.settings` whose value is a package that holds folders laid out like conf/; it is looked at when
+asked, never imported at start-up.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from vvsbench import config
+from vvsbench.errors import ConfigError
+
+ENTRY_POINTS = "vvsbench.settings"
+KINDS = {"decoders": "decoder", "models": "model", "studies": "study", "metrics": "metrics"}
+"""What `vvsbench list` shows: heading to group."""
+
+USAGE = "usage: vvsbench list [decoders | models | studies | metrics] ..."
+
+
+@dataclass(frozen=True)
+class Option:
+    """One choice in a group.
+
+    Attributes:
+        origin: package that it comes from, or the folder for a user's own.
+    """
+
+    name: str
+    summary: str
+    origin: str
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the options of some kinds, or of all.
+
+    Raises:
+        ConfigError: there is no such kind.
+    """
+    if {"-h", "--help"} & set(arguments):
+        print(USAGE)
+        return 0
+    if unknown := [kind for kind in arguments if kind not in KINDS]:
+        near = difflib.get_close_matches(unknown[0], KINDS, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ConfigError([f"{unknown[0]}: nothing of that kind to list; choose from {', '.join(KINDS)}.{hint}"])
+    console = Console(highlight=False)
+    for kind in arguments or KINDS:
+        table = Table(
+            title=kind, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim"
+        )
+        table.add_column(KINDS[kind], no_wrap=True)
+        table.add_column("what it is", overflow="fold")
+        table.add_column("from", no_wrap=True)
+        for option in options(KINDS[kind]):
+            table.add_row(option.name, option.summary, option.origin)
+        console.print(table)
+        console.print()
+    return 0
+
+
+def options(group: str) -> list[Option]:
+    """Everything that can be chosen in a group, the package's own first."""
+    found: dict[str, Option] = {}
+    for folder, origin in folders():
+        for file in sorted((folder / group).glob("*.yaml")):
+            found.setdefault(file.stem, Option(file.stem, summary(file), origin))
+    return list(found.values())
+
+
+def folders() -> Iterator[tuple[Path, str]]:
+    """Places where settings are looked for, in order, with a name for each."""
+    yield config.folder("conf"), "vvsbench"
+    yield config.folder("experiments"), "vvsbench"
+    own = Path("experiments").resolve()
+    if own.is_dir() and own != config.folder("experiments").resolve():
+        yield own, "./experiments"
+    yield from plugins()
+
+
+def plugins() -> Iterator[tuple[Path, str]]:
+    """Settings that installed packages offer through the entry point."""
+    for entry in entry_points(group=ENTRY_POINTS):
+        spec = find_spec(entry.value)
+        for place in (spec.submodule_search_locations or []) if spec else []:
+            yield Path(place), entry.dist.name if entry.dist else entry.name
+
+
+def summary(file: Path) -> str:
+    """The first comment of a settings file that is not one of Hydra's directives."""
+    for line in file.read_text().splitlines():
+        text = line.lstrip("# ").strip()
+        if line.startswith("#") and text and not text.startswith("@package"):
+            return text
+    return ""

@@ -1,0 +1,146 @@
+"""The `vvsbench` command: five verbs, each of which imports what it needs when it is called.
+
+Help must answer at once, so nothing here imports torch, Hydra or anything else that takes time.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+INTERRUPTED = 130
+HELP = """\
+vvsbench: accelerated visual autoregressive image generation, side by side.
+
+usage: vvsbench VERB [KEY=VALUE ...]
+
+  run      generate the images of a cell or of a study, count what they cost and score them
+           vvsbench run study=demo
+           vvsbench run decoder=vvs decoder.schedule.interval=3 count=64
+           vvsbench run -m decoder.schedule.interval=2,3,4 decoder=vvs
+  report   compare the cells of a study: HTML, Markdown, LaTeX and figures, from the records alone
+           vvsbench report study=demo
+  list     decoders, models, studies, metric suites and where they come from
+           vvsbench list models
+  doctor   what this machine has, which weights are found where, and which suites can run
+           vvsbench doctor model=llamagen_t2i_xl_512
+  train    train the parts of the tiny zoo
+           vvsbench train part=drafter
+
+vvsbench run --help lists every setting.   Tab completion: eval "$(vvsbench run -sc install=bash)"
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        argv: arguments without the program's name; those of the process by default.
+
+    Returns:
+        The exit code: 0 done, 1 a cell failed, 2 the request was wrong, 130 after ^C.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["-sc"]:
+        return _complete(arguments)
+    if not arguments or arguments[0] in {"-h", "--help", "help"}:
+        print(HELP)
+        return 0
+    if arguments[0] in {"-V", "--version"}:
+        from vvsbench import __version__
+
+        print(f"vvsbench {__version__}")
+        return 0
+    verb, rest = arguments[0], arguments[1:]
+    if verb not in VERBS:
+        return _unknown(verb)
+    return _guarded(VERBS[verb], rest)
+
+
+def _guarded(action: Callable[[list[str]], int], arguments: list[str]) -> int:
+    """Call a verb; what a user can mend is one message without a traceback."""
+    from vvsbench.errors import UserError
+
+    try:
+        return action(arguments)
+    except UserError as error:
+        return _complain(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _complain("interrupted; the same command goes on where this one stopped.", INTERRUPTED)
+    except BrokenPipeError:  # the reader of a pipe has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        from vvsbench.runs.files import understood
+
+        reason = understood(error)
+        if not isinstance(reason, UserError):
+            raise
+        return _complain(str(reason), 1)
+
+
+def _complain(message: str, code: int) -> int:
+    sys.stdout.flush()
+    print(f"vvsbench: {message}", file=sys.stderr)
+    return code
+
+
+def _unknown(verb: str) -> int:
+    import difflib
+
+    near = difflib.get_close_matches(verb, VERBS, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return _complain(f"there is no verb {verb}; choose from {', '.join(VERBS)}.{hint}", 2)
+
+
+def _complete(arguments: list[str]) -> int:
+    """Tab completion: the shell asks the program with the typed line in COMP_LINE; the verb's own app answers."""
+    words = os.environ.get("COMP_LINE", "").split(" ")
+    if len(words) < 3 or words[1] not in {"run", "train"}:
+        print(" ".join(VERBS))
+        return 0
+    os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
+    return VERBS[words[1]](arguments)
+
+
+def _run(arguments: list[str]) -> int:
+    from vvsbench.runs.app import main as run
+
+    return run(arguments)
+
+
+def _train(arguments: list[str]) -> int:
+    from vvsbench.training.app import main as train
+
+    return train(arguments)
+
+
+def _report(arguments: list[str]) -> int:
+    from vvsbench.reporting import main as report
+
+    return report(arguments)
+
+
+def _list(arguments: list[str]) -> int:
+    from vvsbench.catalog import main as show
+
+    return show(arguments)
+
+
+def _doctor(arguments: list[str]) -> int:
+    from vvsbench.doctor import main as examine
+
+    return examine(arguments)
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {
+    "run": _run,
+    "report": _report,
+    "list": _list,
+    "doctor": _doctor,
+    "train": _train,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

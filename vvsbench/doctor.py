@@ -1,0 +1,192 @@
+"""`vvsbench doctor`: what this machine has, which weights are found where, and what that allows.
+
+With `model=NAME` it says, file by file, what that model needs, where to put it and what is missing.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from vvsbench import catalog, composition, identity
+from vvsbench.config import PromptKind, RunConfig
+from vvsbench.errors import ConfigError, UserError
+from vvsbench.models import checkpoints
+from vvsbench.runs import provenance
+
+GIB = 2**30
+SOURCES = {
+    "model.checkpoint": "the target",
+    "model.tokenizer.checkpoint": "its tokenizer",
+    "model.text_encoder": "its text encoder",
+    "decoder.drafter.checkpoint": "its drafter (decoders sd and vvs)",
+}
+USAGE = "usage: vvsbench doctor [model=NAME] [KEY=VALUE ...]"
+
+
+@dataclass(frozen=True)
+class Need:
+    """A file that a model reads.
+
+    Attributes:
+        found: whether it is there.
+    """
+
+    role: str
+    key: str
+    name: str
+    path: Path
+    found: bool
+    optional: bool = False
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Examine the machine, or one model's files.
+
+    Returns:
+        0, or 1 when the model that was asked about cannot run.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    if {"-h", "--help"} & set(arguments):
+        print(USAGE)
+        return 0
+    console = Console(highlight=False, soft_wrap=True)
+    if any(argument.startswith("model=") for argument in arguments):
+        return _one_model(arguments, console)
+    _machine(console)
+    _weights(console)
+    _suites(console)
+    return 0
+
+
+def _machine(console: Console) -> None:
+    import psutil
+
+    hardware = provenance.hardware()
+    table = Table(title="this machine", title_justify="left", title_style="bold", box=None, show_header=False)
+    device = identity.device("auto")
+    disk = shutil.disk_usage(Path.cwd())
+    rows = {
+        "python": provenance.versions()["python"],
+        "torch": f"{_version('torch')}, torchvision {_version('torchvision')}",
+        "device": f"{device}" + (f" ({hardware['gpu']}, driver {hardware['driver']})" if device == "cuda" else ""),
+        "processor": f"{hardware['cpu']}, {hardware['cores']} cores",
+        "memory": f"{psutil.virtual_memory().available / GIB:.1f} of {hardware['memory_gib']} GiB free",
+        "disk": f"{disk.free / GIB:.1f} of {disk.total / GIB:.1f} GiB free below {Path.cwd()}",
+        "weights": f"{checkpoints.weights_root().absolute()} (${checkpoints.WEIGHTS_VARIABLE} names another folder)",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table)
+    console.print()
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _weights(console: Console) -> None:
+    table = Table(title="weights", title_justify="left", title_style="bold", box=None, header_style="dim")
+    for heading in ("model", "target", "tokenizer", "text encoder", "drafter"):
+        table.add_column(heading)
+    for option in catalog.options("model"):
+        needs = {need.key: need for need in needed(_settings([f"model={option.name}"]))}
+        cells = [_mark(needs.get(key)) for key in SOURCES]
+        table.add_row(option.name, *cells)
+    console.print(table)
+    console.print("vvsbench doctor model=NAME says which files a model needs and where to put them.\n")
+
+
+def _mark(need: Need | None) -> str:
+    if need is None:
+        return "-"
+    return "found" if need.found else "missing"
+
+
+def _suites(console: Console) -> None:
+    """Metric suites and whether their networks and references are there."""
+    table = Table(title="metric suites", title_justify="left", title_style="bold", box=None, header_style="dim")
+    table.add_column("suite")
+    table.add_column("can run")
+    for option in catalog.options("metrics"):
+        table.add_row(option.name, _suite_state(option.name))
+    console.print(table)
+
+
+def _suite_state(name: str) -> str:
+    from vvsbench import quality
+
+    try:
+        cfg = composition.composed([f"metrics={name}"])
+        if problems := quality.problems(cfg.metrics):
+            return f"no: {problems[0]}"
+        quality.key(cfg.metrics, "", None)
+    except ConfigError as error:
+        return f"no: {error.problems[0]}"
+    except UserError as error:
+        return f"no: {error}"
+    return "yes"
+
+
+def _settings(overrides: Sequence[str]) -> RunConfig:
+    """Settings with the richest decoder, so that the drafter is among them; a captions file is not asked for here."""
+    return composition.composed([*overrides, "decoder=vvs", "++prompts.file=null"])
+
+
+def needed(cfg: RunConfig) -> Iterator[Need]:
+    """Every file that a model and its drafter read."""
+    if cfg.model.kind != "llamagen":
+        return
+    names = identity.weights_names(composition.plain(cfg))
+    if cfg.model.text_encoder:
+        names["model.text_encoder"] = cfg.model.text_encoder
+    for key, name in names.items():
+        path = checkpoints.resolve(name)
+        yield Need(SOURCES[key], key, name, path, path.exists() or (key == "model.text_encoder" and _on_hub(name)))
+
+
+def _on_hub(name: str) -> bool:
+    """Whether a hub model is in the local cache; nothing is downloaded."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return False
+    return isinstance(try_to_load_from_cache(name, "config.json"), str)
+
+
+def _one_model(arguments: Sequence[str], console: Console) -> int:
+    """File by file: needed, found, and where to put it."""
+    cfg = _settings(arguments)
+    console.print(f"model={cfg.model.name} reads these files; relative names are looked up below")
+    console.print(f"{checkpoints.weights_root().absolute()} (${checkpoints.WEIGHTS_VARIABLE} names another folder).\n")
+    missing = []
+    for need in needed(cfg):
+        console.print(f"  {'found  ' if need.found else 'MISSING'}  {need.role}: {need.name}")
+        console.print(f"           {need.path.absolute()}   (setting {need.key})")
+        if not need.found:
+            missing.append(need)
+    if getattr(cfg.decoder, "drafter", None) is None:
+        console.print(
+            "  none     no drafter is known for this model: decoder=ar runs, sd and vvs need one to be trained"
+        )
+    if cfg.prompts.kind == PromptKind.captions:
+        console.print("  choose   prompts.file=FILE, a .txt with one caption a line or a .json with a list")
+    required = [need for need in missing if need.key != "decoder.drafter.checkpoint"]
+    if not missing:
+        console.print("\nEverything is there.")
+    elif not required:
+        console.print("\ndecoder=ar can run; the drafter is missing for sd and vvs.")
+    else:
+        console.print(f"\n{len(missing)} missing. Put each file at its path above, or name another with SETTING=PATH.")
+    return 1 if required else 0

@@ -1,0 +1,1 @@
+"""A Hydra sweeper for studies; Hydra finds it because it is in the `hydra_plugins` namespace."""

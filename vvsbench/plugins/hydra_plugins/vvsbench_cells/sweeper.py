@@ -1,0 +1,105 @@
+"""Run the cells of a study, which are a union, crossed with the command line's own lists, which are a product.
+
+Hydra's basic sweeper knows products only: ar, sd and vvs at four intervals cannot be written as one. Here a study lists
+the overrides of each cell (`study.cells`). All cells are composed and checked before the first one runs, and one that
+fails does not stop the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+# A dict and no dataclass: Hydra runs this module without a name of its own, which dataclasses need.
+SETTINGS = {"_target_": "hydra_plugins.vvsbench_cells.sweeper.CellsSweeper", "max_batch_size": None}
+ConfigStore.instance().store(group="hydra/sweeper", name="cells", node=SETTINGS, provider="vvsbench")
+
+
+class CellsSweeper(Sweeper):
+    """Hands every cell of a study to the launcher.
+
+    Args:
+        max_batch_size: jobs per call of the launcher; None for all at once.
+    """
+
+    def __init__(self, max_batch_size: int | None = None) -> None:
+        self.max_batch_size = max_batch_size
+        self.config: DictConfig | None = None
+        self.hydra_context: HydraContext | None = None
+        self.launcher: Launcher | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra before `sweep`."""
+        self.config, self.hydra_context = config, hydra_context
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Check every cell, then run them.
+
+        Args:
+            arguments: the overrides of the command line.
+
+        Returns:
+            What each job returned, in order.
+
+        Raises:
+            vvsbench.errors.UserError: a cell is wrong, or one of them failed while it ran.
+        """
+        from vvsbench.runs import app
+
+        assert self.config is not None
+        assert self.hydra_context is not None
+        assert self.launcher is not None
+        loader = self.hydra_context.config_loader
+        parsed = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
+        chosen = BasicSweeper.split_arguments(parsed, None)[0]
+        cells: list[list[str]] = OmegaConf.to_container(self.config.study.cells) or [[]]  # type: ignore[assignment]
+        jobs = crossed(cells, chosen, study=str(self.config.study.name))
+        app.check([(overrides, partial(loader.load_sweep_config, self.config, overrides)) for overrides in jobs])
+        Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+        results: list[Any] = []
+        for batch in BasicSweeper.split_overrides_to_chunks(jobs, self.max_batch_size):
+            results.extend(self.launcher.launch(batch, initial_job_idx=len(results)))
+        return app.finish([result.return_value for result in results])
+
+
+def crossed(cells: Sequence[Sequence[str]], chosen: Sequence[Sequence[str]], study: str) -> list[list[str]]:
+    """Every cell with every combination of the command line's values, without repeats.
+
+    Args:
+        cells: the overrides of each cell.
+        chosen: the combinations of the command line's overrides.
+        study: its name, for the message.
+
+    Raises:
+        vvsbench.errors.ConfigError: the command line sets what the cells set.
+    """
+    from vvsbench.errors import ConfigError
+
+    clashes = sorted({_key(a) for cell in cells for a in cell} & {_key(b) for job in chosen for b in job})
+    if clashes:
+        raise ConfigError(
+            [
+                f"{key}: the cells of study={study} set it themselves; leave it out, or leave out the study."
+                for key in clashes
+            ]
+        )
+    jobs = [[*job, *cell] for job in chosen for cell in cells]
+    return [list(job) for job in dict.fromkeys(tuple(job) for job in jobs)]
+
+
+def _key(override: str) -> str:
+    return override.split("=", 1)[0].lstrip("+~")

@@ -1,0 +1,214 @@
+"""One cell from settings to records: find what is missing, draw it, tabulate it, score it, and say how it ended.
+
+The record is written first (started) and last (how it ended), so a folder always tells its own state. Whatever kills
+the process, the same command goes on at the first shard that is missing or damaged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vvsbench import identity
+from vvsbench.axes import Candidates, ScheduleName
+from vvsbench.config import RunConfig, SpeculativeConfig
+from vvsbench.errors import UserError
+from vvsbench.runs import files, provenance, shards, store, tables
+from vvsbench.runs.claim import claimed, reserved
+from vvsbench.runs.console import Console
+from vvsbench.runs.record import CellRecord, Status
+from vvsbench.runs.scoring import score
+from vvsbench.runs.shards import Shard, ShardRange
+
+log = logging.getLogger(__name__)
+
+
+class OutOfMemoryError(UserError):
+    """The device has too little memory for a batch."""
+
+
+@dataclass
+class Cell:
+    """A cell that is being worked on.
+
+    Attributes:
+        cfg: its settings.
+        settings: the same as plain containers.
+        folder: that holds it.
+        console: says what happens.
+    """
+
+    cfg: RunConfig
+    settings: Mapping[str, Any]
+    folder: Path
+    console: Console
+
+    def run(self) -> None:
+        """Do whatever is not done yet.
+
+        Raises:
+            UserError: it could not be finished; the record says why.
+        """
+        started = time.perf_counter()
+        with claimed(self.folder, self.console.say):
+            record = self._readable_record()
+            missing = self._missing()
+            drawn = sum(where.end - where.first for where in missing)
+            worked = bool(missing) or record is None or record.status != "ok" or not self._tables_intact(record)
+            if worked:
+                record = self._work(record, missing)
+            assert record is not None
+            scored = score(self.cfg, self.folder, record, self.console)
+        what = [f"drew {drawn} of {record.count} images" if drawn else "", "scored" if scored else ""]
+        if worked and not drawn:
+            what.append("rebuilt its tables")
+        done = ", ".join(part for part in what if part)
+        self.console.finished(record, done or "done already", time.perf_counter() - started)
+
+    def _readable_record(self) -> CellRecord | None:
+        try:
+            return store.read_record(self.folder)
+        except store.RecordError as error:
+            self.console.warn(str(error).split(";")[0] + "; it is rebuilt from the shards.")
+            return None
+
+    def _missing(self) -> list[ShardRange]:
+        missing = []
+        for where in shards.ranges(self.cfg.count, self.cfg.shard_size):
+            try:
+                if shards.read(self.folder, where) is None:
+                    missing.append(where)
+            except shards.DamagedShard as damage:
+                self.console.warn(f"{damage}; its images are drawn again.")
+                missing.append(where)
+        return missing
+
+    def _tables_intact(self, record: CellRecord) -> bool:
+        for name, digest in record.files.items():
+            path = self.folder / name
+            if not path.is_file() or files.digest(path.read_bytes()) != digest:
+                self.console.warn(f"{path} is missing or damaged; it is rebuilt from the shards.")
+                return False
+        return set(record.files) == {tables.TRACE, tables.REPEATS}
+
+    def _work(self, before: CellRecord | None, missing: list[ShardRange]) -> CellRecord:
+        record = CellRecord(
+            status="started",
+            study=self.cfg.study.name,
+            label=label(self.cfg),
+            key=identity.cell_key(self.settings),
+            config=dict(self.settings),
+            provenance=provenance.collect(self.settings),
+            count=self.cfg.count,
+            done=self.cfg.count - sum(where.end - where.first for where in missing),
+            started=before.started if before else _now(),
+            guarantee=before.guarantee if before else "none",
+            timing=dict(before.timing) if before else {},
+        )
+        with reserved(self.folder), self._recorded(record):
+            store.write_record(self.folder, record)
+            if missing or before is None:
+                self._draw(record, missing)
+            self._tabulate(record)
+        return record
+
+    def _draw(self, record: CellRecord, missing: list[ShardRange]) -> None:
+        from vvsbench.runs import drawing
+
+        with self.console.working(f"{record.label}: loading the model"):
+            session = drawing.open_session(self.cfg)
+        record.guarantee = session.guarantee  # type: ignore[assignment]
+        record.timing["load_seconds"] = session.load_seconds
+        if not missing:
+            return
+        before, started = record.timing.get("total_seconds", 0.0), time.perf_counter()
+
+        def write(where: ShardRange, shard: Shard, times: list[dict[str, Any]]) -> None:
+            shards.write(self.folder, where, shard, times)
+            record.done += where.end - where.first
+            record.timing["first_image_seconds"] = session.first_image_seconds
+            record.timing["total_seconds"] = before + time.perf_counter() - started
+            store.write_record(self.folder, record)
+
+        with self.console.drawing(record.label, record.count, record.done) as advance:
+            drawing.draw(self.cfg, session, missing, write, advance)
+
+    def _tabulate(self, record: CellRecord) -> None:
+        """Tables, summaries and the image set's digest, all from the shards."""
+        rows, times, digests = [], [], []
+        for where in shards.ranges(self.cfg.count, self.cfg.shard_size):
+            shard = shards.read(self.folder, where)
+            assert shard is not None
+            rows += shard.rows
+            times += shards.read_times(self.folder, where)
+            digests.append(shard.digest)
+        trace, repeats = tables.trace_frame(rows), tables.repeats_frame(times)
+        for name, frame in ((tables.TRACE, trace), (tables.REPEATS, repeats)):
+            content = tables.to_parquet(frame)
+            files.write(self.folder / name, content)
+            record.files[name] = files.digest(content)
+        record.image_digest = files.digest("\n".join(digests).encode())
+        record.summaries = tables.summaries(trace, repeats)
+
+    @contextlib.contextmanager
+    def _recorded(self, record: CellRecord) -> Iterator[None]:
+        """Write how it ended, last of all."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._end(record, "interrupted", "stopped by the user")
+            raise
+        except Exception as error:
+            reason = understood(error, self.cfg)
+            status: Status = "out_of_memory" if isinstance(reason, OutOfMemoryError) else "failed"
+            self._end(record, status, str(reason) or type(reason).__name__)
+            if reason is error:
+                raise
+            raise reason from error
+        self._end(record, "ok", None)
+
+    def _end(self, record: CellRecord, status: Status, error: str | None) -> None:
+        record.status, record.error, record.finished = status, error, _now()
+        (self.folder / ".reserve").unlink(missing_ok=True)
+        try:
+            store.write_record(self.folder, record)
+        except UserError:
+            if status == "ok":
+                raise
+            log.warning("the record of %s could not be written", self.folder)
+
+
+def understood(error: Exception, cfg: RunConfig) -> Exception:
+    """What a user can mend, in words; anything else as it is."""
+    if isinstance(error, OSError):
+        return files.understood(error)
+    text = str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+        return OutOfMemoryError(
+            f"out of memory at batch_size={cfg.batch_size}, dtype={cfg.dtype}. Try a smaller batch_size or dtype=bf16; "
+            "each is a cell of its own."
+        )
+    return error
+
+
+def label(cfg: RunConfig) -> str:
+    """Short name of a cell for tables and plots, as in "vvs i=3"."""
+    decoder = cfg.decoder
+    if not isinstance(decoder, SpeculativeConfig):
+        return decoder.name
+    parts = [decoder.name]
+    if decoder.schedule.name == ScheduleName.uniform:
+        parts.append(f"i={decoder.schedule.interval}")
+    if decoder.structure.candidates == Candidates.top_k:
+        parts.append("top-k")
+    return " ".join(parts)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

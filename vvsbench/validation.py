@@ -1,0 +1,263 @@
+"""Everything wrong with a run that can be seen before a model is loaded, listed at once.
+
+A wrong key or type never gets here (the schema stops it). These are the rules between fields and between the settings
+and the files they name; they read file headers only, so that no torch is imported and no gigabyte moved.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from vvsbench.axes import ScheduleName, StructureName
+from vvsbench.config import (
+    Condition,
+    DrafterConfig,
+    ModelConfig,
+    ModelKind,
+    PromptKind,
+    RunConfig,
+    SpeculativeConfig,
+)
+from vvsbench.errors import CheckpointError
+from vvsbench.models import checkpoints
+from vvsbench.quality.config import problems as metric_problems
+
+
+def validate(cfg: RunConfig) -> list[str]:
+    """List every problem of a run, each line naming the key, what is wrong and how to mend it.
+
+    Args:
+        cfg: the composed settings as dataclasses.
+    """
+    return [
+        *_counts(cfg),
+        *_sampling(cfg),
+        *_prompts(cfg),
+        *_decoder(cfg),
+        *metric_problems(cfg.metrics),
+        *_target_file(cfg.model),
+        *_tokenizer_file(cfg.model),
+        *_drafter_file(cfg),
+    ]
+
+
+def _counts(cfg: RunConfig) -> Iterator[str]:
+    for key in ("count", "batch_size", "shard_size"):
+        if getattr(cfg, key) < 1:
+            yield f"{key}={getattr(cfg, key)} must be at least 1."
+    if cfg.batch_size >= 1 and cfg.shard_size >= 1 and cfg.shard_size % cfg.batch_size:
+        near = max(1, round(cfg.shard_size / cfg.batch_size)) * cfg.batch_size
+        yield (
+            f"shard_size={cfg.shard_size} must be a multiple of batch_size={cfg.batch_size}, so that a resumed run "
+            f"forms the same batches; use shard_size={near}."
+        )
+    if cfg.seed < 0:
+        yield f"seed={cfg.seed} must be 0 or more."
+
+
+def _sampling(cfg: RunConfig) -> Iterator[str]:
+    sampling = cfg.sampling
+    if sampling.temperature < 0:
+        yield f"sampling.temperature={sampling.temperature} must be 0 (greedy) or more."
+    if not 0 < sampling.top_p <= 1:
+        yield f"sampling.top_p={sampling.top_p} must lie in (0, 1]; 1 keeps every token."
+    if sampling.top_k < 0 or sampling.top_k > cfg.model.vocab:
+        yield f"sampling.top_k={sampling.top_k} must lie in [0, {cfg.model.vocab}], the vocabulary; 0 keeps all."
+    if sampling.guidance_scale < 1:
+        yield f"sampling.guidance_scale={sampling.guidance_scale} must be at least 1; 1 switches guidance off."
+    if sampling.guidance_interval < -1:
+        yield f"sampling.guidance_interval={sampling.guidance_interval} must be -1 (never stops) or a step number."
+
+
+def _prompts(cfg: RunConfig) -> Iterator[str]:
+    prompts, model = cfg.prompts, cfg.model
+    if (prompts.kind == PromptKind.captions) != (model.condition == Condition.caption):
+        needed = "captions" if model.condition == Condition.caption else "classes"
+        yield f"prompts.kind={prompts.kind} does not fit model={model.name}; it draws from {needed}: prompts={needed}."
+        return
+    if prompts.kind == PromptKind.classes:
+        if outside := [label for label in prompts.classes if not 0 <= label < model.classes]:
+            yield f"prompts.classes has {_few(outside)}; class ids of model={model.name} are 0 to {model.classes - 1}."
+    elif not prompts.file:
+        yield "prompts.file is not set: name a .txt with one caption a line or a .json with a list of captions."
+    elif not Path(prompts.file).is_file():
+        yield f"prompts.file={prompts.file} does not exist (looked in {Path.cwd()})."
+    elif Path(prompts.file).suffix not in {".txt", ".json"}:
+        yield f"prompts.file={prompts.file} must end in .txt (one caption a line) or .json (a list of captions)."
+
+
+def _decoder(cfg: RunConfig) -> Iterator[str]:
+    decoder = cfg.decoder
+    if not isinstance(decoder, SpeculativeConfig):
+        return
+    schedule, structure = decoder.schedule, decoder.structure
+    if schedule.name == ScheduleName.uniform:
+        if schedule.interval < 2:
+            yield (
+                f"decoder.schedule.interval={schedule.interval} must be at least 2: with 1 no step would be verified; "
+                "to verify every step use decoder=sd."
+            )
+        if schedule.offset < 0:
+            yield f"decoder.schedule.offset={schedule.offset} must be 0 or more."
+        if schedule.first_tokens < 0:
+            yield f"decoder.schedule.first_tokens={schedule.first_tokens} must be 0 or more."
+    if structure.depth < 1:
+        yield f"decoder.structure.depth={structure.depth} must be at least 1."
+    if structure.nodes < 1 + structure.depth:
+        yield f"decoder.structure.nodes={structure.nodes} must be at least {1 + structure.depth}, one per level."
+    rates = structure.hit_rates
+    if structure.name == StructureName.static and (not rates or not all(0 < rate < 1 for rate in rates)):
+        yield f"decoder.structure.hit_rates={rates} must name a rate in (0, 1) per candidate, as in [0.5,0.15,0.1]."
+    if structure.name == StructureName.dynamic and not 1 <= structure.top_k <= cfg.model.vocab:
+        yield f"decoder.structure.top_k={structure.top_k} must lie in [1, {cfg.model.vocab}]."
+    if cfg.model.kind == ModelKind.llamagen:
+        yield from _fit(decoder.drafter, cfg.model)
+
+
+def _fit(drafter: DrafterConfig | None, model: ModelConfig) -> Iterator[str]:
+    """Whether a drafter was made for a target of these sizes."""
+    if drafter is None:
+        known = ", ".join(sorted(path.stem for path in (_conf() / "drafter").glob("*.yaml")))
+        yield (
+            f"decoder.drafter: no drafter is known for model={model.name}. Choose one that fits with "
+            f"drafter@decoder.drafter=NAME ({known}), or train one with vvsbench train."
+        )
+        return
+    for key in ("dim", "vocab", "grid"):
+        mine, wanted = getattr(drafter, key), getattr(model, key)
+        if mine != wanted:
+            yield (
+                f"decoder.drafter.{key}={mine} does not fit the target's model.{key}={wanted}: this drafter "
+                f"({drafter.checkpoint}) was made for another model than {model.name}."
+            )
+
+
+def _conf() -> Path:
+    from vvsbench.config import folder
+
+    return folder("conf")
+
+
+def _target_file(model: ModelConfig) -> Iterator[str]:
+    if model.kind != ModelKind.llamagen:
+        return
+    path, problem = _located("model.checkpoint", model.checkpoint)
+    if path is None:
+        yield problem
+        return
+    facts = _facts("model.checkpoint", path)
+    if isinstance(facts, str):
+        yield facts
+        return
+    for key in ("vocab", "dim", "layers", "grid", "classes"):
+        if key in facts and key in _asked(model) and facts[key] != _asked(model)[key]:
+            yield (
+                f"model.{key}={_asked(model)[key]} but the checkpoint {model.checkpoint} has {facts[key]}: "
+                f"{'name the right file in model.checkpoint or ' if key != 'grid' else ''}set model.{key}={facts[key]}."
+            )
+
+
+def _asked(model: ModelConfig) -> dict[str, int]:
+    asked = {"vocab": model.vocab, "dim": model.dim, "layers": model.layers, "grid": model.grid}
+    return asked | ({"classes": model.classes} if model.condition == Condition.label else {})
+
+
+def _tokenizer_file(model: ModelConfig) -> Iterator[str]:
+    if model.kind != ModelKind.llamagen:
+        return
+    tokenizer = model.tokenizer
+    if tokenizer.codebook_size != model.vocab:
+        yield (
+            f"model.tokenizer.codebook_size={tokenizer.codebook_size} is not model.vocab={model.vocab}: "
+            "every token needs its code."
+        )
+    path, problem = _located("model.tokenizer.checkpoint", tokenizer.checkpoint)
+    if path is None:
+        yield problem
+        return
+    shapes = _shapes("model.tokenizer.checkpoint", path)
+    if isinstance(shapes, str):
+        yield shapes
+        return
+    codebook = shapes.get("quantize.embedding.weight")
+    wanted = (tokenizer.codebook_size, tokenizer.codebook_dim)
+    if codebook and codebook != wanted:
+        yield f"model.tokenizer: the codebook of {tokenizer.checkpoint} is {codebook}, the settings say {wanted}."
+
+
+def _drafter_file(cfg: RunConfig) -> Iterator[str]:
+    drafter = getattr(cfg.decoder, "drafter", None)
+    if drafter is None or cfg.model.kind != ModelKind.llamagen:
+        return
+    path, problem = _located("decoder.drafter.checkpoint", drafter.checkpoint)
+    if path is None:
+        yield problem
+        return
+    facts = _facts("decoder.drafter.checkpoint", path)
+    if isinstance(facts, str):
+        yield facts
+        return
+    for key in ("vocab", "dim"):
+        if key in facts and facts[key] != getattr(drafter, key):
+            yield (
+                f"decoder.drafter.{key}={getattr(drafter, key)} but {drafter.checkpoint} has {facts[key]}; "
+                f"set decoder.drafter.{key}={facts[key]} or name the right file."
+            )
+
+
+def _located(key: str, name: str) -> tuple[Path | None, str]:
+    try:
+        return checkpoints.locate(name), ""
+    except CheckpointError as error:
+        return None, f"{key}={name}: {error}"
+
+
+def _shapes(key: str, path: Path) -> dict[str, tuple[int, ...]] | str:
+    """Tensor shapes of a safetensors file; empty for other formats, which tell nothing before they are loaded."""
+    file = path / "model.safetensors" if path.is_dir() else path
+    if file.suffix != ".safetensors" or not file.exists():
+        return {}
+    try:
+        return checkpoints.header(file).shapes
+    except CheckpointError as error:
+        return f"{key}: {error}"
+
+
+def _facts(key: str, path: Path) -> dict[str, int] | str:
+    """What a checkpoint says of its model, from its tensors' shapes, its metadata and a config.json beside it."""
+    shapes = _shapes(key, path)
+    if isinstance(shapes, str):
+        return shapes
+    facts: dict[str, int] = {}
+    for name in ("tok_embeddings.weight", "model.embed_tokens.weight", "embed_tokens.weight"):
+        if name in shapes:
+            facts["vocab"], facts["dim"] = shapes[name]
+    if layers := {name.split("layers.")[1].split(".")[0] for name in shapes if "layers." in name}:
+        facts["layers"] = len(layers)
+    for name in ("cls_embedding.embedding_table.weight", "model.cls_embedding.embedding_table.weight"):
+        if name in shapes:
+            facts["classes"] = shapes[name][0] - 1
+    return facts | _declared_grid(path)
+
+
+def _declared_grid(path: Path) -> dict[str, int]:
+    """The token grid, which no tensor's shape tells: from the file's metadata, or block_size of a config.json."""
+    if path.suffix == ".safetensors":
+        grid = checkpoints.header(path).metadata.get("grid", "")
+        if grid.isdigit():
+            return {"grid": int(grid)}
+    described = (path if path.is_dir() else path.parent) / "config.json"
+    if described.is_file():
+        try:
+            block = json.loads(described.read_text()).get("block_size")
+        except (ValueError, AttributeError):
+            return {}
+        if isinstance(block, int) and block > 0:
+            return {"grid": round(block**0.5)}
+    return {}
+
+
+def _few(values: list[int]) -> str:
+    return ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")
