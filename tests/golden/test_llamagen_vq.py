@@ -1,4 +1,4 @@
-"""The VQ tokenizer against numbers from the authors' own code: every tensor of the golden folder, sizes read from it."""
+"""The VQ tokenizer against numbers from the authors' own code; every size is read from the golden folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vvsbench.models import checkpoints
-from vvsbench.models.vq import VQTokenizer
+from vvsbench.models.vq import VQModel
 
 LATENT_TOLERANCE = 2e-4
 PIXEL_TOLERANCE = 1e-3
@@ -20,10 +20,10 @@ def folder(golden: Any) -> Any:
 
 
 @pytest.fixture
-def tokenizer(folder: Any) -> VQTokenizer:
+def tokenizer(folder: Any) -> VQModel:
     config = folder.config["model"]
     assert config["encoder_ch_mult"] == config["decoder_ch_mult"]
-    model = VQTokenizer(
+    model = VQModel(
         codebook_size=config["codebook_size"],
         codebook_dim=config["codebook_embed_dim"],
         z_channels=config["z_channels"],
@@ -41,7 +41,7 @@ def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float) -> None:
 
 
 @torch.no_grad()
-def test_encode(folder: Any, tokenizer: VQTokenizer) -> None:
+def test_encode(folder: Any, tokenizer: VQModel) -> None:
     tensors = folder.tensors
     close(tokenizer.latents(tensors["image"]), tensors["pre_quant"], LATENT_TOLERANCE)
     quantised, indices = tokenizer.encode(tensors["image"])
@@ -51,19 +51,19 @@ def test_encode(folder: Any, tokenizer: VQTokenizer) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize(("tokens", "pixels"), [("indices", "recon_pixels"), ("given_indices", "given_pixels")])
-def test_decode(folder: Any, tokenizer: VQTokenizer, tokens: str, pixels: str) -> None:
+def test_decode(folder: Any, tokenizer: VQModel, tokens: str, pixels: str) -> None:
     indices = folder.tensors[tokens].long().flatten(1)
     close(tokenizer.decode_code(indices), folder.tensors[pixels], PIXEL_TOLERANCE)
 
 
 @torch.no_grad()
-def test_lookup(folder: Any, tokenizer: VQTokenizer) -> None:
+def test_lookup(folder: Any, tokenizer: VQModel) -> None:
     latents = folder.tensors["given_latents"]
     indices = folder.tensors["given_indices"].long().view(len(latents), *latents.shape[2:])
     close(tokenizer.quantize.lookup(indices).permute(0, 3, 1, 2), latents, LATENT_TOLERANCE)
 
 
-def test_stored_codes_are_not_unit_length(tokenizer: VQTokenizer) -> None:
+def test_stored_codes_are_not_unit_length(tokenizer: VQModel) -> None:
     """Otherwise the tests above could not tell whether both directions normalise."""
     norms = tokenizer.quantize.embedding.weight.norm(dim=-1)
     assert norms.max() - norms.min() > 0.1

@@ -1,12 +1,13 @@
 """LlamaGen's image tokenizer: a convolutional VQ autoencoder with an l2-normalised codebook.
 
-Tensor names and layout are those of the official checkpoints (VQ-16 and VQ-8), so their files load as they are; the tiny
-zoo's tokenizer is the same class with smaller numbers. The codebook is stored raw and normalised at every lookup, in both
-directions: a port that normalises only one of them is wrong without looking wrong.
+Tensor names and layout are those of the official checkpoints (VQ-16 and VQ-8), so their files load as they are; the
+tiny zoo's tokenizer is the same class with smaller numbers. The codebook is stored raw and normalised at every lookup,
+in both directions: a port that normalises only one of them is wrong without looking wrong.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -190,7 +191,7 @@ class Quantizer(nn.Module):
         return F.embedding(indices, self.codes())
 
 
-class VQTokenizer(nn.Module):
+class VQModel(nn.Module):
     """LlamaGen's VQ tokenizer.
 
     Args:
@@ -245,21 +246,20 @@ class VQTokenizer(nn.Module):
         """Pixels [B, 3, S, S], about [-1, 1] and not clamped, of code vectors [B, C, h, w]."""
         return self.decoder(self.post_quant_conv(quantised))
 
-    def decode_code(self, indices: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+    def decode_code(self, indices: Tensor, grid: int | None = None) -> Tensor:
         """Pixels [B, 3, S, S], about [-1, 1] and not clamped.
 
         Args:
             indices: int64 [B, h * w], row by row.
-            grid: (h, w); by default a square.
+            grid: rows of the token grid, h; by default the grid is square.
         """
-        side = round(indices.shape[1] ** 0.5)
-        rows, columns = grid or (side, side)
-        if rows * columns != indices.shape[1]:
-            raise ValueError(f"{indices.shape[1]} tokens do not fill a grid of {rows} x {columns}")
-        codes = self.quantize.lookup(indices.view(-1, rows, columns)).permute(0, 3, 1, 2)
+        rows = grid or math.isqrt(indices.shape[1])
+        if indices.shape[1] % rows or (grid is None and rows * rows != indices.shape[1]):
+            raise ValueError(f"{indices.shape[1]} tokens do not fill a grid of {rows} rows")
+        codes = self.quantize.lookup(indices.view(len(indices), rows, -1)).permute(0, 3, 1, 2)
         return self.decode(codes.to(self.post_quant_conv.weight.dtype))
 
-
-def to_uint8(pixels: Tensor) -> Tensor:
-    """uint8 images of pixels in [-1, 1], rounded as the official sampling script does: clamp(127.5 x + 128), cut off."""
-    return (pixels.float() * 127.5 + 128.0).clamp(0, 255).to(torch.uint8)
+    @staticmethod
+    def to_uint8(pixels: Tensor) -> Tensor:
+        """uint8 images of pixels in [-1, 1], as the official sampling script makes them: clamp(127.5 x + 128), cut."""
+        return (pixels.float() * 127.5 + 128.0).clamp(0, 255).to(torch.uint8)

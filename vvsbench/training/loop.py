@@ -1,4 +1,4 @@
-"""The loop that every training shares: schedule, progress, states to resume from, and no finished file ever overwritten.
+"""The loop that every training shares: schedule, progress, states to resume from, no finished file overwritten.
 
 A training is a function of its settings. Every step seeds the random numbers from (seed, step) and takes its images by
 index, so a training that was interrupted and resumed ends with the weights of one that never was.
@@ -27,7 +27,7 @@ from vvsbench.errors import UserError
 from vvsbench.models import checkpoints
 from vvsbench.training.settings import LoopSettings
 
-_FREE_SETTINGS = {"overwrite", "steps", "checkpoint_seconds", "log_seconds", "folder", "device"}
+_FREE_SETTINGS = {"compile", "overwrite", "steps", "checkpoint_seconds", "log_seconds", "folder", "device"}
 
 
 class TrainingError(UserError):
@@ -51,12 +51,16 @@ class Task(ABC):
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of one step and the numbers worth showing; random numbers come from torch's seeded global stream."""
 
-    def after_step(self, step: int) -> None:
+    def after_step(self, step: int) -> None:  # noqa: B027  # most parts have nothing to do here
         """Updates that are not gradients (codebooks, averages)."""
 
     @abstractmethod
     def result(self) -> dict[str, Tensor]:
         """The finished weights, in the file's dtype."""
+
+    def write(self, path: Path, metadata: dict[str, str]) -> None:
+        """Write the finished file."""
+        checkpoints.save(path, self.result(), metadata)
 
     def evaluate(self) -> dict[str, float]:
         """Numbers for the model card, measured once at the end."""
@@ -94,12 +98,9 @@ def guard(settings: LoopSettings) -> None:
     """
     if settings.finished.exists() and not settings.overwrite:
         raise TrainingError(
-            f"{settings.finished} is finished already. Pass overwrite=true to train it again, or folder=... for another place."
+            f"{settings.finished} is finished already. "
+            "Pass overwrite=true to train it again, or folder=... for another place."
         )
-
-
-def _state_path(settings: LoopSettings) -> Path:
-    return settings.finished.with_suffix(".partial")
 
 
 def _identity(settings: LoopSettings) -> dict[str, Any]:
@@ -107,7 +108,7 @@ def _identity(settings: LoopSettings) -> dict[str, Any]:
 
 
 def _save_state(task: Task, settings: LoopSettings, step: int, seconds: float) -> None:
-    path = _state_path(settings)
+    path = settings.state
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     state = {
@@ -123,7 +124,7 @@ def _save_state(task: Task, settings: LoopSettings, step: int, seconds: float) -
 
 def _load_state(task: Task, settings: LoopSettings) -> tuple[int, float]:
     """First step still to do and seconds spent so far; (0, 0) when there is nothing to resume."""
-    path = _state_path(settings)
+    path = settings.state
     if not path.exists():
         return 0, 0.0
     try:
@@ -243,7 +244,7 @@ def train(task: Task, settings: LoopSettings) -> dict[str, Any]:
         "torch": torch.__version__,
     }
     metadata = {"kind": settings.part, "config": json.dumps(task.config), "training": json.dumps(record)}
-    checkpoints.save(settings.finished, task.result(), {**metadata, **task.metadata()})
-    _state_path(settings).unlink(missing_ok=True)
+    task.write(settings.finished, {**metadata, **task.metadata()})
+    settings.state.unlink(missing_ok=True)
     print(f"{settings.finished}: {_line(record['evaluation'])}")
     return record

@@ -45,10 +45,31 @@ class LoopSettings:
         """The file that the training ends with."""
         return Path(self.folder) / f"{self.part}.safetensors"
 
+    @property
+    def state(self) -> Path:
+        """The file from which an interrupted training goes on."""
+        return Path(self.folder) / f"{self.part}.partial"
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values, one line each."""
+        least = {"steps": 1, "batch_size": 1, "warmup": 0}
+        found = [
+            f"{key}={getattr(self, key)}: must be at least {low}."
+            for key, low in least.items()
+            if getattr(self, key) < low
+        ]
+        positive = ("learning_rate", "clip", "checkpoint_seconds", "log_seconds")
+        found += [f"{key}={getattr(self, key)}: must be above 0." for key in positive if getattr(self, key) <= 0]
+        if not 0 <= self.decay <= 1:
+            found.append(f"decay={self.decay}: a share of the steps, from 0 to 1.")
+        if self.device not in ("auto", "cpu", "cuda"):
+            found.append(f"device={self.device}: choose one of auto, cpu, cuda.")
+        return found
+
 
 @dataclass
 class TokenizerSettings(LoopSettings):
-    """The VQ tokenizer; sizes as in `vvsbench.models.vq.VQTokenizer`."""
+    """The VQ tokenizer; sizes as in `vvsbench.models.vq.VQModel`."""
 
     size: int = 32
     codebook_size: int = 512
@@ -61,3 +82,98 @@ class TokenizerSettings(LoopSettings):
     commitment: float = 0.25
     codebook_decay: float = 0.98
     continuous_steps: int = 150
+
+
+@dataclass
+class ClassifierSettings(LoopSettings):
+    """The classifier; sizes as in `vvsbench.training.classifier.Classifier`."""
+
+    size: int = 32
+    widths: list[int] = field(default_factory=lambda: [32, 64, 96, 128])
+    label_smoothing: float = 0.05
+
+
+@dataclass
+class TargetSettings(LoopSettings):
+    """The class-conditional transformer; sizes as in `vvsbench.models.llamagen.TransformerConfig`.
+
+    Attributes:
+        images: different training images; later steps see them again.
+        average: decay of the moving average of the weights, which is what is kept.
+        label_drop: share of images trained without their class, for guidance.
+        compile: fuse the training pass with torch.compile (on a CPU it needs a C++ compiler, and is twice as fast).
+    """
+
+    dim: int = 256
+    layers: int = 4
+    heads: int = 4
+    images: int = 400_000
+    label_drop: float = 0.1
+    compile: bool = True
+    weight_decay: float = 0.02
+    average: float = 0.999
+
+
+@dataclass
+class DrafterSettings(LoopSettings):
+    """The EAGLE-style drafter; its sizes are the target's.
+
+    Attributes:
+        images: different training images, as for the target.
+        guidance_scale: of the studies; the guided distribution at this scale is what the drafter has to match.
+        unroll: depths trained, each on the predictions of the one before.
+        level_decay: weight of a depth over that of the depth before.
+        guided_weight: of the cross-entropy to the guided distribution.
+        overlap_weight: of the mass that the two guided distributions do not share, times `guided_weight`.
+        plain_weight: of the cross-entropy to each branch's own distribution.
+        feature_weight: of the regression to the target's features.
+        feature_noise: uniform noise on the target's features, as a share of their mean size.
+    """
+
+    images: int = 400_000
+    guidance_scale: float = 3.0
+    unroll: int = 3
+    level_decay: float = 0.8
+    guided_weight: float = 1.0
+    overlap_weight: float = 1.0
+    plain_weight: float = 0.2
+    feature_weight: float = 0.5
+    feature_noise: float = 0.2
+    weight_decay: float = 0.01
+    average: float = 0.998
+
+
+@dataclass
+class ClipSettings(LoopSettings):
+    """The small CLIP; sizes of its two transformers and of the space they share."""
+
+    size: int = 32
+    patch: int = 4
+    dim: int = 128
+    heads: int = 4
+    vision_layers: int = 4
+    text_layers: int = 2
+    text_length: int = 32
+    projection: int = 64
+
+    @property
+    def finished(self) -> Path:
+        """The folder that the training ends with, in the transformers format."""
+        return Path(self.folder) / self.part
+
+
+@dataclass
+class CardSettings(LoopSettings):
+    """The model card: what is measured on the finished parts.
+
+    Attributes:
+        count: images of each set (held-out, reconstructions, samples); FID is biased, so all sets are equally large.
+        guidance_scale: of the samples, as in conf/sampling/tiny.yaml.
+        top_k: likewise; 0 keeps every token.
+        draft: images decoded with the drafter for its tokens per target forward; 0 to leave that out.
+    """
+
+    count: int = 1024
+    guidance_scale: float = 3.0
+    top_k: int = 0
+    draft: int = 128

@@ -1,9 +1,10 @@
 """Synthetic captioned images: eight shapes in eight colours on calm textured backgrounds.
 
-The tiny zoo needs data that costs nothing to get, that any machine can make again and that a person can judge at a glance.
-Every image is a pure function of (seed, index): all of its randomness comes from hashing these two numbers with the number of
-the draw, so order, batch size and machine do not matter. Only elementwise arithmetic that is rounded the same way in vector and
-scalar code (+ - * / sqrt floor) touches the pixels in float32; sines are taken in float64 along the axes.
+The tiny zoo needs data that costs nothing to get, that any machine can make again and that a person can judge at a
+glance. Every image is a pure function of (seed, index): all of its randomness comes from hashing these two numbers with
+the number of the draw, so order, batch size and machine do not matter. Only elementwise arithmetic that is rounded the
+same way in vector and scalar code (+ - * / sqrt floor) touches the pixels in float32; sines are taken in float64 along
+the axes.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vvsbench.models.vq import VQTokenizer
+from vvsbench.models.vq import VQModel
 from vvsbench.training import shapes
 from vvsbench.training.loop import Task, half, pick_device
 from vvsbench.training.settings import TokenizerSettings
@@ -67,7 +67,7 @@ class TokenizerTask(Task):
             "channel_multipliers": list(settings.channel_multipliers),
             "residual_blocks": settings.residual_blocks,
         }
-        self.tokenizer = VQTokenizer(**self.config)
+        self.tokenizer = VQModel(**self.config)
         self.codebook = MovingCodebook(settings.codebook_size, settings.codebook_dim, settings.codebook_decay)
         self.module = nn.ModuleDict({"tokenizer": self.tokenizer, "codebook": self.codebook}).to(self.device)
         self.tokenizer.quantize.embedding.weight.requires_grad_(False)
@@ -120,7 +120,7 @@ class TokenizerTask(Task):
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """PSNR, share of codes in use and perplexity on 2048 held-out images; what a swap for the nearest code costs."""
+        """On 2048 held-out images: PSNR, codes in use, perplexity, and what a swap for the nearest code costs."""
         self.tokenizer.load_state_dict({key: value.float() for key, value in self.result().items()})
         codes = self.tokenizer.quantize.codes()
         near = (codes @ codes.T - 2 * torch.eye(len(codes), device=codes.device)).argmax(dim=-1)
