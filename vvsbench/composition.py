@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vvsbench import catalog, config, identity
 from vvsbench.config import RunConfig
+from vvsbench.decoding.schedule import SCHEDULES
 from vvsbench.errors import ConfigError, UserError
 from vvsbench.validation import validate
 
@@ -160,14 +161,15 @@ def _keys_near(key: str) -> list[str]:
 
 
 def _schema() -> dict[str, Any]:
-    """Every key of a run with the richest decoder, as nested dicts."""
+    """Every key of a run with the richest decoder and all schedules, as nested dicts."""
     run = OmegaConf.structured(RunConfig)
     run.model = config.ModelConfig
     run.decoder = config.SpeculativeConfig
     run.decoder.drafter = config.DrafterConfig
-    container = OmegaConf.to_container(run)
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
+    tree: Any = OmegaConf.to_container(run)
+    tree["decoder"]["schedule"] = {field.name: None for kind in SCHEDULES for field in dataclasses.fields(kind)}
+    assert isinstance(tree, dict)
+    return tree
 
 
 def _wrong_value(text: str) -> str | None:

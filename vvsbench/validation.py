@@ -10,9 +10,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from vvsbench.axes import ScheduleName, StructureName
+from vvsbench.axes import StructureName
 from vvsbench.config import (
     Condition,
+    Device,
     DrafterConfig,
     ModelConfig,
     ModelKind,
@@ -20,9 +21,11 @@ from vvsbench.config import (
     RunConfig,
     SpeculativeConfig,
 )
-from vvsbench.errors import CheckpointError
+from vvsbench.errors import CheckpointError, UserError
+from vvsbench.identity import device
 from vvsbench.models import checkpoints
 from vvsbench.quality.config import problems as metric_problems
+from vvsbench.quality.weights import locate as metric_weights
 
 
 def validate(cfg: RunConfig) -> list[str]:
@@ -37,6 +40,7 @@ def validate(cfg: RunConfig) -> list[str]:
         *_prompts(cfg),
         *_decoder(cfg),
         *metric_problems(cfg.metrics),
+        *_metric_files(cfg),
         *_target_file(cfg.model),
         *_tokenizer_file(cfg.model),
         *_drafter_file(cfg),
@@ -55,6 +59,8 @@ def _counts(cfg: RunConfig) -> Iterator[str]:
         )
     if cfg.seed < 0:
         yield f"seed={cfg.seed} must be 0 or more."
+    if cfg.device == Device.cuda and device("auto") != "cuda":
+        yield "device=cuda: torch finds no GPU here; use device=cpu, or install a torch that was built for this GPU."
 
 
 def _sampling(cfg: RunConfig) -> Iterator[str]:
@@ -92,17 +98,8 @@ def _decoder(cfg: RunConfig) -> Iterator[str]:
     decoder = cfg.decoder
     if not isinstance(decoder, SpeculativeConfig):
         return
-    schedule, structure = decoder.schedule, decoder.structure
-    if schedule.name == ScheduleName.uniform:
-        if schedule.interval < 2:
-            yield (
-                f"decoder.schedule.interval={schedule.interval} must be at least 2: with 1 no step would be verified; "
-                "to verify every step use decoder=sd."
-            )
-        if schedule.offset < 0:
-            yield f"decoder.schedule.offset={schedule.offset} must be 0 or more."
-        if schedule.first_tokens < 0:
-            yield f"decoder.schedule.first_tokens={schedule.first_tokens} must be 0 or more."
+    structure = decoder.structure
+    yield from (f"decoder.schedule.{problem}." for problem in decoder.schedule.problems())
     if structure.depth < 1:
         yield f"decoder.structure.depth={structure.depth} must be at least 1."
     if structure.nodes < 1 + structure.depth:
@@ -138,6 +135,16 @@ def _conf() -> Path:
     from vvsbench.config import folder
 
     return folder("conf")
+
+
+def _metric_files(cfg: RunConfig) -> Iterator[str]:
+    """Networks of the protocol that are missing: better said before hours of sampling than after."""
+    if not cfg.metrics.values:
+        return
+    try:
+        metric_weights(cfg.metrics)
+    except UserError as error:
+        yield str(error)
 
 
 def _target_file(model: ModelConfig) -> Iterator[str]:

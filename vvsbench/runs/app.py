@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from vvsbench import config
 from vvsbench.composition import EXPECTED, explained, plain, prepare, typed
 from vvsbench.config import LoggerKind
 from vvsbench.errors import ConfigError, UserError
+from vvsbench.runs import provenance
 from vvsbench.validation import validate
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ def main(argv: Sequence[str]) -> int:
             alone.append(outcome)
         return outcome
 
+    os.environ[provenance.COMMAND] = shlex.join(["vvsbench", "run", *argv])
     sys.argv = [sys.argv[0], *sorted(argv, key=lambda word: word not in SWITCHES)]
     try:
         hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name="run")(task)()
@@ -155,6 +157,5 @@ def job(cfg: DictConfig) -> Outcome:
         error = str(reason)
     except Exception as bug:
         log.exception("unexpected error")
-        traceback.print_exc()
         error = f"unexpected {type(bug).__name__}: {bug} (a bug; the traceback is in {folder / 'log.txt'})"
     return Outcome(folder.name, error, run.study.name, run.output_root, mode)

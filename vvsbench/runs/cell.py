@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vvsbench import identity
-from vvsbench.axes import Candidates, ScheduleName
+from vvsbench.axes import Candidates
 from vvsbench.config import RunConfig, SpeculativeConfig
 from vvsbench.errors import UserError
 from vvsbench.runs import files, provenance, shards, store, tables
@@ -69,7 +69,8 @@ class Cell:
         if worked and not drawn:
             what.append("rebuilt its tables")
         done = ", ".join(part for part in what if part)
-        self.console.finished(record, done or "done already", time.perf_counter() - started)
+        took = f"{done} in {time.perf_counter() - started:.1f} s" if done else "done already, nothing to do"
+        self.console.finished(record, took)
 
     def _readable_record(self) -> CellRecord | None:
         try:
@@ -202,9 +203,7 @@ def label(cfg: RunConfig) -> str:
     decoder = cfg.decoder
     if not isinstance(decoder, SpeculativeConfig):
         return decoder.name
-    parts = [decoder.name]
-    if decoder.schedule.name == ScheduleName.uniform:
-        parts.append(f"i={decoder.schedule.interval}")
+    parts = [decoder.name, *decoder.schedule.label]
     if decoder.structure.candidates == Candidates.top_k:
         parts.append("top-k")
     return " ".join(parts)

@@ -31,11 +31,11 @@ class Console:
         log.info("warning: %s", text)
         self._err.print(f"warning: {text}", style="yellow")
 
-    def finished(self, record: CellRecord, what: str, seconds: float) -> None:
+    def finished(self, record: CellRecord, what: str) -> None:
         """The one line of a cell."""
         compression = record.summaries.get("step_compression")
-        pace = f"  {compression.mean:.2f} tokens per forward" if compression else ""
-        text = f"{record.label:<12} {record.key}  {what} in {seconds:.1f} s{pace}"
+        pace = f"; {compression.mean:.2f} tokens per forward" if compression else ""
+        text = f"{record.label:<12} {record.key}  {what}{pace}"
         log.info("%s", text)
         self._out.print(text)
 

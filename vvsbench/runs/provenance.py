@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shlex
 import subprocess
-import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +20,8 @@ from vvsbench.runs.record import Git, Provenance
 
 LIBRARIES = ("vvsbench", "torch", "numpy", "safetensors", "transformers", "hydra-core", "omegaconf")
 GIB = 2**30
+COMMAND = "VVSBENCH_COMMAND"
+"""Variable that carries the typed command to the processes that a launcher starts."""
 
 
 def collect(config: Mapping[str, Any]) -> Provenance:
@@ -37,7 +37,7 @@ def collect(config: Mapping[str, Any]) -> Provenance:
         versions=versions(),
         hardware=hardware(),
         host=platform.platform(),
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=os.environ.get(COMMAND, ""),
     )
 
 

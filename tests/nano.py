@@ -1,0 +1,74 @@
+"""A complete set of random weights so small that a whole run takes a moment: for tests in which quality is not the point."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+GRID, VOCAB, DIM, HEADS, LAYERS, CLASSES = 4, 32, 32, 2, 1, 4
+SETTINGS = {
+    "model": f"dim={DIM} layers={LAYERS} heads={HEADS} vocab={VOCAB} grid={GRID} classes={CLASSES} class_names=null",
+    "model.tokenizer": f"codebook_size={VOCAB} codebook_dim=8 z_channels=32 base_channels=32 "
+    "channel_multipliers=[1,1] residual_blocks=1",
+    "decoder.drafter": f"dim={DIM} heads={HEADS} vocab={VOCAB} grid={GRID}",
+}
+
+
+def overrides(folder: Path, drafter: bool = False) -> list[str]:
+    """The command-line settings that make a run use the weights of a folder.
+
+    Args:
+        folder: that `write` filled.
+        drafter: whether the decoder has one.
+    """
+    chosen = [
+        "model=tiny",
+        f"model.checkpoint={folder}/target.safetensors",
+        f"model.tokenizer.checkpoint={folder}/tokenizer.safetensors",
+        *_spread("model"),
+        *_spread("model.tokenizer"),
+        "metrics=none",
+        "device=cpu",
+        "count=8",
+        "batch_size=2",
+        "shard_size=4",
+    ]
+    if drafter:
+        chosen += [f"decoder.drafter.checkpoint={folder}/drafter.safetensors", *_spread("decoder.drafter")]
+    return chosen
+
+
+def _spread(prefix: str) -> list[str]:
+    return [f"{prefix}.{pair}" for pair in SETTINGS[prefix].split(" ")]
+
+
+def write(folder: Path, seed: int = 0) -> None:
+    """Make the weights of a target, its tokenizer and its drafter."""
+    import torch
+
+    from vvsbench.drafting.eagle import EagleHead, to_published
+    from vvsbench.models import checkpoints
+    from vvsbench.models.llamagen import Transformer, TransformerConfig
+    from vvsbench.models.vq import VQModel
+
+    torch.manual_seed(seed)
+    sizes = TransformerConfig(
+        condition="label",
+        dim=DIM,
+        layers=LAYERS,
+        heads=HEADS,
+        vocab=VOCAB,
+        grid=GRID,
+        classes=CLASSES,
+        prefix=1,
+    )
+    target = Transformer(sizes)
+    for parameter in target.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    about = {"kind": "target", "grid": str(GRID), "config": json.dumps({})}
+    checkpoints.save(folder / "target.safetensors", target.state_dict(), about)
+    tokenizer = VQModel(VOCAB, 8, 32, 32, (1, 1), 1)
+    checkpoints.save(folder / "tokenizer.safetensors", tokenizer.state_dict(), {"kind": "tokenizer"})
+    drafter = EagleHead(sizes, bias=True)
+    checkpoints.save(folder / "drafter.safetensors", to_published(drafter.state_dict()), {"kind": "drafter"})
