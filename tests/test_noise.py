@@ -54,5 +54,5 @@ def test_streams_are_unrelated() -> None:
     for other in [*others, base.roll(1, -1), base.roll(1, 0)]:
         correlation = torch.corrcoef(torch.stack([base.flatten(), other.flatten()]))[0, 1]
         assert abs(float(correlation)) < 0.02
-    first, second = (uniform(0, INDEX, INDEX, purpose) for purpose in (Purpose.SKIP_PATH, Purpose.ACCEPTANCE))
+    first, second = (uniform(0, INDEX, INDEX, purpose) for purpose in Purpose)
     assert not torch.isclose(first, second).any()

@@ -13,7 +13,8 @@ from pathlib import Path
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from vvsbench.axes import AcceptanceName, Candidates, ScheduleName, Selector, StructureName, Truncation
+from vvsbench.axes import AcceptanceName, Candidates, Selector, StructureName, Truncation
+from vvsbench.decoding.schedule import SCHEDULES, Schedule
 from vvsbench.quality.config import MetricsConfig
 
 PACKAGE = Path(__file__).resolve().parent
@@ -50,13 +51,6 @@ class Device(StrEnum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
-
-
-class Features(StrEnum):
-    """What the drafter goes on from after a skip: the target's last features again, or its own predictions."""
-
-    reuse = "reuse"
-    drafted = "drafted"
 
 
 class PromptKind(StrEnum):
@@ -115,6 +109,7 @@ class ModelConfig:
     layers: int = MISSING
     heads: int = MISSING
     vocab: int = 16384
+    ffn: int = 0  # width of the MLP; 0 for LlamaGen's rule
     grid: int = MISSING  # side of the token grid
     classes: int = 1000
     caption_tokens: int = 120
@@ -134,6 +129,7 @@ class DrafterConfig:
     dim: int = MISSING
     heads: int = MISSING
     vocab: int = 16384
+    ffn: int = 0  # width of the MLP; 0 for LlamaGen's rule
     grid: int = MISSING
     bias: bool = True  # of the layer that joins token and feature
     norm_eps: float = 1e-6
@@ -146,10 +142,9 @@ class StructureConfig:
     name: StructureName = StructureName.static
     candidates: Candidates = Candidates.shared_noise
     depth: int = 5  # levels below the root
-    nodes: int = 27  # size of the tree, root included
-    hit_rates: list[float] = field(
-        default_factory=list
-    )  # static: how often the target draws the candidate of each rank
+    nodes: int = 59  # size of the tree, root included
+    # static: how often the target draws the drafter's candidate of each rank, best first; `vvsbench fit` measures them
+    hit_rates: list[float] = field(default_factory=list)
     top_k: int = 10  # dynamic: nodes of the beam, and children of each
 
 
@@ -161,22 +156,11 @@ class AcceptanceConfig:
 
 
 @dataclass
-class ScheduleConfig:
-    """When a step commits drafted tokens without asking the target."""
-
-    name: ScheduleName = ScheduleName.always
-    interval: int = 2  # uniform: one step in so many is skipped
-    offset: int = 1  # uniform: the first step that may be skipped, counted from 0
-    first_tokens: int = 5  # no skip before more than this many tokens are committed
-
-
-@dataclass
 class SkipConfig:
-    """What a skipped step commits and how drafting goes on after it."""
+    """What a skipped step commits."""
 
     selector: Selector = Selector.random
     truncation: Truncation = Truncation.dynamic
-    features: Features = Features.reuse
 
 
 @dataclass
@@ -201,7 +185,7 @@ class SpeculativeConfig(DecoderConfig):
     drafter: DrafterConfig | None = None  # chosen by the model; another: drafter@decoder.drafter=NAME
     structure: StructureConfig = field(default_factory=StructureConfig)
     acceptance: AcceptanceConfig = field(default_factory=AcceptanceConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    schedule: Schedule = MISSING  # conf/schedule
     skip: SkipConfig = field(default_factory=SkipConfig)
 
 
@@ -268,4 +252,6 @@ def register() -> None:
     store.store(group="schema/drafter", name="drafter", node=DrafterConfig)
     store.store(group="schema/decoder", name="ar", node=ARConfig)
     store.store(group="schema/decoder", name="speculative", node=SpeculativeConfig)
+    for schedule in SCHEDULES:
+        store.store(group="schema/schedule", name=schedule.name, node=schedule)
     store.store(group="schema/metrics", name="protocol", node=MetricsConfig)

@@ -5,7 +5,10 @@ Gumbel noise is keyed by (seed, image, position, token) and a uniform by (seed, 
 set are the same at any batch size, in any order, on any worker and after a restart; and two decoders that share the noise can be
 compared token by token. Sampling is Gumbel-max: argmax(log p + G) has the law of p.
 
-The mixing function is the finaliser of splitmix64 (Steele, Lea and Flood 2014), applied once per key part.
+A position has a 64-bit key, mixed from its parts by a splitmix64-like finaliser (Steele, Lea and Flood 2014). A token's 32 bits
+are mixed from that key by two rounds of 32-bit multiply and shift: a vocabulary of noise is made per token drawn, so it must be
+cheap. The shifts are arithmetic, where the originals' are logical: a word and its complement collide, which no two keys are likelier
+to be than any other pair, and no masks are needed.
 """
 
 from __future__ import annotations
@@ -16,14 +19,15 @@ import torch
 from torch import Tensor
 
 
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >= 1 << 63 else value
+def _signed(value: int, bits: int) -> int:
+    return value - (1 << bits) if value >= 1 << (bits - 1) else value
 
 
-_GOLDEN = _signed(0x9E3779B97F4A7C15)
-_FIRST = _signed(0xBF58476D1CE4E5B9)
-_SECOND = _signed(0x94D049BB133111EB)
-_TOKEN_STEP = _signed(0xD1342543DE82EF95)
+_KEY_STEP = _signed(0x9E3779B97F4A7C15, 64)
+_KEY_FACTORS = (_signed(0xBF58476D1CE4E5B9, 64), _signed(0x94D049BB133111EB, 64))
+_TOKEN_STEP = _signed(0x9E3779B1, 32)
+_TOKEN_FACTORS = (_signed(0x7FEB352D, 32), _signed(0x846CA68B, 32))
+_MANTISSA = 0x7FFFFFFF
 
 
 class Purpose(IntEnum):
@@ -31,26 +35,26 @@ class Purpose(IntEnum):
 
     TOKEN = 0
     SKIP_PATH = 1
-    ACCEPTANCE = 2
-    DRAFT = 3
 
 
-def _mix(x: Tensor) -> Tensor:
-    """The splitmix64 finaliser on int64 tensors (wrapping arithmetic, logical shifts)."""
-    x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * _FIRST
-    x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * _SECOND
-    return x ^ ((x >> 31) & 0x1FFFFFFFF)
+def _mix_key(x: Tensor) -> Tensor:
+    x = (x ^ (x >> 30)) * _KEY_FACTORS[0]
+    x = (x ^ (x >> 27)) * _KEY_FACTORS[1]
+    return x ^ (x >> 31)
 
 
 def _key(seed: int, images: Tensor, positions: Tensor, purpose: Purpose) -> Tensor:
-    key = _mix(torch.full_like(images, _signed((seed * 0x9E3779B97F4A7C15 + int(purpose)) % (1 << 64))))
-    key = _mix(key + images * _GOLDEN)
-    return _mix(key + positions * _GOLDEN)
+    """An int64 key for every image and position."""
+    images, positions = torch.broadcast_tensors(images, positions)
+    start = (seed * 0x9E3779B97F4A7C15 + int(purpose) + 1) % (1 << 64)
+    key = _mix_key(torch.full_like(images, _signed(start, 64)))
+    key = _mix_key(key + images * _KEY_STEP)
+    return _mix_key(key + positions * _KEY_STEP)
 
 
 def _unit(bits: Tensor) -> Tensor:
-    """Map the top 32 bits of int64 words to float32 in (0, 1], finely resolved near 0."""
-    return ((bits >> 32) & 0xFFFFFFFF).to(torch.float32).add_(0.5).mul_(2.0**-32)
+    """Map the low 31 bits of mixed words to float32 in (0, 1], finely resolved near 0."""
+    return bits.bitwise_and_(_MANTISSA).to(torch.float32).add_(0.5).mul_(2.0**-31)
 
 
 def gumbel(seed: int, images: Tensor, positions: Tensor, vocab: int) -> Tensor:
@@ -63,16 +67,19 @@ def gumbel(seed: int, images: Tensor, positions: Tensor, vocab: int) -> Tensor:
         vocab: number of tokens V.
 
     Returns:
-        float32 [..., V]. The largest values, which decide, are resolved down to probabilities of 2^-33.
+        float32 [..., V]. The largest values, which decide, are resolved down to probabilities of 2^-32.
     """
-    images, positions = torch.broadcast_tensors(images, positions)
-    key = _key(seed, images, positions, Purpose.TOKEN)
-    tokens = torch.arange(vocab, device=images.device) * _TOKEN_STEP
-    exponential = torch.log1p(_unit(_mix(key[..., None] + tokens)).neg_()).neg_()
-    return exponential.log_().neg_()
+    key = _key(seed, images, positions, Purpose.TOKEN)[..., None]
+    low, high = key.to(torch.int32), (key >> 32).to(torch.int32)
+    tokens = torch.arange(vocab, device=key.device, dtype=torch.int32) * _TOKEN_STEP
+    x = low + tokens
+    shifted = torch.empty_like(x)
+    for shift, factor in zip((16, 15), _TOKEN_FACTORS, strict=True):
+        x.bitwise_xor_(torch.bitwise_right_shift(x, shift, out=shifted)).mul_(factor).bitwise_xor_(high)
+    x.bitwise_xor_(torch.bitwise_right_shift(x, 16, out=shifted))
+    return _unit(x).neg_().log1p_().neg_().log_().neg_()
 
 
 def uniform(seed: int, images: Tensor, positions: Tensor, purpose: Purpose) -> Tensor:
     """One uniform in (0, 1] for each position and purpose, float32 of the broadcast shape of images and positions."""
-    images, positions = torch.broadcast_tensors(images, positions)
     return _unit(_key(seed, images, positions, purpose))

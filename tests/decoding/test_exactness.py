@@ -10,10 +10,11 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from tests.decoding.toys import autoregressive, speculative, toy_target
+from vvsbench.axes import Candidates, Guarantee
 from vvsbench.decoding.acceptance import AcceptanceRule, Match, Verdict
-from vvsbench.decoding.base import Decoder, Guarantee
+from vvsbench.decoding.base import Decoder
 from vvsbench.decoding.schedule import Uniform
-from vvsbench.drafting.tree import Candidates, TokenTree
+from vvsbench.drafting.tree import TokenTree
 from vvsbench.models.toy import ToyTarget
 from vvsbench.sampling import Sampling
 
@@ -51,25 +52,25 @@ SETTINGS = {"plain": Sampling(), "filtered": Sampling(temperature=0.8, top_k=2)}
 def test_vanilla_ar(setting: str) -> None:
     target, sampling = toy_target(), SETTINGS[setting]
     decoder = autoregressive(target, sampling)
-    assert decoder.guarantee is Guarantee.EXACT
+    assert decoder.guarantee is Guarantee.exact
     assert p_value(sampled_law(decoder, target), target.law(sampling)) > ALPHA
 
 
 @pytest.mark.parametrize(
     ("structure", "candidates", "setting"),
-    [*itertools.product(["chain", "static", "dynamic"], Candidates, ["plain"]), ("static", Candidates.TOP_K, "filtered")],
+    [*itertools.product(["chain", "static", "dynamic"], Candidates, ["plain"]), ("static", Candidates.top_k, "filtered")],
 )
 def test_speculative_decoding(structure: str, candidates: Candidates, setting: str) -> None:
     target, sampling = toy_target(), SETTINGS[setting]
     decoder = speculative(target, structure, candidates, sampling=sampling)
-    assert decoder.guarantee is Guarantee.EXACT
+    assert decoder.guarantee is Guarantee.exact
     assert p_value(sampled_law(decoder, target), target.law(sampling)) > ALPHA
 
 
 class EagerMatch(AcceptanceRule):
     """Negative control: takes the first child of the root without asking whether the target drew it."""
 
-    guarantee = Guarantee.EXACT
+    guarantee = Guarantee.exact
 
     def judge(self, tree: TokenTree, scores: Tensor) -> Verdict:
         honest = Match().judge(tree, scores)
@@ -85,7 +86,7 @@ class EagerMatch(AcceptanceRule):
 class FreshBonus(AcceptanceRule):
     """Negative control: after a rejection draws from the whole target again, the rejected drafts included."""
 
-    guarantee = Guarantee.EXACT
+    guarantee = Guarantee.exact
 
     def __init__(self) -> None:
         self.generator = torch.Generator().manual_seed(0)
@@ -108,6 +109,6 @@ def test_wrong_acceptance_fails(rule: AcceptanceRule, candidates: Candidates) ->
 
 def test_skipping_changes_the_law() -> None:
     target = toy_target(tokens=5)
-    decoder = speculative(target, schedule=Uniform(2, offset=1, first_tokens=0))
-    assert decoder.guarantee is Guarantee.NONE
+    decoder = speculative(target, schedule=Uniform(interval=2, offset=1, first_tokens=0))
+    assert decoder.guarantee is Guarantee.none
     assert p_value(sampled_law(decoder, target, DRAWS // 3), target.law(Sampling())) < 1e-9

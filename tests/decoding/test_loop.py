@@ -8,11 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.decoding.toys import autoregressive, speculative, structures, toy_target
+from vvsbench.axes import Candidates, Selector
 from vvsbench.decoding.base import Decoder
 from vvsbench.decoding.schedule import Uniform
-from vvsbench.decoding.skipping import Selector
 from vvsbench.decoding.trace import Origin, StepKind
-from vvsbench.drafting.tree import Candidates
 
 TOKENS = 9
 TARGET = toy_target(vocab=3, tokens=TOKENS, seed=3)
@@ -43,7 +42,7 @@ def test_exact_decoders_return_the_tokens_of_ar(structure: str, candidates: Cand
 def test_an_image_does_not_depend_on_its_batch(
     images: list[int], interval: int, seed: int, selector: Selector, structure: str
 ) -> None:
-    decoder = speculative(TARGET, structure, schedule=Uniform(interval, first_tokens=1), selector=selector)
+    decoder = speculative(TARGET, structure, schedule=Uniform(interval=interval, first_tokens=1), selector=selector)
     together = generate(decoder, images, seed)
     alone = torch.cat([generate(decoder, [image], seed) for image in images])
     assert torch.equal(together, alone)
@@ -52,7 +51,7 @@ def test_an_image_does_not_depend_on_its_batch(
 @pytest.mark.parametrize("interval", [2, 3])
 @pytest.mark.parametrize("structure", structures())
 def test_trace_adds_up(structure: str, interval: int) -> None:
-    decoder = speculative(TARGET, structure, schedule=Uniform(interval, first_tokens=2))
+    decoder = speculative(TARGET, structure, schedule=Uniform(interval=interval, first_tokens=2))
     _, trace = decoder.generate(TARGET.conditions([0] * 20), range(20), 0)
     rows = trace.rows()
     assert [row["image"] for row in rows] == list(range(20))
@@ -72,7 +71,7 @@ def test_trace_adds_up(structure: str, interval: int) -> None:
 
 
 def test_the_schedule_is_followed() -> None:
-    _, trace = speculative(TARGET, "chain", schedule=Uniform(3, offset=1, first_tokens=2)).generate(
+    _, trace = speculative(TARGET, "chain", schedule=Uniform(interval=3, offset=1, first_tokens=2)).generate(
         TARGET.conditions([0] * 30), range(30), 1
     )
     for steps in trace.steps:
@@ -83,7 +82,7 @@ def test_the_schedule_is_followed() -> None:
 
 
 def test_a_schedule_that_never_falls_due_is_speculative_decoding() -> None:
-    late = speculative(TARGET, schedule=Uniform(2, first_tokens=TOKENS))
+    late = speculative(TARGET, schedule=Uniform(interval=2, first_tokens=TOKENS))
     assert torch.equal(generate(late, range(20)), generate(speculative(TARGET), range(20)))
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from vvsbench.axes import Candidates, Selector, Truncation
 from vvsbench.decoding.acceptance import AcceptanceRule, Match
 from vvsbench.decoding.autoregressive import Autoregressive
 from vvsbench.decoding.schedule import Always, Schedule
-from vvsbench.decoding.skipping import Selector, Truncation
 from vvsbench.decoding.speculative import SkipRule, Speculative
-from vvsbench.drafting.tree import Candidates, DynamicTree, StaticTree, Structure, fitted_paths
+from vvsbench.drafting.tree import DynamicTree, StaticTree, Structure, fitted_paths
 from vvsbench.models.toy import ToySource, ToyTarget, noisy, random_table
 from vvsbench.sampling import Sampling
 
@@ -24,7 +24,7 @@ def structures() -> dict[str, Structure]:
     return {
         "chain": StaticTree([(0,), (0, 0), (0, 0, 0)], CPU),
         "static": StaticTree(fitted_paths([0.5, 0.3, 0.1], nodes=9, depth=3), CPU),
-        "dynamic": DynamicTree(depth=2, top_k=2, nodes=7),
+        "dynamic": DynamicTree(levels=3, top_k=2, nodes=7),
     }
 
 
@@ -35,11 +35,11 @@ def autoregressive(target: ToyTarget, sampling: Sampling | None = None) -> Autor
 def speculative(
     target: ToyTarget,
     structure: str = "static",
-    candidates: Candidates = Candidates.SHARED_NOISE,
+    candidates: Candidates = Candidates.shared_noise,
     schedule: Schedule | None = None,
     sampling: Sampling | None = None,
     rule: AcceptanceRule | None = None,
-    selector: Selector = Selector.RANDOM,
+    selector: Selector = Selector.random,
 ) -> Speculative:
     return Speculative(
         target,
@@ -48,6 +48,6 @@ def speculative(
         candidates,
         rule or Match(),
         schedule or Always(),
-        SkipRule(selector, Truncation.DYNAMIC),
+        SkipRule(selector, Truncation.dynamic),
         sampling or Sampling(),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vvsbench.decoding.base import Guarantee
+from vvsbench.axes import Guarantee
 from vvsbench.drafting.tree import TokenTree
 from vvsbench.sampling import draw
 
@@ -55,7 +55,7 @@ class Match(AcceptanceRule):
     and with noise keyed by position the tokens are those of vanilla AR (spec: shared noise). No rejection loop.
     """
 
-    guarantee = Guarantee.EXACT
+    guarantee = Guarantee.exact
 
     def judge(self, tree: TokenTree, scores: Tensor) -> Verdict:
         """See `AcceptanceRule.judge`."""

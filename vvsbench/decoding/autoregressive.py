@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vvsbench.decoding.base import Decoder, Guarantee
+from vvsbench.axes import Guarantee
+from vvsbench.decoding.base import Decoder
 from vvsbench.decoding.trace import CallCounter, DecodeTrace, Origin, StepKind
 from vvsbench.models.protocols import Block, TokenModel
 from vvsbench.noise import gumbel
 from vvsbench.sampling import Sampling, draw
 
-NOISE_AHEAD = 16
+NOISE_AHEAD = 4
 """Positions for which noise is made at a time: few launches, little memory."""
 
 
@@ -26,7 +27,7 @@ class Autoregressive(Decoder):
     @property
     def guarantee(self) -> Guarantee:
         """Exact by definition."""
-        return Guarantee.EXACT
+        return Guarantee.exact
 
     @torch.inference_mode()
     def generate(self, conditions: Tensor, images: Sequence[int], seed: int) -> tuple[Tensor, DecodeTrace]:

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from enum import StrEnum
 
 from torch import Tensor
 
+from vvsbench.axes import Guarantee
 from vvsbench.decoding.trace import DecodeTrace
 from vvsbench.models.protocols import TokenModel
 from vvsbench.sampling import Sampling
-
-
-class Guarantee(StrEnum):
-    """What a decoder promises about the law of its images; it selects the tests that must pass.
-
-    EXACT: the target's own distribution. BOUNDED: within a stated distance of it. NONE: nothing.
-    """
-
-    EXACT = "exact"
-    BOUNDED = "bounded"
-    NONE = "none"
 
 
 class Decoder(ABC):

@@ -6,26 +6,11 @@ for them yet, so the drafter is fed stand-ins: the last features that the target
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 import torch
 from torch import Tensor
 
+from vvsbench.axes import Selector, Truncation
 from vvsbench.drafting.tree import TokenTree
-
-
-class Selector(StrEnum):
-    """Which root path a skipped step follows: one leaf in uniform chance (VVS), or the first candidate of each level."""
-
-    RANDOM = "random"
-    FIRST = "first"
-
-
-class Truncation(StrEnum):
-    """Where the path is cut: at the mean path length of the tree (VVS), or not at all."""
-
-    DYNAMIC = "dynamic"
-    NONE = "none"
 
 
 def choose_leaf(tree: TokenTree, selector: Selector, chance: Tensor) -> Tensor:
@@ -37,7 +22,7 @@ def choose_leaf(tree: TokenTree, selector: Selector, chance: Tensor) -> Tensor:
         chance: uniforms (0, 1] [B], one per image.
     """
     leaves = tree.leaves.expand(len(chance), -1)
-    if selector is Selector.RANDOM:
+    if selector is Selector.random:
         count = leaves.sum(1)
         wanted = (chance * count).ceil().long().clamp(min=1).minimum(count)
         return ((leaves.cumsum(1) == wanted[:, None]) & leaves).long().argmax(1)
@@ -58,7 +43,7 @@ def path_length(tree: TokenTree, leaf: Tensor, truncation: Truncation) -> Tensor
     """
     lengths = tree.depths.expand(len(leaf), -1) + 1
     own = lengths.gather(1, leaf[:, None])[:, 0]
-    if truncation is Truncation.NONE:
+    if truncation is Truncation.none:
         return own
     leaves = tree.leaves.expand(len(leaf), -1)
     mean = (lengths * leaves).sum(1) // leaves.sum(1)

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vvsbench.axes import Candidates, Guarantee, Selector, Truncation
 from vvsbench.decoding.acceptance import AcceptanceRule
-from vvsbench.decoding.base import Decoder, Guarantee
+from vvsbench.decoding.base import Decoder
 from vvsbench.decoding.batch import Batch, Gain
 from vvsbench.decoding.schedule import Schedule
-from vvsbench.decoding.skipping import Selector, Truncation, choose_leaf, last_features, path_length
+from vvsbench.decoding.skipping import choose_leaf, last_features, path_length
 from vvsbench.decoding.trace import CallCounter, DecodeTrace, StepKind
 from vvsbench.drafting.protocols import DraftSource, DraftState
-from vvsbench.drafting.tree import Candidates, Growth, Structure, TokenTree
+from vvsbench.drafting.tree import Growth, Structure, TokenTree
 from vvsbench.models.protocols import Block, State, TokenModel
 from vvsbench.noise import Purpose, gumbel, uniform
 from vvsbench.sampling import Sampling, draw
@@ -30,8 +31,8 @@ from vvsbench.sampling import Sampling, draw
 class SkipRule:
     """What a skipped step commits."""
 
-    selector: Selector = Selector.RANDOM
-    truncation: Truncation = Truncation.DYNAMIC
+    selector: Selector = Selector.random
+    truncation: Truncation = Truncation.dynamic
 
 
 class Speculative(Decoder):
@@ -65,7 +66,7 @@ class Speculative(Decoder):
     @property
     def guarantee(self) -> Guarantee:
         """The rule's own, unless steps are skipped: then none."""
-        return Guarantee.NONE if self.schedule.ever_skips else self.rule.guarantee
+        return Guarantee.none if self.schedule.ever_skips else self.rule.guarantee
 
     @torch.inference_mode()
     def generate(self, conditions: Tensor, images: Sequence[int], seed: int) -> tuple[Tensor, DecodeTrace]:

@@ -11,24 +11,13 @@ import heapq
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import torch
 from torch import Tensor
 
+from vvsbench.axes import Candidates
 from vvsbench.drafting.protocols import DraftSource, DraftState
 from vvsbench.sampling import Sampling
-
-
-class Candidates(StrEnum):
-    """Which tokens a node proposes.
-
-    SHARED_NOISE: the top-k of log q + G, with the noise that the target will draw with.
-    TOP_K: the top-k of log q, as EAGLE-2 does.
-    """
-
-    SHARED_NOISE = "shared_noise"
-    TOP_K = "top_k"
 
 
 @dataclass
@@ -114,7 +103,7 @@ class Growth:
 
     def propose(self, scores: Tensor, level: int, count: int) -> Tensor:
         """Tokens int64 [B, W, count] proposed below nodes at depth `level` with log-scores [B, W, V], best first."""
-        if self.candidates is Candidates.SHARED_NOISE:
+        if self.candidates is Candidates.shared_noise:
             scores = scores + self.noise[:, level, None]
         return scores.topk(count, -1).indices
 
@@ -216,15 +205,14 @@ class DynamicTree(Structure):
     under ancestors even where scores tie.
 
     Args:
-        depth: levels below the first one.
+        levels: depth of the deepest node; the published drafters run with 5 ("depth 4" beyond the first).
         top_k: nodes of the beam, and children of each.
         nodes: nodes that are kept, the root included.
     """
 
-    def __init__(self, depth: int, top_k: int, nodes: int) -> None:
-        self.depth, self.top_k = depth, top_k
-        self.levels, self.expanded = depth + 1, depth * top_k
-        self.nodes = min(nodes, 1 + top_k + depth * top_k * top_k)
+    def __init__(self, levels: int, top_k: int, nodes: int) -> None:
+        self.levels, self.top_k, self.expanded = levels, top_k, (levels - 1) * top_k
+        self.nodes = min(nodes, 1 + top_k + (levels - 1) * top_k * top_k)
 
     def grow(self, growth: Growth, roots: Tensor) -> TokenTree:
         """See `Structure.grow`."""
@@ -241,7 +229,7 @@ class DynamicTree(Structure):
             pool_tokens.append(proposed.flatten(1))
             pool_totals.append(totals)
             pool_parents.append(beam.repeat_interleave(k, 1))
-            if depth == self.depth:
+            if depth + 1 == self.levels:
                 break
             total, chosen = totals.topk(k, 1)
             beam = chosen + (1 if depth == 0 else created)

@@ -183,7 +183,7 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], source: str) -> 
     """Load a state dict into a module; anything missing, left over or of another shape is an error that names it.
 
     Args:
-        module: takes the tensors, converted to its own dtypes.
+        module: takes copies of the tensors, converted to its own dtypes; a module on the meta device takes them as they are.
         state: tensor names to tensors, already in the module's own layout.
         source: where the tensors come from, for the message.
 
@@ -204,7 +204,7 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], source: str) -> 
         shown = differences[:12] + ([f"... and {len(differences) - 12} more"] if len(differences) > 12 else [])
         listing = "\n  - ".join(shown)
         raise CheckpointError(f"{source} does not fit this model:\n  - {listing}\nIs it a checkpoint of another size?")
-    module.load_state_dict(dict(state), strict=True)
+    module.load_state_dict(dict(state), strict=True, assign=any(value.is_meta for value in own.values()))
 
 
 def _named(kind: str, names: Iterable[str]) -> list[str]:

@@ -93,7 +93,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         wide = x if x.dtype == torch.float64 else x.float()
-        return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).type_as(x) * self.weight
+        power = (wide * wide).sum(-1, keepdim=True).mul_(1 / wide.shape[-1])
+        return (wide * torch.rsqrt(power.add_(self.eps))).type_as(x) * self.weight
 
 
 class FeedForward(nn.Module):
@@ -440,13 +441,16 @@ class LlamaGen:
         cache, branches = state.cache, self.guidance.branches
         rows = block.rows
         lengths = cache.lengths if rows is None else cache.lengths[rows]
+        alike = rows is None and cache.uniform and block.offsets.shape[0] == 1 and state.padding is None
+        if alike:  # one row of positions and of the mask serves all images
+            lengths = lengths[:1]
         positions = lengths[:, None] + block.offsets
         length = block.tokens.shape[1]
         slots = lengths[:, None] + torch.arange(length, device=self.device)
         width = cache.extent + length
         step = Step(
             cache=cache,
-            turns=self.transformer.turns_at(positions).repeat_interleave(branches, 0),
+            turns=self.transformer.turns_at(positions if alike else positions.repeat_interleave(branches, 0)),
             slots=slots.repeat_interleave(branches, 0),
             width=width,
             mask=self._mask(state, block, lengths, slots, width),
@@ -465,11 +469,12 @@ class LlamaGen:
         columns = torch.arange(width, device=self.device)
         mask = (columns < lengths[:, None])[:, None].repeat(1, length, 1)
         if state.padding is not None:
-            mask[..., : state.prefix] &= (state.padding if block.rows is None else state.padding[block.rows])[:, None]
+            text = state.padding if block.rows is None else state.padding[block.rows]
+            mask[..., : state.prefix] &= text[:, None]
         visible = block.visible if block.visible is not None else mask.new_ones(1, 1, 1)
         rows = mask.shape[0]
         mask.scatter_(2, slots[:, None].expand(-1, length, -1), visible.expand(rows, -1, -1))
-        return mask.repeat_interleave(self.guidance.branches, 0)[:, None]
+        return mask[:, None] if rows == 1 else mask.repeat_interleave(self.guidance.branches, 0)[:, None]
 
     def commit(self, state: LlamaGenState, kept: Tensor | None, added: Tensor, totals: Sequence[int]) -> None:
         """See `TokenModel.commit`."""

@@ -1,0 +1,64 @@
+"""The words of the grid: what the axes of a speculative decoder can be set to.
+
+Draft source x structure x candidates x acceptance rule x verify schedule, and what a skipped step commits. The names are shared by
+the settings, which must not import torch, and by the modules that implement them.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Guarantee(StrEnum):
+    """What a decoder promises about the law of its images; it selects the tests that must pass.
+
+    exact: the target's own distribution. bounded: within a stated distance of it. none: nothing.
+    """
+
+    exact = "exact"
+    bounded = "bounded"
+    none = "none"
+
+
+class StructureName(StrEnum):
+    """Which nodes a draft tree has.
+
+    static: the rank paths that are most likely to be accepted, the same at every step. dynamic: the nodes with the highest
+    cumulative probability, found anew at every step (EAGLE-2).
+    """
+
+    static = "static"
+    dynamic = "dynamic"
+
+
+class Candidates(StrEnum):
+    """Which tokens a node of the tree proposes.
+
+    shared_noise: the top-k of log q + G, with the noise that the target will draw with. top_k: the top-k of log q (EAGLE-2).
+    """
+
+    shared_noise = "shared_noise"
+    top_k = "top_k"
+
+
+class AcceptanceName(StrEnum):
+    """Which drafted tokens are kept.
+
+    match: those that equal the target's own draw.
+    """
+
+    match = "match"
+
+
+class Selector(StrEnum):
+    """Which root path a skipped step follows: one leaf by uniform chance (VVS), or the first candidate of each level."""
+
+    random = "random"
+    first = "first"
+
+
+class Truncation(StrEnum):
+    """Where that path is cut: at the mean path length of the tree (VVS), or not at all."""
+
+    dynamic = "dynamic"
+    none = "none"

@@ -1,0 +1,1 @@
+"""How a cell's speed is taken."""

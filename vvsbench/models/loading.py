@@ -1,0 +1,106 @@
+"""From the settings of a model to a target with its weights on a device."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import nn
+
+from vvsbench.models import checkpoints
+from vvsbench.models.llamagen import Guidance, LlamaGen, Transformer, TransformerConfig
+from vvsbench.models.llamagen_layouts import to_official
+from vvsbench.models.t5 import T5Features
+from vvsbench.models.toy import ToyTarget, random_table
+from vvsbench.models.vq import VQModel
+
+if TYPE_CHECKING:
+    from vvsbench.config import ModelConfig, SamplingConfig, TokenizerConfig
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def transformer_config(model: ModelConfig, norm_eps: float = 1e-5) -> TransformerConfig:
+    """The sizes of a target's transformer; a Hugging Face folder names its own `norm_eps`."""
+    labelled = model.condition.value == "label"
+    return TransformerConfig(
+        condition=model.condition.value,
+        dim=model.dim,
+        layers=model.layers,
+        heads=model.heads,
+        vocab=model.vocab,
+        grid=model.grid,
+        classes=model.classes,
+        prefix=1 if labelled else model.caption_tokens,
+        caption_dim=model.caption_dim,
+        ffn=model.ffn,
+        norm_eps=norm_eps,
+    )
+
+
+def load_target(
+    model: ModelConfig, sampling: SamplingConfig, device: torch.device, dtype: torch.dtype
+) -> LlamaGen | ToyTarget:
+    """Load a target.
+
+    Args:
+        model: which one.
+        sampling: its guidance becomes part of the target.
+        device, dtype: of the transformer; the tokenizer runs in float32 as in the authors' scripts.
+
+    Raises:
+        CheckpointError: a file is missing, unreadable or of another size.
+    """
+    if model.kind.value == "toy":
+        tokens = model.grid**2
+        return ToyTarget(random_table(model.vocab, tokens, seed=0).to(device), tokens)
+    transformer = load_transformer(model)
+    tokenizer = load_tokenizer(model.tokenizer)
+    encoder = None
+    if model.text_encoder is not None:
+        source = checkpoints.resolve(model.text_encoder)
+        name = source if source.is_dir() else model.text_encoder
+        encoder = T5Features(name, device, torch.bfloat16, model.caption_tokens)
+    guidance = Guidance(sampling.guidance_scale, sampling.guidance_interval)
+    return LlamaGen(
+        placed(transformer, device, dtype), placed(tokenizer, device, torch.float32), guidance, encoder, model.name
+    )
+
+
+def load_transformer(model: ModelConfig) -> Transformer:
+    """The transformer with its weights, on the CPU in the file's number format."""
+    path = checkpoints.locate(model.checkpoint)
+    config = transformer_config(model, _norm_eps(path))
+    with torch.device("meta"):
+        transformer = Transformer(config)
+    checkpoints.load_strict(transformer, to_official(checkpoints.read(path), str(path)), str(path))
+    return transformer
+
+
+def load_tokenizer(config: TokenizerConfig) -> VQModel:
+    """The image tokenizer with its weights, on the CPU in the file's number format."""
+    path = checkpoints.locate(config.checkpoint)
+    with torch.device("meta"):
+        tokenizer = VQModel(
+            config.codebook_size,
+            config.codebook_dim,
+            config.z_channels,
+            config.base_channels,
+            tuple(config.channel_multipliers),
+            config.residual_blocks,
+        )
+    checkpoints.load_strict(tokenizer, checkpoints.read(path), str(path))
+    return tokenizer
+
+
+def _norm_eps(path: Path) -> float:
+    """The epsilon of a Hugging Face folder's config.json; LlamaGen's own files all have 1e-5."""
+    described = path / "config.json"
+    return float(json.loads(described.read_text()).get("rms_norm_eps", 1e-5)) if described.is_file() else 1e-5
+
+
+def placed(module: M, device: torch.device, dtype: torch.dtype) -> M:
+    """The module ready for inference."""
+    return module.eval().requires_grad_(False).to(device, dtype)
