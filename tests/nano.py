@@ -1,4 +1,4 @@
-"""A complete set of random weights so small that a whole run takes a moment: for tests in which quality is not the point."""
+"""A complete set of random weights so small that a whole run takes a moment, for tests that are not about quality."""
 
 from __future__ import annotations
 

@@ -140,8 +140,8 @@ def _suite_state(name: str) -> str:
 
 
 def _settings(overrides: Sequence[str]) -> RunConfig:
-    """Settings with the richest decoder, so that the drafter is among them; a captions file is not asked for here."""
-    return composition.composed([*overrides, "decoder=vvs", "++prompts.file=null"])
+    """Settings with the richest decoder, so that the drafter is among them."""
+    return composition.composed([*overrides, "decoder=vvs"])
 
 
 def needed(cfg: RunConfig) -> Iterator[Need]:

@@ -1,0 +1,113 @@
+"""Contradictions are found before a model is loaded, all at once, by key."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from tests import nano
+from vvsbench.composition import composed
+from vvsbench.validation import validate
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    nano.write(folder)
+    return folder
+
+
+def problems(weights, *overrides, drafter=True):
+    decoder = ["decoder=vvs"] if drafter else []
+    return validate(composed([*decoder, *nano.overrides(weights, drafter), *overrides]))
+
+
+def test_a_sound_run_has_no_problem(weights):
+    assert problems(weights) == []
+    assert problems(weights, drafter=False) == []
+
+
+def test_everything_is_listed_at_once(weights):
+    found = problems(
+        weights, "count=0", "batch_size=0", "sampling.top_p=0", "sampling.temperature=-1", "decoder.schedule.interval=1"
+    )
+    keys = ["count=0", "batch_size=0", "sampling.top_p=0", "sampling.temperature=-1", "decoder.schedule.interval=1"]
+    assert all(any(problem.startswith(key) for problem in found) for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("shard_size=5", "shard_size=5 must be a multiple of batch_size=2"),
+        ("shard_size=0", "shard_size=0 must be at least 1"),
+        ("seed=-1", "seed=-1 must be 0 or more"),
+        ("sampling.top_k=99", "sampling.top_k=99 must lie in [0, 32]"),
+        ("sampling.guidance_scale=0.5", "sampling.guidance_scale=0.5 must be at least 1"),
+        ("sampling.guidance_interval=-2", "sampling.guidance_interval=-2 must be -1"),
+        ("prompts.classes=[0,4]", "prompts.classes has 4; class ids of model=tiny are 0 to 3"),
+        ("decoder.structure.hit_rates=[]", "decoder.structure.hit_rates=[] must name"),
+        ("decoder.structure.nodes=3", "decoder.structure.nodes=3 must be at least 6"),
+        ("decoder.structure.depth=0", "decoder.structure.depth=0 must be at least 1"),
+        ("decoder.drafter.dim=64", "decoder.drafter.dim=64 does not fit the target's model.dim=32"),
+        ("decoder.drafter.grid=8", "decoder.drafter.grid=8 does not fit the target's model.grid=4"),
+        ("model.grid=8", "model.grid=8 but the checkpoint"),
+        ("model.classes=9", "model.classes=9 but the checkpoint"),
+        ("model.layers=2", "model.layers=2 but the checkpoint"),
+        ("model.vocab=64", "model.tokenizer.codebook_size=32 is not model.vocab=64"),
+        ("model.checkpoint=/nowhere/x.pt", "model.checkpoint=/nowhere/x.pt: weights not found: /nowhere/x.pt"),
+        ("decoder.drafter=null", "no drafter is known for model=tiny"),
+        ("metrics.values=[fdi]", "metrics.values=fdi is unknown"),
+    ],
+)
+def test_a_contradiction_names_its_key(weights, override, message):
+    found = problems(weights, override)
+    assert any(message in problem for problem in found), found
+
+
+def test_a_grid_that_is_not_the_checkpoints_says_what_to_set(weights):
+    (problem, *_) = [text for text in problems(weights, "model.grid=8") if "checkpoint" in text]
+    assert "set model.grid=4" in problem
+
+
+def test_captions_must_exist(weights, tmp_path):
+    captioned = ["model.condition=caption", "prompts=captions"]
+    assert any("does not exist" in text for text in problems(weights, *captioned, "prompts.file=nowhere.txt"))
+    (tmp_path / "captions.csv").write_text("a cat")
+    assert any(
+        "must end in .txt" in text for text in problems(weights, *captioned, f"prompts.file={tmp_path}/captions.csv")
+    )
+    assert any("prompts.kind=classes does not fit" in text for text in problems(weights, "model.condition=caption"))
+
+
+def test_a_truncated_file_is_named(weights, tmp_path):
+    half = tmp_path / "half.safetensors"
+    half.write_bytes((weights / "target.safetensors").read_bytes()[:500])
+    assert any("is not a readable safetensors file" in text for text in problems(weights, f"model.checkpoint={half}"))
+
+
+def test_a_hugging_face_folder_tells_its_grid(weights, tmp_path):
+    save_file({"model.embed_tokens.weight": np.zeros((32, 32), np.float32)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"block_size": 64}')
+    assert any("has 8" in text for text in problems(weights, f"model.checkpoint={tmp_path}"))
+
+
+def test_a_gpu_that_is_not_there_is_named(weights, monkeypatch):
+    monkeypatch.setattr("vvsbench.validation.device", lambda asked: "cpu")
+    assert any("device=cuda: torch finds no GPU" in text for text in problems(weights, "device=cuda"))
+
+
+def test_validation_imports_no_torch(weights):
+    code = (
+        "import sys; from vvsbench.composition import composed; from vvsbench.validation import validate; "
+        "assert not validate(composed(sys.argv[1:])); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, "decoder=vvs", *nano.overrides(weights, True)], check=True)
+
+
+def test_settings_are_plain_dataclasses(weights):
+    assert dataclasses.is_dataclass(composed(nano.overrides(weights)))
