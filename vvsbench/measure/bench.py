@@ -27,7 +27,7 @@ from rich.table import Table
 from torch import nn
 
 from vvsbench import decoding
-from vvsbench.composition import compose
+from vvsbench.composition import composed
 from vvsbench.decoding.base import Decoder
 from vvsbench.decoding.speculative import Speculative
 from vvsbench.measure.clock import Stopwatch
@@ -105,7 +105,7 @@ def once(decoder: Decoder, batch: int, first: int) -> tuple[float, float, float]
 
 def bench(rounds: int, device: torch.device) -> list[Result]:
     """Measure every cell at every batch size."""
-    decoders = {name: decoding.build(compose(cell), device, torch.float32) for name, cell in CELLS.items()}
+    decoders = {name: decoding.build(composed(cell), device, torch.float32) for name, cell in CELLS.items()}
     results = []
     for batch in BATCHES:
         for decoder in decoders.values():

@@ -1,0 +1,141 @@
+"""Weights files are found, read safely in either layout, and refused with a message that names what is wrong."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vvsbench.errors import CheckpointError
+from vvsbench.models import checkpoints
+from vvsbench.models.llamagen import Transformer, TransformerConfig
+from vvsbench.models.llamagen_layouts import to_official
+
+SIZES = TransformerConfig("label", dim=32, layers=2, heads=2, vocab=16, grid=2, classes=4)
+
+
+class Trap:
+    """A pickle that runs code when opened."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("echo caught > caught",)
+
+
+def huggingface(official: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The LANTERN / VVS names of a LlamaGen state dict, written out from the published table."""
+    table = {
+        "attention.wo": "self_attn.o_proj",
+        "feed_forward.w1": "mlp.gate_proj",
+        "feed_forward.w3": "mlp.up_proj",
+        "feed_forward.w2": "mlp.down_proj",
+        "attention_norm": "input_layernorm",
+        "ffn_norm": "post_attention_layernorm",
+    }
+    fixed = {"tok_embeddings": "model.embed_tokens", "norm": "model.norm", "output": "lm_head"}
+    state = {}
+    for key, value in official.items():
+        if key.startswith("layers."):
+            _, layer, name = key.removesuffix(".weight").split(".", 2)
+            if name == "attention.wqkv":
+                for letter, part in zip("qkv", value.chunk(3), strict=True):
+                    state[f"model.layers.{layer}.self_attn.{letter}_proj.weight"] = part.clone()
+            else:
+                state[f"model.layers.{layer}.{table[name]}.weight"] = value
+        elif key.startswith("cls_embedding"):
+            state[f"model.{key}"] = value
+        else:
+            state[f"{fixed[key.removesuffix('.weight')]}.weight"] = value
+    return state
+
+
+def test_both_layouts_give_the_same_network() -> None:
+    torch.manual_seed(0)
+    official = Transformer(SIZES).state_dict()
+    back = to_official(huggingface(official), "file")
+    assert back.keys() == official.keys()
+    assert all(torch.equal(back[key], official[key]) for key in official)
+
+
+def test_official_key_counts() -> None:
+    assert len(Transformer(SIZES).state_dict()) == 7 * SIZES.layers + 4
+    with torch.device("meta"):
+        caption = TransformerConfig("caption", 32, 3, 2, 16, 2, prefix=5, caption_dim=8)
+        assert len(Transformer(caption).state_dict()) == 7 * 3 + 6
+
+
+@pytest.mark.parametrize(
+    ("size", "millions"),
+    [((768, 12, 12), 110.9), ((1024, 24, 16), 342.9), ((1280, 36, 20), 774.7), ((1536, 48, 24), 1411.0)],
+)
+def test_released_sizes_have_their_published_parameter_counts(size: tuple[int, int, int], millions: float) -> None:
+    dim, layers, heads = size
+    with torch.device("meta"):
+        network = Transformer(TransformerConfig("label", dim, layers, heads, 16384, 24))
+    assert round(sum(p.numel() for p in network.parameters()) / 1e6, 1) == millions
+
+
+@pytest.mark.parametrize("entry", [None, "model", "module", "state_dict"])
+def test_pickles_are_read_whatever_entry_holds_the_weights(tmp_path: Path, entry: str | None) -> None:
+    state = Transformer(SIZES).state_dict()
+    torch.save(state if entry is None else {entry: state, "steps": 3}, tmp_path / "c.pt")
+    assert checkpoints.read(tmp_path / "c.pt").keys() == state.keys()
+
+
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.pt").write_bytes(pickle.dumps(Trap()))
+    torch.save({"model": Trap()}, tmp_path / "d.pt")
+    for name in ("c.pt", "d.pt"):
+        with pytest.raises(CheckpointError, match="refused"):
+            checkpoints.read(tmp_path / name)
+    assert not (tmp_path / "caught").exists()
+
+
+def test_differences_are_named(tmp_path: Path) -> None:
+    network = Transformer(SIZES)
+    state = network.state_dict()
+    state["extra.weight"] = state.pop("norm.weight")
+    state["output.weight"] = torch.zeros(99, 32)
+    with pytest.raises(CheckpointError) as caught:
+        checkpoints.load_strict(network, state, "some.pt")
+    message = str(caught.value)
+    for part in ("some.pt", "missing: norm.weight", "unexpected: extra.weight", "(99, 32)", "(16, 32)"):
+        assert part in message
+
+
+def test_a_missing_projection_is_named() -> None:
+    state = huggingface(Transformer(SIZES).state_dict())
+    del state["model.layers.1.self_attn.k_proj.weight"]
+    with pytest.raises(CheckpointError, match=r"layers\.1\.self_attn\.k_proj"):
+        to_official(state, "file")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "garbage"])
+def test_damaged_files_are_named(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "c.safetensors"
+    save_file({"a": torch.zeros(100)}, path)
+    content = path.read_bytes()
+    path.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "garbage": b"\xff" * 64}[damage])
+    with pytest.raises(CheckpointError, match=r"c\.safetensors"):
+        checkpoints.read(path)
+
+
+def test_missing_files_say_where_to_put_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(checkpoints.WEIGHTS_VARIABLE, str(tmp_path))
+    with pytest.raises(CheckpointError) as caught:
+        checkpoints.locate("llamagen/c2i_B_256.pt")
+    assert str(tmp_path / "llamagen" / "c2i_B_256.pt") in str(caught.value)
+    assert checkpoints.WEIGHTS_VARIABLE in str(caught.value)
+
+
+def test_digest_follows_the_content(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"one")
+    first = checkpoints.digest(path)
+    path.write_bytes(b"two!")
+    assert checkpoints.digest(path) != first
+    assert len(checkpoints.digest(tmp_path)) == 64
