@@ -130,8 +130,16 @@ def test_contradictions_are_listed_together(protocol, draw, tmp_path):
     assert "metrics.reference.count=0 must be at least 2" in str(caught.value)
 
 
+def test_the_fewest_images_that_can_be_measured(protocol, draw, tmp_path):
+    images = draw(0, 8)[0]
+    record = evaluate(images, None, protocol, tmp_path, "d")
+    assert all(np.isfinite([value.value, value.low, value.high]).all() for value in record.values)
+    with pytest.raises(QualityError, match="7 images are too few"):
+        evaluate(images[:7], None, protocol, tmp_path, "d")
+
+
 def test_no_values_need_no_files(draw, tmp_path, protocol):
-    record = evaluate(draw(0, 4)[0], None, dataclasses.replace(protocol, values=[]), tmp_path, "d")
+    record = evaluate(draw(0, 8)[0], None, dataclasses.replace(protocol, values=[]), tmp_path, "d")
     assert record.values == []
 
 

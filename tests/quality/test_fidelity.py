@@ -64,10 +64,17 @@ def unbiased_mmd(x, y):
 def test_kid_equals_the_formula(random):
     generated, reference = random.normal(0.3, 1, (50, 8)), random.normal(0, 1, (50, 8))
     expected = unbiased_mmd(generated, reference)
-    assert fidelity.kernel_distance(tensor(generated), tensor(reference)) == pytest.approx(expected, rel=1e-9)
     whole = fidelity.kid(tensor(generated), tensor(reference), subsets=3, subset_size=50)
     assert whole.mean == pytest.approx(expected, rel=1e-9)
     assert whole.deviation == pytest.approx(0, abs=1e-12)  # the trap: subsets as large as the set have no spread
+
+
+def test_kernel_table_gives_kid_of_any_part_up_to_the_references_own_term(random):
+    generated, reference = random.normal(0.3, 1, (50, 8)), random.normal(0, 1, (40, 8))
+    table = fidelity.kernel_table(tensor(generated), tensor(reference))
+    own = (kernel(reference, reference).sum() - np.trace(kernel(reference, reference))) / (40 * 39)
+    part = np.arange(5, 45)
+    assert table.distance(part) + own == pytest.approx(unbiased_mmd(generated[part], reference), rel=1e-9)
 
 
 def test_kid_is_unbiased_where_fid_is_not(random):
@@ -90,6 +97,14 @@ def test_precision_and_recall_equal_the_definition_and_are_not_swapped(random):
     assert precision == pytest.approx(manifold_share(generated, reference, 3), abs=1e-6)
     assert recall == pytest.approx(manifold_share(reference, generated, 3), abs=1e-6)
     assert precision > recall + 0.3  # a narrow set is precise and covers little
+
+
+def test_manifold_table_gives_the_recall_of_any_part(random):
+    generated, reference = tensor(random.normal(0, 0.6, (70, 5))), tensor(random.normal(0, 1, (90, 5)))
+    table = fidelity.manifold_table(generated, reference, 3)
+    for part in (np.arange(70), np.arange(10, 60)):
+        expected = fidelity.precision_recall(generated[part], reference, 3)[1]
+        assert table.recall(part) == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_set_recalls_itself(random):

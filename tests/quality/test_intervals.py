@@ -7,19 +7,37 @@ from vvsbench.quality import fidelity, intervals
 
 def test_jackknife_of_a_mean_is_its_standard_error(random):
     values = random.normal(0, 3, 400)
-    error = intervals.jackknife_error(lambda chosen: values[chosen].mean(), 400, groups=400, most=400)
+    error = intervals.jackknife_error(lambda chosen: values[chosen].mean(), 400, groups=400)
     assert error == pytest.approx(values.std(ddof=1) / 20, rel=1e-9)
 
 
-def test_jackknife_on_a_part_is_scaled_to_the_whole(random):
-    values = random.normal(0, 3, 4000)
-    error = intervals.jackknife_error(lambda chosen: values[chosen].mean(), 4000, groups=50, most=1000)
-    assert error == pytest.approx(values.std() / np.sqrt(4000), rel=0.35)
+def test_images_left_over_are_allowed_for(random):
+    values = random.normal(0, 3, 399)
+    error = intervals.jackknife_error(lambda chosen: values[chosen].mean(), 399, groups=40)
+    assert error == pytest.approx(values.std() / np.sqrt(399), rel=0.4)
+
+
+def test_a_part_is_random_and_all_of_a_small_set():
+    np.testing.assert_array_equal(intervals.part(5, 9), np.arange(5))
+    chosen = intervals.part(1000, 100)
+    assert len(set(chosen)) == 100
+    assert chosen.max() > 900
+
+
+def test_error_of_kid_matches_its_spread_over_new_sets(random):
+    reference = torch.from_numpy(random.normal(0, 1, (600, 12)))
+    values, errors = [], []
+    for _ in range(60):
+        features = torch.from_numpy(random.normal(0.4, 1, (100, 12)))
+        table = fidelity.kernel_table(features, reference)
+        values.append(table.distance(np.arange(100)))
+        errors.append(intervals.jackknife_error(table.distance, 100, 20))
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(values, ddof=1), rel=0.3)
 
 
 def test_every_replicate_has_the_same_count():
     counts = []
-    intervals.jackknife_error(lambda chosen: counts.append(len(chosen)) or 0.0, 107, groups=20, most=107)
+    intervals.jackknife_error(lambda chosen: counts.append(len(chosen)) or 0.0, 107, groups=20)
     assert counts == [95] * 20
 
 
@@ -35,7 +53,7 @@ def test_jackknife_finds_the_spread_of_fid_where_the_bootstrap_is_biased(random)
             return fidelity.fid(fidelity.gaussian(features[chosen]), reference)
 
         values.append(statistic(np.arange(count)))
-        errors.append(intervals.jackknife_error(statistic, count, 12, count))
+        errors.append(intervals.jackknife_error(statistic, count, 12))
         resampled.append(np.mean([statistic(random.integers(0, count, count)) for _ in range(4)]))
     spread = np.std(values, ddof=1)
     assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(spread, rel=0.35)

@@ -20,6 +20,9 @@ from vvsbench.runs.record import QualityRecord
 
 LIBRARIES = ("torch", "torchvision", "torch-fidelity", "torchmetrics", "transformers", "scipy", "numpy")
 
+LEAST_IMAGES = 8
+"""Below this neither a covariance nor a jackknife means anything."""
+
 
 def evaluate(
     images: NDArray[np.uint8],
@@ -31,7 +34,10 @@ def evaluate(
     """See `vvsbench.quality.evaluate`."""
     if found := problems(config):
         raise ConfigError(found)
-    check_images(images)
+    if len(check_images(images)) < LEAST_IMAGES:
+        raise QualityError(
+            f"{len(images)} images are too few to measure; set count to {LEAST_IMAGES} or more, or use metrics=none."
+        )
     if captions is not None and len(captions) != len(images):
         raise QualityError(f"{len(images)} images but {len(captions)} captions; there must be one for each.")
     started = time.perf_counter()

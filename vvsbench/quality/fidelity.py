@@ -12,16 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch_fidelity.defaults import DEFAULTS
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
-from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kernel_mmd, kid_features_to_metric
+from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kernel_poly, kid_features_to_metric
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
 SEED = 2020
 """Seed of the splits of IS and the subsets of KID; torch-fidelity's default, named so that it cannot drift."""
+KERNEL_BATCH = 2048
+"""Reference rows per block of the kernel table."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +86,59 @@ def kid(generated: Tensor, reference: Tensor, subsets: int, subset_size: int) ->
     return Spread(value[KEY_METRIC_KID_MEAN], value[KEY_METRIC_KID_STD])
 
 
-def kernel_distance(generated: Tensor, reference: Tensor) -> float:
-    """Unbiased squared maximum mean discrepancy of two equally large sets [N, D]: KID over one subset, the set."""
-    return float(kernel_mmd(generated.numpy(), reference.numpy(), **options()))
+@dataclass(frozen=True)
+class KernelTable:
+    """KID's kernel over a whole set, from which the distance of any part of the set follows without new products.
+
+    Attributes:
+        within: float64 [N, N], kernel of the generated features with each other, zero on the diagonal.
+        across: float64 [N], mean kernel of each generated feature with the reference.
+    """
+
+    within: NDArray[np.float64]
+    across: NDArray[np.float64]
+
+    def distance(self, chosen: NDArray[np.int64]) -> float:
+        """Unbiased squared maximum mean discrepancy of the chosen rows, but for the reference's own constant term."""
+        count = len(chosen)
+        within = self.within[np.ix_(chosen, chosen)].sum() / (count * (count - 1))
+        return float(within - 2 * self.across[chosen].mean())
+
+
+def kernel_table(generated: Tensor, reference: Tensor) -> KernelTable:
+    """Kernel table of features [N, D] against a reference [M, D]; takes N * N numbers of memory."""
+    chosen, rows = options(), generated.numpy()
+    within = kernel_poly(rows, rows, **chosen)
+    np.fill_diagonal(within, 0)
+    parts = reference.split(KERNEL_BATCH)  # type: ignore[no-untyped-call]
+    sums = [kernel_poly(rows, part.numpy(), **chosen).sum(axis=1) for part in parts]
+    return KernelTable(within, np.sum(sums, axis=0) / len(reference))
+
+
+@dataclass(frozen=True)
+class ManifoldTable:
+    """Distances of a whole set, from which the recall of any part of it follows without new products.
+
+    Attributes:
+        within: float64 [N, N], distances of the generated features from each other.
+        across: float64 [M, N], distances of the reference from the generated features.
+        neighbours: k of the k-nearest-neighbour balls.
+    """
+
+    within: Tensor
+    across: Tensor
+    neighbours: int
+
+    def recall(self, chosen: NDArray[np.int64]) -> float:
+        """Share of the reference inside the manifold of the chosen rows, as `precision_recall` has it."""
+        rows = torch.from_numpy(chosen)
+        radii = self.within[rows][:, rows].kthvalue(self.neighbours + 1).values
+        return float((self.across[:, rows] <= radii).any(dim=1).double().mean())
+
+
+def manifold_table(generated: Tensor, reference: Tensor, neighbours: int) -> ManifoldTable:
+    """Distance table of features [N, D] and [M, D]; takes N * (N + M) numbers of memory."""
+    return ManifoldTable(torch.cdist(generated, generated), torch.cdist(reference, generated), neighbours)
 
 
 def precision_recall(generated: Tensor, reference: Tensor, neighbours: int) -> tuple[float, float]:

@@ -30,18 +30,17 @@ class Interval:
     how: str
 
 
-def jackknife_error(statistic: Callable[[NDArray[np.int64]], float], count: int, groups: int, most: int) -> float:
+def jackknife_error(statistic: Callable[[NDArray[np.int64]], float], count: int, groups: int) -> float:
     """Standard error of a statistic of an image set by the delete-a-group jackknife.
 
-    Groups are equal in size, since several of the statistics depend on the count. When the set is larger than `most`,
-    or not a multiple of the number of groups, the error is measured on a random part of it and scaled by the square
-    root of the ratio of the counts.
+    Groups are equal in size, since several of the statistics depend on the count; the few images that are left over
+    are not used, and the error is scaled to the whole count. Against the spread over new image sets, the error of FID
+    was right within 15 %, that of IS within 25 %, those of KID and of recall (not smooth) 20 to 45 % too large.
 
     Args:
         statistic: takes the indices of the images to use, int64 [K], and returns the value on them.
         count: images in the set.
         groups: number of groups; each replicate leaves one out. Reduced to `count` for tiny sets.
-        most: the largest number of images to work on.
 
     Returns:
         Standard error in the units of the statistic.
@@ -51,12 +50,19 @@ def jackknife_error(statistic: Callable[[NDArray[np.int64]], float], count: int,
         general theory for jackknife variance estimation, Annals of Statistics 17, 1989.
     """
     groups = min(groups, count)
-    order = np.random.default_rng(SEED).permutation(count)[: min(count, most) // groups * groups]
+    order = np.random.default_rng(SEED).permutation(count)[: count // groups * groups]
     parts = order.reshape(groups, -1)
     kept = (np.sort(np.delete(parts, left_out, axis=0).ravel()) for left_out in range(groups))
     replicates = np.array([statistic(chosen) for chosen in kept])
     variance = (groups - 1) / groups * float(((replicates - replicates.mean()) ** 2).sum())
     return math.sqrt(variance * len(order) / count)
+
+
+def part(count: int, most: int) -> NDArray[np.int64]:
+    """All indices below `count`, or a random `most` of them: for errors that need every pair of images."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(SEED).permutation(count)[:most])
 
 
 def student(value: float, error: float, freedom: int, confidence: float, how: str) -> Interval:

@@ -29,7 +29,7 @@ from vvsbench.runs.record import MetricValue
 log = logging.getLogger(__name__)
 
 PAIRWISE_LIMIT = 5000
-"""Largest set on which a jackknife over all pairs of images is run; larger sets are measured on a part and scaled."""
+"""Largest set on which a jackknife needs every pair of images; of larger sets it takes a part and scales the error."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,12 @@ class Subject:
     def precision_recall(self) -> tuple[float, float]:
         """Both at once: they share the distances."""
         neighbours = self.config.neighbours
-        if min(self.count, len(self.reference_embeddings)) <= neighbours:
-            raise QualityError(f"precision and recall need more than metrics.neighbours={neighbours} images.")
+        left = self.count - math.ceil(self.count / self.config.groups)  # in a replicate of the jackknife
+        if min(left, len(self.reference_embeddings)) <= neighbours:
+            raise QualityError(
+                f"metrics.neighbours={neighbours} is too many for {self.count} images and a reference of "
+                f"{len(self.reference_embeddings)}; raise count or lower it."
+            )
         return fidelity.precision_recall(self.features.embeddings, self.reference_embeddings, neighbours)
 
     def against(self) -> str:
@@ -97,9 +101,16 @@ class Subject:
         count = self.reference.count
         return f"reference of {count} images" if count else "published reference statistics"
 
-    def jackknife(self, statistic: Callable[[NDArray[np.int64]], float], most: int | None = None) -> float:
-        """Standard error by leaving out groups of images; `statistic` takes the indices of those that stay."""
-        return intervals.jackknife_error(statistic, self.count, self.config.groups, most or self.count)
+    def jackknife(self, statistic: Callable[[NDArray[np.int64]], float], measured: int | None = None) -> float:
+        """Standard error by leaving out groups of images.
+
+        Args:
+            statistic: takes the indices of the images that stay.
+            measured: images that the indices count, when they are a part of the set; the error is scaled to the whole.
+        """
+        measured = measured or self.count
+        error = intervals.jackknife_error(statistic, measured, self.config.groups)
+        return error * math.sqrt(measured / self.count)
 
     def by_groups(self, value: float, error: float, how: str) -> Interval:
         """Student interval of a jackknife error."""
@@ -159,10 +170,8 @@ def kid(subject: Subject) -> MetricValue:
         log.info("KID subsets hold %d images%s", size, clipped)
     score = fidelity.kid(generated, reference, config.subsets, size)
 
-    def statistic(chosen: NDArray[np.int64]) -> float:
-        return fidelity.kernel_distance(generated[chosen], reference[: len(chosen)])
-
-    of_images = subject.jackknife(statistic, min(PAIRWISE_LIMIT, len(reference)))
+    rows = intervals.part(subject.count, PAIRWISE_LIMIT)
+    of_images = subject.jackknife(fidelity.kernel_table(generated[rows], reference).distance, len(rows))
     error = math.hypot(of_images, score.deviation / math.sqrt(config.subsets))
     how = f"and the spread of {config.subsets} subsets of {size} images{clipped}, fixed {subject.against()}"
     return _value(subject, "kid", score.mean, subject.by_groups(score.mean, error, how), False)
@@ -179,14 +188,11 @@ def precision(subject: Subject) -> MetricValue:
 def recall(subject: Subject) -> MetricValue:
     """Share of the reference that lies inside the images' manifold, which grows with their count."""
     value = subject.precision_recall[1]
-    generated, neighbours = subject.features.embeddings, subject.config.neighbours
-    reference = subject.reference_embeddings[:PAIRWISE_LIMIT]
-
-    def statistic(chosen: NDArray[np.int64]) -> float:
-        return fidelity.precision_recall(generated[chosen], reference, neighbours)[1]
-
+    rows, neighbours = intervals.part(subject.count, PAIRWISE_LIMIT), subject.config.neighbours
+    generated, reference = subject.features.embeddings[rows], subject.reference_embeddings[:PAIRWISE_LIMIT]
+    error = subject.jackknife(fidelity.manifold_table(generated, reference, neighbours).recall, len(rows))
     how = f"fixed {subject.against()}, k={neighbours}, of recall at this count"
-    interval = subject.by_groups(value, subject.jackknife(statistic, PAIRWISE_LIMIT), how)
+    interval = subject.by_groups(value, error, how)
     interval = Interval(max(0.0, interval.low), min(1.0, interval.high), interval.how)
     return _value(subject, "recall", value, interval, True)
 
