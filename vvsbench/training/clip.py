@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
 from vvsbench.training import shapes
@@ -118,8 +118,9 @@ class ClipTask(Task):
         draft = self.folder.with_name(f".{self.folder.name}.files")
         self.tokenizer = write_tokenizer(draft, settings.text_length)
         start, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
-        self.model = build(settings, len(self.tokenizer), end, start).to(self.device)
-        self.module = self.model
+        self.model = build(settings, len(self.tokenizer), end, start)
+        self.module: nn.Module = self.model
+        self.module.to(self.device)
         self.config: dict[str, Any] = self.model.config.to_dict()
         texts = [wording.format(name) for wording in WORDINGS for name in shapes.CLASS_NAMES]
         self.texts = self._tokens(texts)
@@ -162,6 +163,8 @@ class ClipTask(Task):
     def write(self, path: Path, metadata: dict[str, str]) -> None:
         draft = path.with_name(f".{path.name}.files")
         self.model.eval().half().save_pretrained(draft)
+        described = json.loads((draft / "config.json").read_text())
+        (draft / "config.json").write_text(json.dumps({**described, "dtype": "float32"}, indent=2))  # to compute in
         mean = [0.5, 0.5, 0.5]
         size = {"height": self.settings.size, "width": self.settings.size}
         images = CLIPImageProcessor(size=size, crop_size=size, image_mean=mean, image_std=mean, do_center_crop=False)

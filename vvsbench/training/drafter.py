@@ -9,6 +9,7 @@ pair sees the target's features up to k pairs back and predicted ones since, exa
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +32,7 @@ class Unrolled:
     """
 
     def __init__(self, head: EagleHead, length: int) -> None:
-        self.layer = head.layers[0]
+        self.layer: Any = head.layers[0]  # an EagleLayer; module lists are not typed
         self.head = head
         positions = torch.arange(length, device=head.fc.weight.device)
         self.turns = head.turns_at(positions + head.config.prefix - 1)

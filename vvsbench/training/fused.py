@@ -7,6 +7,8 @@ complex numbers and no strided access. And a norm's weight is multiplied into th
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -60,6 +62,7 @@ class FusedPass(nn.Module):
     def forward(self, labels: Tensor, tokens: Tensor) -> Tensor:
         network, eps = self.network, self.network.config.norm_eps
         x = torch.cat([network.cls_embedding(labels), network.tok_embeddings(tokens[:, :-1])], 1)
+        block: Any  # a TransformerBlock; module lists are not typed
         for block in network.layers:
             weight = (block.attention.wqkv.weight[self.order] * block.attention_norm.weight).to(self.dtype)
             x = x + self._attention(_unit(x, eps).to(self.dtype), weight, block.attention.wo.weight.to(self.dtype))

@@ -235,16 +235,17 @@ def train(task: Task, settings: LoopSettings) -> dict[str, Any]:
     first, spent = _load_state(task, settings)
     seconds, losses = _iterate(task, settings, first, spent)
     _save_state(task, settings, settings.steps, seconds)
+    evaluation = task.evaluate()
     record = {
         "settings": {key: value for key, value in _identity(settings).items()} | {"steps": settings.steps},
         "images": settings.steps * settings.batch_size,
         "seconds": round(seconds, 1),
         "losses": losses,
-        "evaluation": task.evaluate(),
+        "evaluation": evaluation,
         "torch": torch.__version__,
     }
     metadata = {"kind": settings.part, "config": json.dumps(task.config), "training": json.dumps(record)}
     task.write(settings.finished, {**metadata, **task.metadata()})
     settings.state.unlink(missing_ok=True)
-    print(f"{settings.finished}: {_line(record['evaluation'])}")
+    print(f"{settings.finished}: {_line(evaluation)}")
     return record

@@ -107,7 +107,7 @@ class TargetSettings(LoopSettings):
     dim: int = 256
     layers: int = 4
     heads: int = 4
-    images: int = 400_000
+    images: int = 200_000
     label_drop: float = 0.1
     compile: bool = True
     weight_decay: float = 0.02
@@ -130,7 +130,7 @@ class DrafterSettings(LoopSettings):
         feature_noise: uniform noise on the target's features, as a share of their mean size.
     """
 
-    images: int = 400_000
+    images: int = 200_000
     guidance_scale: float = 3.0
     unroll: int = 3
     level_decay: float = 0.8

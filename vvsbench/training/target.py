@@ -6,6 +6,7 @@ import copy
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,8 @@ from vvsbench.training.fused import FusedPass
 from vvsbench.training.loop import Task, TrainingError, half, pick_device
 from vvsbench.training.settings import TargetSettings
 from vvsbench.training.tokens import TokenStream
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def initialise(network: nn.Module, head: nn.Linear | None = None) -> None:
@@ -53,18 +56,18 @@ def load_target(path: Path) -> Transformer:
     return network.eval().requires_grad_(False)
 
 
-class Average:
+class Average(Generic[Network]):
     """Exponential moving average of a module's weights; short-sighted at first so that the start is forgotten."""
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
+    def __init__(self, module: Network, decay: float) -> None:
         self.module, self.decay = module, decay
-        self.average = copy.deepcopy(module).requires_grad_(False)
+        self.average: Network = copy.deepcopy(module).requires_grad_(False)
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after a step."""
         weight = max(1 - self.decay, 1 / (1 + step / 4))
-        ours = [parameter for parameter in self.average.parameters()]
+        ours: list[Tensor] = list(self.average.parameters())
         torch._foreach_lerp_(ours, [parameter.detach() for parameter in self.module.parameters()], weight)
 
 
