@@ -49,7 +49,7 @@ def understood(error: OSError, path: Path | None = None) -> Exception:
         )
     if error.errno in FORBIDDEN:
         return NotWritableError(
-            f"cannot write {where} ({error.strerror}). Set output_root to a folder that you may write."
+            f"cannot write {where} ({error.strerror}). Set output_root to a folder that you may write to."
         )
     return error
 

@@ -1,0 +1,198 @@
+"""A cell: what it leaves on disk, and that it finishes whatever stopped it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from vvsbench.errors import UserError
+from vvsbench.runs import store
+from vvsbench.runs.store import Store, StoredCell
+
+
+def shard_bytes(cell):
+    return {path.name: path.read_bytes() for path in sorted((cell.folder / "images").glob("*.safetensors"))}
+
+
+def test_a_finished_cell_holds_everything(make_cell, tmp_path):
+    cell = make_cell()
+    cell.run()
+    (stored,) = Store(tmp_path).cells("single")
+    record = stored.record
+    assert (record.status, record.done, record.guarantee, record.label) == ("ok", 10, "exact", "ar")
+    assert stored.images.shape == (10, 3, 4, 4)
+    assert stored.images[:, 0, 0, 0].tolist() == list(range(10))
+    assert stored.tokens.dtype == np.int32
+    assert stored.trace["image"].tolist() == list(range(10))
+    assert stored.trace["prompt"].tolist()[:3] == ["0", "1", "2"]
+    assert stored.trace["accepted"][0].tolist() == [1, 3]
+    assert stored.repeats["images"].tolist() == [2] * 5
+    assert stored.repeats["repeat"].tolist() == list(range(5))
+    assert record.summaries["accepted_length"].mean == 3.0
+    assert record.summaries["step_compression"].low < 1.5 < record.summaries["step_compression"].high
+    assert set(record.timing) == {"load_seconds", "first_image_seconds", "total_seconds"}
+    assert not stored.stale
+
+
+def test_the_same_command_again_does_no_work(make_cell, decoder, capsys):
+    make_cell().run()
+    drawn = len(decoder.batches)
+    cell = make_cell()
+    before = (cell.folder / store.RECORD).read_bytes()
+    capsys.readouterr()
+    cell.run()
+    assert len(decoder.batches) == drawn
+    assert (cell.folder / store.RECORD).read_bytes() == before
+    assert "done already" in capsys.readouterr().out
+
+
+def test_only_the_first_batch_is_drawn_twice_to_warm_up(make_cell, decoder):
+    make_cell().run()
+    assert decoder.batches == [range(0, 2), *(range(first, first + 2) for first in range(0, 10, 2))]
+
+
+@pytest.mark.parametrize("at", [0, 5, 9])
+def test_an_interrupted_cell_goes_on_with_the_same_bytes(make_cell, decoder, at):
+    whole = make_cell(name="whole")
+    whole.run()
+    decoder.batches.clear()
+
+    def stop(batch):
+        if at in batch and len(decoder.batches) > 1:
+            raise KeyboardInterrupt
+
+    decoder.before = stop
+    cell = make_cell()
+    with pytest.raises(KeyboardInterrupt):
+        cell.run()
+    assert store.read_record(cell.folder).status == "interrupted"
+    decoder.before = lambda batch: None
+    decoder.batches.clear()
+    make_cell().run()
+    assert shard_bytes(cell) == shard_bytes(whole)
+    assert store.read_record(cell.folder).status == "ok"
+    assert all(batch.start >= at // 4 * 4 for batch in decoder.batches)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "other images", "not a file of ours"])
+def test_a_damaged_shard_is_named_and_drawn_again(make_cell, decoder, capsys, damage):
+    cell = make_cell()
+    cell.run()
+    good = shard_bytes(cell)
+    path = cell.folder / "images" / "shard-00001.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    broken = {
+        "truncated": bytes(content[:-40]),
+        "flipped": bytes(content),
+        "empty": b"",
+        "other images": good["shard-00000.safetensors"],
+        "not a file of ours": b"PK\x03\x04" * 50,
+    }
+    path.write_bytes(broken[damage])
+    decoder.batches.clear()
+    make_cell().run()
+    assert "shard-00001.safetensors" in capsys.readouterr().err
+    assert shard_bytes(cell) == good
+    assert {image for batch in decoder.batches for image in batch} == {4, 5, 6, 7}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"status": "ok"}', b"\xff\xfe"])
+def test_a_damaged_record_is_named_and_rebuilt_without_drawing(make_cell, decoder, capsys, content):
+    cell = make_cell()
+    cell.run()
+    good = store.read_record(cell.folder)
+    (cell.folder / store.RECORD).write_bytes(content)
+    with pytest.raises(store.RecordError, match=r"record\.json is damaged"):
+        store.read_record(cell.folder)
+    decoder.batches.clear()
+    make_cell().run()
+    assert decoder.batches == []
+    rebuilt = store.read_record(cell.folder)
+    assert "record.json is damaged" in capsys.readouterr().err
+    assert (rebuilt.image_digest, rebuilt.files) == (good.image_digest, good.files)
+    assert rebuilt.summaries == good.summaries
+
+
+@pytest.mark.parametrize("name", ["trace.parquet", "repeats.parquet"])
+def test_a_damaged_table_is_rebuilt_without_drawing(make_cell, decoder, capsys, name):
+    cell = make_cell()
+    cell.run()
+    good = (cell.folder / name).read_bytes()
+    (cell.folder / name).write_bytes(good[:-9])
+    decoder.batches.clear()
+    make_cell().run()
+    assert decoder.batches == []
+    assert name in capsys.readouterr().err
+    assert (cell.folder / name).read_bytes() == good
+
+
+def test_more_images_are_another_cell_and_a_missing_shard_is_drawn(make_cell, decoder):
+    cell = make_cell()
+    cell.run()
+    (cell.folder / "images" / "shard-00002.safetensors").unlink()
+    decoder.batches.clear()
+    make_cell().run()
+    assert decoder.batches == [range(8, 10), range(8, 10)]
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named like torch's."""
+
+
+@pytest.mark.parametrize("error", [OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_running_out_of_memory_is_recorded_and_says_what_to_try(make_cell, decoder, error):
+    def fail(batch):
+        raise error
+
+    decoder.before = fail
+    cell = make_cell()
+    with pytest.raises(UserError, match="smaller batch_size"):
+        cell.run()
+    record = store.read_record(cell.folder)
+    assert record.status == "out_of_memory"
+    assert "batch_size=2" in record.error
+
+
+def test_a_bug_is_recorded_and_keeps_its_traceback(make_cell, decoder):
+    def fail(batch):
+        raise ZeroDivisionError("oh")
+
+    decoder.before = fail
+    cell = make_cell()
+    with pytest.raises(ZeroDivisionError):
+        cell.run()
+    record = store.read_record(cell.folder)
+    assert (record.status, record.error) == ("failed", "oh")
+    decoder.before = lambda batch: None
+    make_cell().run()
+    assert store.read_record(cell.folder).status == "ok"
+
+
+def test_another_code_makes_a_record_stale(make_cell, monkeypatch):
+    cell = make_cell()
+    cell.run()
+    record = store.read_record(cell.folder)
+    assert not StoredCell(cell.folder, record).stale
+    monkeypatch.setattr("vvsbench.identity.code_digest", lambda: "changed")
+    assert StoredCell(cell.folder, record).stale_because == "the code that draws tokens has changed"
+
+
+def test_a_record_is_json_that_any_reader_can_open(make_cell):
+    cell = make_cell()
+    cell.run()
+    content = json.loads((cell.folder / store.RECORD).read_text())
+    assert content["schema_version"] == 1
+    assert content["provenance"]["hardware"]["cores"] >= 1
+    assert content["config"]["batch_size"] == 2
+
+
+def test_leftovers_of_a_killed_writer_are_removed(make_cell):
+    cell = make_cell()
+    (cell.folder / "images").mkdir(parents=True)
+    leftover = cell.folder / "images" / ".shard-00000.safetensors.99.tmp"
+    leftover.write_bytes(b"half")
+    cell.run()
+    assert not leftover.exists()
