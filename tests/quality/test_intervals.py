@@ -5,16 +5,45 @@ import torch
 from vvsbench.quality import fidelity, intervals
 
 
+def one(count):
+    return np.zeros(count, dtype=np.int64)
+
+
+def test_jackknife_by_prompt_leaves_out_what_prompts_fix(random):
+    """Classes differ by far more than images of a class do; a set always holds 4 images of each of its 16 classes."""
+    strata = np.arange(64) % 16
+    values, errors, blind = [], [], []
+    for _ in range(200):
+        images = strata * 10 + random.normal(0, 1, 64)
+        values.append(images.mean())
+        errors.append(intervals.jackknife_error(lambda chosen, x=images: x[chosen].mean(), strata, 20))
+        blind.append(intervals.jackknife_error(lambda chosen, x=images: x[chosen].mean(), one(64), 20).value)
+    spread = np.std(values, ddof=1)
+    assert np.sqrt(np.mean([error.value**2 for error in errors])) == pytest.approx(spread, rel=0.2)
+    assert errors[0].freedom == 15  # five partitions into four groups
+    assert np.mean(blind) > 20 * spread
+
+
+def test_prompts_that_do_not_repeat_make_one_stratum(random):
+    values = random.normal(0, 1, 100)
+    blind, apart = (
+        intervals.jackknife_error(lambda chosen: values[chosen].mean(), strata, 20)
+        for strata in (one(100), np.arange(100))
+    )
+    assert blind == apart
+
+
 def test_jackknife_of_a_mean_is_its_standard_error(random):
     values = random.normal(0, 3, 400)
-    error = intervals.jackknife_error(lambda chosen: values[chosen].mean(), 400, groups=400)
-    assert error == pytest.approx(values.std(ddof=1) / 20, rel=1e-9)
+    error = intervals.jackknife_error(lambda chosen: values[chosen].mean(), one(400), groups=400)
+    assert error.freedom == 399
+    assert error.value == pytest.approx(values.std(ddof=1) / 20, rel=1e-9)
 
 
 def test_images_left_over_are_allowed_for(random):
     values = random.normal(0, 3, 399)
-    error = intervals.jackknife_error(lambda chosen: values[chosen].mean(), 399, groups=40)
-    assert error == pytest.approx(values.std() / np.sqrt(399), rel=0.4)
+    error = intervals.jackknife_error(lambda chosen: values[chosen].mean(), one(399), groups=40)
+    assert error.value == pytest.approx(values.std() / np.sqrt(399), rel=0.4)
 
 
 def test_a_part_is_random_and_all_of_a_small_set():
@@ -31,13 +60,13 @@ def test_error_of_kid_matches_its_spread_over_new_sets(random):
         features = torch.from_numpy(random.normal(0.4, 1, (100, 12)))
         table = fidelity.kernel_table(features, reference)
         values.append(table.distance(np.arange(100)))
-        errors.append(intervals.jackknife_error(table.distance, 100, 20))
+        errors.append(intervals.jackknife_error(table.distance, one(100), 20).value)
     assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(values, ddof=1), rel=0.3)
 
 
 def test_every_replicate_has_the_same_count():
     counts = []
-    intervals.jackknife_error(lambda chosen: counts.append(len(chosen)) or 0.0, 107, groups=20)
+    intervals.jackknife_error(lambda chosen: counts.append(len(chosen)) or 0.0, one(107), groups=20)
     assert counts == [95] * 20
 
 
@@ -53,7 +82,7 @@ def test_jackknife_finds_the_spread_of_fid_where_the_bootstrap_is_biased(random)
             return fidelity.fid(fidelity.gaussian(features[chosen]), reference)
 
         values.append(statistic(np.arange(count)))
-        errors.append(intervals.jackknife_error(statistic, count, 12))
+        errors.append(intervals.jackknife_error(statistic, one(count), 12).value)
         resampled.append(np.mean([statistic(random.integers(0, count, count)) for _ in range(4)]))
     spread = np.std(values, ddof=1)
     assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(spread, rel=0.35)

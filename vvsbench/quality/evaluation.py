@@ -20,7 +20,7 @@ from vvsbench.runs.record import QualityRecord
 
 LIBRARIES = ("torch", "torchvision", "torch-fidelity", "torchmetrics", "transformers", "scipy", "numpy")
 
-LEAST_IMAGES = 8
+LEAST_IMAGES = 16
 """Below this neither a covariance nor a jackknife means anything."""
 
 

@@ -5,7 +5,8 @@ the metric *at this count*, with the reference held fixed: it answers "had other
 where would this number lie". A plain bootstrap cannot answer it for FID: a resample holds only 63 % distinct images,
 which looks like a smaller set, so the whole bootstrap distribution sits above the value. The delete-a-group jackknife
 never repeats an image; leaving out one image in twenty shifts all replicates alike, and the shift cancels in their
-spread. Means over images use `scipy.stats.bootstrap`, shares of images the Wilson interval.
+spread. Means over images use `scipy.stats.bootstrap`, shares of images the Wilson interval; both take the
+prompts for random too, which errs on the wide side.
 """
 
 from __future__ import annotations
@@ -30,32 +31,54 @@ class Interval:
     how: str
 
 
-def jackknife_error(statistic: Callable[[NDArray[np.int64]], float], count: int, groups: int) -> float:
-    """Standard error of a statistic of an image set by the delete-a-group jackknife.
+@dataclass(frozen=True)
+class Error:
+    """A standard error and its degrees of freedom."""
 
-    Groups are equal in size, since several of the statistics depend on the count; the few images that are left over
-    are not used, and the error is scaled to the whole count. Against the spread over new image sets, the error of FID
-    was right within 15 %, that of IS within 25 %, those of KID and of recall (not smooth) 20 to 45 % too large.
+    value: float
+    freedom: int
+
+
+def jackknife_error(statistic: Callable[[NDArray[np.int64]], float], strata: NDArray[np.int64], groups: int) -> Error:
+    """Standard error of a statistic of an image set by the stratified delete-a-group jackknife.
+
+    The prompts of a run are fixed, classes in a cycle: another set of the same decoder holds as many images of each.
+    Groups therefore take the same number from every stratum (prompt); where prompts repeat fewer times than `groups`,
+    there are as many groups as repetitions and several random partitions. With 4 images of each of 64 classes the error
+    of FID is then right where groups without strata gave twice the true one. Groups are equal in size, since several of
+    the statistics depend on the count; images left over are not used and the error is scaled to the whole count.
 
     Args:
-        statistic: takes the indices of the images to use, int64 [K], and returns the value on them.
-        count: images in the set.
-        groups: number of groups; each replicate leaves one out. Reduced to `count` for tiny sets.
-
-    Returns:
-        Standard error in the units of the statistic.
+        statistic: takes the indices of the images that stay, int64 [K], and returns the value on them.
+        strata: int64 [N], number of the prompt of every image; all equal when prompts are as random as the images.
+        groups: replicates wanted at least; each leaves one group out.
 
     Source:
         B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11; J. Shao and C. F. J. Wu, A
         general theory for jackknife variance estimation, Annals of Statistics 17, 1989.
     """
-    groups = min(groups, count)
-    order = np.random.default_rng(SEED).permutation(count)[: count // groups * groups]
-    parts = order.reshape(groups, -1)
-    kept = (np.sort(np.delete(parts, left_out, axis=0).ravel()) for left_out in range(groups))
-    replicates = np.array([statistic(chosen) for chosen in kept])
-    variance = (groups - 1) / groups * float(((replicates - replicates.mean()) ** 2).sum())
-    return math.sqrt(variance * len(order) / count)
+    repeated = int(np.bincount(strata)[np.unique(strata)].min())
+    if repeated < 2:
+        strata, repeated = np.zeros_like(strata), len(strata)
+    size = min(groups, repeated)
+    random = np.random.default_rng(SEED)
+    variances = []
+    for _ in range(math.ceil(groups / size) if size < groups and size < len(strata) else 1):
+        parts = _partition(strata, size, random)
+        kept = (np.sort(np.delete(parts, left_out, axis=0).ravel()) for left_out in range(size))
+        replicates = np.array([statistic(chosen) for chosen in kept])
+        spread = (size - 1) / size * float(((replicates - replicates.mean()) ** 2).sum())
+        variances.append(spread * parts.size / len(strata))
+    return Error(math.sqrt(float(np.mean(variances))), len(variances) * (size - 1))
+
+
+def _partition(strata: NDArray[np.int64], size: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Deal the images of every stratum to `size` groups, int64 [size, K]; those left over in a stratum go unused."""
+    dealt = []
+    for stratum in np.unique(strata):
+        members = random.permutation(np.flatnonzero(strata == stratum))
+        dealt.append(members[: len(members) // size * size].reshape(size, -1))
+    return np.concatenate(dealt, axis=1)
 
 
 def part(count: int, most: int) -> NDArray[np.int64]:
@@ -65,19 +88,18 @@ def part(count: int, most: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(SEED).permutation(count)[:most])
 
 
-def student(value: float, error: float, freedom: int, confidence: float, how: str) -> Interval:
+def student(value: float, error: Error, confidence: float, how: str) -> Interval:
     """Symmetric interval from a standard error with Student's quantile.
 
     Args:
         value: the point estimate.
         error: its standard error.
-        freedom: degrees of freedom of the error.
         confidence: for example 0.95.
         how: what the error is from; the confidence is put in front.
     """
     from scipy import stats
 
-    half = float(stats.t.ppf(0.5 + confidence / 2, freedom)) * error
+    half = float(stats.t.ppf(0.5 + confidence / 2, error.freedom)) * error.value
     return Interval(value - half, value + half, f"{confidence:.0%} {how}")
 
 

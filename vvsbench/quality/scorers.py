@@ -21,7 +21,7 @@ from torch import Tensor
 from vvsbench.quality import fidelity, intervals, references
 from vvsbench.quality.config import MetricsConfig, QualityError
 from vvsbench.quality.extractors import Extractor, Features, ImageSet, device_of
-from vvsbench.quality.intervals import Interval
+from vvsbench.quality.intervals import Error, Interval
 from vvsbench.quality.references import Reference
 from vvsbench.quality.weights import Weights
 from vvsbench.runs.record import MetricValue
@@ -88,7 +88,7 @@ class Subject:
     def precision_recall(self) -> tuple[float, float]:
         """Both at once: they share the distances."""
         neighbours = self.config.neighbours
-        left = self.count - math.ceil(self.count / self.config.groups)  # in a replicate of the jackknife
+        left = self.count // 3  # at least these stay in a replicate of the jackknife
         if min(left, len(self.reference_embeddings)) <= neighbours:
             raise QualityError(
                 f"metrics.neighbours={neighbours} is too many for {self.count} images and a reference of "
@@ -101,23 +101,29 @@ class Subject:
         count = self.reference.count
         return f"reference of {count} images" if count else "published reference statistics"
 
-    def jackknife(self, statistic: Callable[[NDArray[np.int64]], float], measured: int | None = None) -> float:
+    @cached_property
+    def strata(self) -> NDArray[np.int64]:
+        """Number of the caption of every image; all zero without captions."""
+        if self.captions is None:
+            return np.zeros(self.count, dtype=np.int64)
+        return np.unique(np.array(self.captions), return_inverse=True)[1].astype(np.int64)
+
+    def jackknife(
+        self, statistic: Callable[[NDArray[np.int64]], float], rows: NDArray[np.int64] | None = None
+    ) -> Error:
         """Standard error by leaving out groups of images.
 
         Args:
             statistic: takes the indices of the images that stay.
-            measured: images that the indices count, when they are a part of the set; the error is scaled to the whole.
+            rows: the images that the indices count, when they are a part of the set; the error is scaled to the whole.
         """
-        measured = measured or self.count
-        error = intervals.jackknife_error(statistic, measured, self.config.groups)
-        return error * math.sqrt(measured / self.count)
+        strata = self.strata if rows is None else self.strata[rows]
+        error = intervals.jackknife_error(statistic, strata, self.config.groups)
+        return Error(error.value * math.sqrt(len(strata) / self.count), error.freedom)
 
-    def by_groups(self, value: float, error: float, how: str) -> Interval:
+    def by_groups(self, value: float, error: Error, how: str) -> Interval:
         """Student interval of a jackknife error."""
-        groups = min(self.config.groups, self.count)
-        return intervals.student(
-            value, error, groups - 1, self.config.confidence, f"delete-a-group jackknife ({groups} groups), {how}"
-        )
+        return intervals.student(value, error, self.config.confidence, f"delete-a-group jackknife by prompt, {how}")
 
 
 def _value(subject: Subject, name: str, value: float, interval: Interval, higher_is_better: bool) -> MetricValue:
@@ -155,9 +161,9 @@ def inception_score(subject: Subject) -> MetricValue:
         error = subject.jackknife(lambda chosen: fidelity.inception_score(logits[chosen], 1).mean)
         interval = subject.by_groups(score.mean, error, "of IS at this count")
     else:
-        error = score.deviation / math.sqrt(splits - 1)
+        error = Error(score.deviation / math.sqrt(splits - 1), splits - 1)
         how = f"Student interval over {splits} splits"
-        interval = intervals.student(score.mean, error, splits - 1, subject.config.confidence, how)
+        interval = intervals.student(score.mean, error, subject.config.confidence, how)
     return _value(subject, "is", score.mean, interval, True)
 
 
@@ -171,8 +177,8 @@ def kid(subject: Subject) -> MetricValue:
     score = fidelity.kid(generated, reference, config.subsets, size)
 
     rows = intervals.part(subject.count, PAIRWISE_LIMIT)
-    of_images = subject.jackknife(fidelity.kernel_table(generated[rows], reference).distance, len(rows))
-    error = math.hypot(of_images, score.deviation / math.sqrt(config.subsets))
+    of_images = subject.jackknife(fidelity.kernel_table(generated[rows], reference).distance, rows)
+    error = Error(math.hypot(of_images.value, score.deviation / math.sqrt(config.subsets)), of_images.freedom)
     how = f"and the spread of {config.subsets} subsets of {size} images{clipped}, fixed {subject.against()}"
     return _value(subject, "kid", score.mean, subject.by_groups(score.mean, error, how), False)
 
@@ -190,7 +196,7 @@ def recall(subject: Subject) -> MetricValue:
     value = subject.precision_recall[1]
     rows, neighbours = intervals.part(subject.count, PAIRWISE_LIMIT), subject.config.neighbours
     generated, reference = subject.features.embeddings[rows], subject.reference_embeddings[:PAIRWISE_LIMIT]
-    error = subject.jackknife(fidelity.manifold_table(generated, reference, neighbours).recall, len(rows))
+    error = subject.jackknife(fidelity.manifold_table(generated, reference, neighbours).recall, rows)
     how = f"fixed {subject.against()}, k={neighbours}, of recall at this count"
     interval = subject.by_groups(value, error, how)
     interval = Interval(max(0.0, interval.low), min(1.0, interval.high), interval.how)
