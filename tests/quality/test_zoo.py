@@ -48,7 +48,7 @@ def test_held_out_images_are_recognised_and_close_to_the_reference(real, measure
     assert found["accuracy"].value > 0.9
     assert found["precision"].value > 0.6
     assert found["recall"].value > 0.6
-    assert found["kid"].low < 0.1 * measured(255 - real[0], real[1])["kid"].value
+    assert found["kid"].low < 0 < measured(255 - real[0], real[1], values=["kid"])["kid"].low
 
 
 def test_noise_costs_quality_step_by_step(real, measured):
@@ -60,7 +60,7 @@ def test_noise_costs_quality_step_by_step(real, measured):
         ladder.append(measured(mixed.astype(np.uint8), captions, values=["fid", "accuracy"]))
     fids = [step["fid"].value for step in ladder]
     assert fids == sorted(fids)
-    assert ladder[1]["fid"].low > ladder[0]["fid"].high
+    assert ladder[2]["fid"].low > ladder[0]["fid"].high
     assert ladder[-1]["accuracy"].high < ladder[0]["accuracy"].low
 
 
