@@ -48,7 +48,7 @@ def write(folder: Path, seed: int = 0) -> None:
 
     from vvsbench.drafting.eagle import EagleHead, to_published
     from vvsbench.models import checkpoints
-    from vvsbench.models.llamagen import Transformer, TransformerConfig
+    from vvsbench.models.transformer import Transformer, TransformerConfig
     from vvsbench.models.vq import VQModel
 
     torch.manual_seed(seed)

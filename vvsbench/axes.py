@@ -1,7 +1,7 @@
 """The words of the grid: what the axes of a speculative decoder can be set to.
 
-Draft source x structure x candidates x acceptance rule x verify schedule, and what a skipped step commits. The names are shared by
-the settings, which must not import torch, and by the modules that implement them.
+Draft source x structure x candidates x acceptance rule x verify schedule, and what a skipped step commits. The names
+are shared by the settings, which must not import torch, and by the modules that implement them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Guarantee(StrEnum):
 class StructureName(StrEnum):
     """Which nodes a draft tree has.
 
-    static: the rank paths that are most likely to be accepted, the same at every step. dynamic: the nodes with the highest
-    cumulative probability, found anew at every step (EAGLE-2).
+    static: the rank paths that are most likely to be accepted, the same at every step. dynamic: the nodes with the
+    highest cumulative probability, found anew at every step (EAGLE-2).
     """
 
     static = "static"
@@ -34,7 +34,8 @@ class StructureName(StrEnum):
 class Candidates(StrEnum):
     """Which tokens a node of the tree proposes.
 
-    shared_noise: the top-k of log q + G, with the noise that the target will draw with. top_k: the top-k of log q (EAGLE-2).
+    shared_noise: the top-k of log q + G, with the noise that the target will draw with. top_k: the top-k of log q
+    (EAGLE-2).
     """
 
     shared_noise = "shared_noise"
@@ -51,7 +52,7 @@ class AcceptanceName(StrEnum):
 
 
 class Selector(StrEnum):
-    """Which root path a skipped step follows: one leaf by uniform chance (VVS), or the first candidate of each level."""
+    """Which root path a skipped step follows: a leaf by uniform chance (VVS), or the first candidate of each level."""
 
     random = "random"
     first = "first"

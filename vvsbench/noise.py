@@ -1,14 +1,14 @@
 """Counter-based random streams: every draw is a pure function of what it is drawn for.
 
-A global generator makes an image depend on its neighbours in the batch, on the shard and on what was drawn before. Here a
-Gumbel noise is keyed by (seed, image, position, token) and a uniform by (seed, image, position, purpose), so the images of a
-set are the same at any batch size, in any order, on any worker and after a restart; and two decoders that share the noise can be
-compared token by token. Sampling is Gumbel-max: argmax(log p + G) has the law of p.
+A global generator makes an image depend on its neighbours in the batch, on the shard and on what was drawn before.
+Here a Gumbel noise is keyed by (seed, image, position, token) and a uniform by (seed, image, position, purpose), so
+the images of a set are the same at any batch size, in any order, on any worker and after a restart; and two decoders
+that share the noise can be compared token by token. Sampling is Gumbel-max: argmax(log p + G) has the law of p.
 
-A position has a 64-bit key, mixed from its parts by a splitmix64-like finaliser (Steele, Lea and Flood 2014). A token's 32 bits
-are mixed from that key by two rounds of 32-bit multiply and shift: a vocabulary of noise is made per token drawn, so it must be
-cheap. The shifts are arithmetic, where the originals' are logical: a word and its complement collide, which no two keys are likelier
-to be than any other pair, and no masks are needed.
+A position has a 64-bit key, mixed from its parts by a splitmix64-like finaliser (Steele, Lea and Flood 2014). A
+token's 32 bits are mixed from that key by two rounds of 32-bit multiply and shift: a vocabulary of noise is made per
+token drawn, so it must be cheap. The shifts are arithmetic, where the originals' are logical: a word and its
+complement collide, which no two keys are likelier to be than any other pair, and no masks are needed.
 """
 
 from __future__ import annotations

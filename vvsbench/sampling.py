@@ -1,6 +1,7 @@
 """The sampling setting: the one place where guided logits become the distribution that every rule sees.
 
-Order as in LlamaGen's generate: temperature, top-k (ties at the k-th logit are kept), top-p. Works on float32 or float64.
+Order as in LlamaGen's generate: temperature, top-k (ties at the k-th logit are kept), top-p. Works on float32 or
+float64.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Exact decoders draw the enumerated distribution of the toy target, and a wrong acceptance rule is caught doing otherwise."""
+"""Exact decoders draw the enumerated law of the toy target, and a wrong acceptance rule is caught doing otherwise."""
 
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ def test_vanilla_ar(setting: str) -> None:
 
 @pytest.mark.parametrize(
     ("structure", "candidates", "setting"),
-    [*itertools.product(["chain", "static", "dynamic"], Candidates, ["plain"]), ("static", Candidates.top_k, "filtered")],
+    [
+        *itertools.product(["chain", "static", "dynamic"], Candidates, ["plain"]),
+        ("static", Candidates.top_k, "filtered"),
+    ],
 )
 def test_speculative_decoding(structure: str, candidates: Candidates, setting: str) -> None:
     target, sampling = toy_target(), SETTINGS[setting]

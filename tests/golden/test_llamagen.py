@@ -11,10 +11,11 @@ from torch import Tensor
 
 from tests.golden.conftest import GoldenFolder
 from vvsbench.models import checkpoints
-from vvsbench.models.llamagen import Guidance, LlamaGen, Transformer, TransformerConfig, join_caption, rope_table
+from vvsbench.models.llamagen import Guidance, LlamaGen, join_caption
 from vvsbench.models.llamagen_layouts import to_official
 from vvsbench.models.protocols import Block
 from vvsbench.models.t5 import rotate_left
+from vvsbench.models.transformer import Transformer, TransformerConfig, rope_table
 from vvsbench.sampling import Sampling, draw
 
 Open = Callable[[str], GoldenFolder]

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 
 from vvsbench.errors import CheckpointError
 from vvsbench.models import checkpoints
-from vvsbench.models.llamagen import Transformer, TransformerConfig
 from vvsbench.models.llamagen_layouts import to_official
+from vvsbench.models.transformer import Transformer, TransformerConfig
 
 SIZES = TransformerConfig("label", dim=32, layers=2, heads=2, vocab=16, grid=2, classes=4)
 

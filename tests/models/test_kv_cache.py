@@ -1,4 +1,4 @@
-"""What the cache holds after speculation, roll-back and compaction is what a fresh run over the same tokens would hold."""
+"""What the cache holds after speculation and roll-back is what a fresh run over the same tokens would hold."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vvsbench.models.llamagen import Guidance, LlamaGen, LlamaGenState, Transformer, TransformerConfig, join_caption
+from vvsbench.models.llamagen import Guidance, LlamaGen, LlamaGenState, join_caption
 from vvsbench.models.protocols import Block
+from vvsbench.models.transformer import Transformer, TransformerConfig
 
 ROOM = 12
 
@@ -15,7 +16,15 @@ ROOM = 12
 def model(condition: str) -> LlamaGen:
     torch.manual_seed(0)
     sizes = TransformerConfig(
-        condition, dim=32, layers=2, heads=2, vocab=16, grid=4, classes=4, prefix=1 if condition == "label" else 5, caption_dim=8
+        condition,
+        dim=32,
+        layers=2,
+        heads=2,
+        vocab=16,
+        grid=4,
+        classes=4,
+        prefix=1 if condition == "label" else 5,
+        caption_dim=8,
     )
     return LlamaGen(Transformer(sizes).double().eval(), None, Guidance(2.0))
 
@@ -46,14 +55,14 @@ def committed(state: LlamaGenState, row: int) -> torch.Tensor:
 )
 @settings(max_examples=30)
 @torch.inference_mode()
-def test_cache_after_commits_equals_a_fresh_prefill(
-    name: str, rounds: list[list[tuple[int, int, int]]]
-) -> None:
+def test_cache_after_commits_equals_a_fresh_prefill(name: str, rounds: list[list[tuple[int, int, int]]]) -> None:
     target, rows = MODELS[name], 3
     state = target.start(conditions(name, rows), range(rows), ROOM)
     history: list[list[int]] = [[] for _ in range(rows)]
     for step in rounds:
-        tokens = torch.stack([torch.randint(0, 16, (6,), generator=torch.Generator().manual_seed(s)) for s, _, _ in step])
+        tokens = torch.stack(
+            [torch.randint(0, 16, (6,), generator=torch.Generator().manual_seed(s)) for s, _, _ in step]
+        )
         # a root with two branches: 0 -> 1 -> 2 and 0 -> 3 -> 4, and a lone child 5
         parents = [0, 0, 1, 0, 3, 0]
         depths = torch.tensor([[0, 1, 2, 1, 2, 1]])

@@ -1,4 +1,4 @@
-"""Caption features through a small T5 encoder built here: cleaned, encoded, and rotated so that the text ends the prefix."""
+"""Caption features through a small T5 encoder built here: cleaned, encoded, rotated to end the prefix."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
     ).save_pretrained(folder)
     torch.manual_seed(0)
-    T5EncoderModel(T5Config(vocab_size=8, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)).save_pretrained(folder)
+    T5EncoderModel(T5Config(vocab_size=8, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)).save_pretrained(
+        folder
+    )
     return folder
 
 
@@ -34,7 +36,8 @@ def test_text_ends_the_prefix(encoder: Path) -> None:
     features, mask = T5Features(encoder, torch.device("cpu"), torch.float32, max_tokens=9)(["A RED star", "grass"])
     assert features.shape == (2, 9, 16)
     assert mask.sum(1).tolist() == [4, 2]
-    assert mask[0, -4:].all() and not mask[0, :-4].any()
+    assert mask[0, -4:].all()
+    assert not mask[0, :-4].any()
     assert not features[~mask].any()
     alone, _ = T5Features(encoder, torch.device("cpu"), torch.float32, max_tokens=2)(["grass"])
     torch.testing.assert_close(features[1, -2:], alone[0])

@@ -50,9 +50,10 @@ class AcceptanceRule(ABC):
 class Match(AcceptanceRule):
     """Draw the target's own token at every node and walk to the child that equals it.
 
-    The first drawn token that is no child becomes the next root. So each token is the target's own draw, whatever was proposed:
-    the law is exact for any drafter and any tree, it is that of the sequential rule for deterministic candidates (EAGLE-2),
-    and with noise keyed by position the tokens are those of vanilla AR (spec: shared noise). No rejection loop.
+    The first drawn token that is no child becomes the next root. So each token is the target's own draw, whatever was
+    proposed: the law is exact for any drafter and any tree, it is that of the sequential rule for deterministic
+    candidates (EAGLE-2), and with noise keyed by position the tokens are those of vanilla AR (spec: shared noise). No
+    rejection loop.
     """
 
     guarantee = Guarantee.exact

@@ -1,8 +1,9 @@
-"""Vanilla autoregressive decoding: one target forward per token. The baseline of every claim, so it must not be slow."""
+"""Vanilla autoregressive decoding, one target forward per token: the baseline of every claim, so it must be fast."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ NOISE_AHEAD = 4
 class Autoregressive(Decoder):
     """Draws one token per target forward; no host synchronisation between the first token and the last."""
 
-    def __init__(self, target: TokenModel, sampling: Sampling) -> None:
+    def __init__(self, target: TokenModel[Any], sampling: Sampling) -> None:
         self.target, self.sampling = target, sampling
 
     @property

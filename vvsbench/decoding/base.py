@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -21,7 +22,7 @@ class Decoder(ABC):
         sampling: how guided logits become that distribution.
     """
 
-    target: TokenModel
+    target: TokenModel[Any]
     sampling: Sampling
 
     @property

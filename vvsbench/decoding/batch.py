@@ -45,8 +45,8 @@ class Gain:
 class Batch:
     """The images in flight; finished ones have left.
 
-    The `known` tokens of an image are decided; the last of them is the root of its tree, all others are committed. `pending`
-    of the committed ones have no entry in the target's cache yet: the chain that a skipped step leaves behind.
+    The `known` tokens of an image are decided; the last of them is the root of its tree, all others are committed.
+    `pending` of the committed ones have no entry in the target's cache yet: the chain that a skip leaves behind.
 
     Attributes:
         rows: where each image stands in the result.

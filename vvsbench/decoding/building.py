@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -59,7 +59,7 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
 
 def _source(
     decoder: SpeculativeConfig, target: LlamaGen | ToyTarget, device: torch.device, dtype: torch.dtype
-) -> DraftSource:
+) -> DraftSource[Any]:
     if isinstance(target, ToyTarget):
         return ToySource(noisy(target.table, TOY_DRAFT_NOISE, seed=1))
     if decoder.drafter is None:

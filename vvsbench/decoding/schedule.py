@@ -1,7 +1,7 @@
 """Verify schedules: which steps commit draft tokens without asking the target (VVS, arXiv 2511.13587).
 
-A schedule is a small dataclass: its fields are its settings, under decoder.schedule, and its method is the whole method. The module
-imports no torch, because settings are read before torch is.
+A schedule is a small dataclass: its fields are its settings, under decoder.schedule, and its method is the whole
+method. The module imports no torch, because settings are read before torch is.
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ class Uniform(Schedule):
         """See `Schedule.problems`."""
         found = []
         if self.interval < 2:
-            found.append(f"interval={self.interval}: must be at least 2, since two skips never follow each other; decoder=sd verifies every step")
+            found.append(f"interval={self.interval} must be at least 2; decoder=sd is the one that never skips")
         if self.first_tokens < 0:
-            found.append(f"first_tokens={self.first_tokens}: must be 0 or more")
+            found.append(f"first_tokens={self.first_tokens} must be 0 or more")
         return found
 
 

@@ -1,14 +1,16 @@
 """The one speculative loop: draft a tree, then verify it or skip the verification.
 
-Speculative decoding, LANTERN and VVS are settings of its parts: draft source, structure, candidates, acceptance rule, verify
-schedule. Every row of the batch has its own length, accepts its own number of tokens, skips when its own schedule says so and
-leaves the batch when it is finished. A step reads the device once, to learn how many tokens every row gained.
+Speculative decoding, LANTERN and VVS are settings of its parts: draft source, structure, candidates, acceptance rule,
+verify schedule. Every row of the batch has its own length, accepts its own number of tokens, skips when its own
+schedule says so and leaves the batch when it is finished. A step reads the device once, to learn how many tokens
+every row gained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,9 +22,9 @@ from vvsbench.decoding.batch import Batch, Gain
 from vvsbench.decoding.schedule import Schedule
 from vvsbench.decoding.skipping import choose_leaf, last_features, path_length
 from vvsbench.decoding.trace import CallCounter, DecodeTrace, StepKind
-from vvsbench.drafting.protocols import DraftSource, DraftState
+from vvsbench.drafting.protocols import DraftSource
 from vvsbench.drafting.tree import Growth, Structure, TokenTree
-from vvsbench.models.protocols import Block, State, TokenModel
+from vvsbench.models.protocols import Block, TokenModel
 from vvsbench.noise import Purpose, gumbel, uniform
 from vvsbench.sampling import Sampling, draw
 
@@ -51,8 +53,8 @@ class Speculative(Decoder):
 
     def __init__(
         self,
-        target: TokenModel,
-        source: DraftSource,
+        target: TokenModel[Any],
+        source: DraftSource[Any],
         structure: Structure,
         candidates: Candidates,
         rule: AcceptanceRule,
@@ -112,7 +114,7 @@ class Speculative(Decoder):
             self.source.extend(draft, gain.features, gain.tokens, gain.count, batch.known)
         return tokens[:, :length], origin[:, :length], steps
 
-    def _growth(self, batch: Batch, draft: DraftState, seed: int) -> Growth:
+    def _growth(self, batch: Batch, draft: Any, seed: int) -> Growth:
         """The noise of the next positions and everything else that a tree is grown with."""
         reach = torch.arange(self.structure.levels + 1, device=self.target.device)
         noise = gumbel(seed, batch.keys[:, None], batch.known_count[:, None] + reach, self.target.spec.vocab)
@@ -123,7 +125,7 @@ class Speculative(Decoder):
         history = zip(batch.steps, batch.known, batch.skipped_last, strict=True)
         return [not last and self.schedule.skips(step, known - 1) for step, known, last in history]
 
-    def _gain(self, state: State, batch: Batch, tree: TokenTree, skips: list[bool], seed: int) -> Gain:
+    def _gain(self, state: Any, batch: Batch, tree: TokenTree, skips: list[bool], seed: int) -> Gain:
         """Skip or verify every row; rows that skip take no part in the target's forward."""
         verifying = [row for row, skip in enumerate(skips) if not skip]
         if not verifying:
@@ -133,7 +135,7 @@ class Speculative(Decoder):
         rows = torch.tensor(verifying, device=tree.tokens.device)
         return self._skip(batch, tree, seed).replace(rows, self._verify(state, batch, tree.take(rows), verifying))
 
-    def _verify(self, state: State, batch: Batch, tree: TokenTree, verifying: list[int]) -> Gain:
+    def _verify(self, state: Any, batch: Batch, tree: TokenTree, verifying: list[int]) -> Gain:
         """One target forward over the pending chains and the trees of some rows."""
         rows = torch.tensor(verifying, device=tree.tokens.device)
         pending, known = batch.pending_count[rows], batch.known_count[rows]

@@ -1,7 +1,7 @@
 """What a generation cost and where its tokens came from, kept on the device and read after the clock stops.
 
-Calls are counted by hooks on the networks, never by a decoder's own arithmetic: a forward that a decoder forgets to mention is
-counted all the same. A call is charged to the images that took part in it.
+Calls are counted by hooks on the networks, never by a decoder's own arithmetic: a forward that a decoder forgets to
+mention is counted all the same. A call is charged to the images that took part in it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The EAGLE head (arXiv 2401.15077): one decoder layer that predicts the target's next feature from (feature, next token).
+"""The EAGLE head (arXiv 2401.15077): one layer that predicts the target's next feature from (feature, next token).
 
-Its output stands in for the target's feature both as its own next input and as the input of the target's output layer. As in the
-published image drafters it has no input norm and no final norm, its rotary table is shifted by one against the target's, and
-the tokens of the conditioning prefix are an ordinary code, id 0.
+Its output stands in for the target's feature both as its own next input and as the input of the target's output
+layer. As in the published image drafters it has no input norm and no final norm, its rotary table is shifted by one
+against the target's, and the tokens of the conditioning prefix are an ordinary code, id 0.
 """
 
 from __future__ import annotations
@@ -10,21 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from vvsbench.models.kv_cache import KVCache
-from vvsbench.models.llamagen import (
-    Attention,
-    FeedForward,
-    LlamaGen,
-    LlamaGenState,
-    RMSNorm,
-    Step,
-    TransformerConfig,
-    rope_table,
-)
+from vvsbench.models.llamagen import LlamaGen, LlamaGenState
+from vvsbench.models.transformer import Attention, FeedForward, RMSNorm, Step, TransformerConfig, rope_table
 
 PREFIX_TOKEN = 0
 
@@ -61,8 +54,13 @@ class EagleHead(nn.Module):
         self.config = config
         self.tok_embeddings = nn.Embedding(config.vocab, config.dim)
         self.fc = nn.Linear(2 * config.dim, config.dim, bias=bias)
-        self.layers = nn.ModuleList([EagleLayer(config)])
+        self.layers = nn.ModuleList([EagleLayer(config)])  # one, in a list for the published names
         self._turns: dict[tuple[torch.device, bool], Tensor] = {}
+
+    @property
+    def layer(self) -> EagleLayer:
+        """The one layer."""
+        return cast(EagleLayer, self.layers[0])
 
     def turns_at(self, positions: Tensor) -> Tensor:
         """Complex rotations of pair positions: pair p holds the target's feature at p and the token at p + 1."""
@@ -79,7 +77,7 @@ class EagleHead(nn.Module):
 
     def forward(self, x: Tensor, step: Step) -> Tensor:
         """Run joined pairs [R*G, T, D] over the cache; returns predicted features [R*G, T, D]."""
-        return self.layers[0](x, step)
+        return self.layer(x, step)
 
     def train_features(self, features: Tensor, tokens: Tensor, first: int | None = None) -> Tensor:
         """One uncached causal pass.
@@ -96,7 +94,7 @@ class EagleHead(nn.Module):
         start = self.config.prefix - 1 if first is None else first
         turns = self.turns_at(torch.arange(start, start + length, device=tokens.device))
         mask = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
-        return self.layers[0].uncached(self.join(features, tokens), turns, mask)
+        return self.layer.uncached(self.join(features, tokens), turns, mask)
 
 
 _TO_OWN = (
@@ -130,7 +128,7 @@ def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     names = {"tok_embeddings.": "embed_tokens.", "attention.wo.": "self_attn.o_proj."}
     names |= {"feed_forward.w1.": "mlp.gate_proj.", "feed_forward.w3.": "mlp.up_proj."}
     names |= {"feed_forward.w2.": "mlp.down_proj.", "ffn_norm.": "post_attention_layernorm."}
-    published = {}
+    published: dict[str, Tensor] = {}
     for key, value in state.items():
         if key == _FUSED:
             published |= {_QKV.format(name): part for name, part in zip("qkv", value.chunk(3), strict=True)}
@@ -244,7 +242,9 @@ class EagleSource:
         dim = state.outputs.shape[-1]
         index = (parents + 1)[:, None, :, None].expand(batch, self.branches, width, dim)
         x = self.network.join(state.outputs.gather(2, index), tokens[:, None].expand(-1, self.branches, -1))
-        above = nn.functional.pad(state.ancestors, (0, 0, 1, 0)).gather(1, (parents + 1)[..., None].expand(-1, -1, expanded))
+        above = nn.functional.pad(state.ancestors, (0, 0, 1, 0)).gather(
+            1, (parents + 1)[..., None].expand(-1, -1, expanded)
+        )
         myself = torch.eye(width, dtype=torch.bool, device=tokens.device).expand(batch, -1, -1)
         own = torch.cat([above, myself], 2)
         offsets = torch.full((1, width), state.level, device=tokens.device)

@@ -29,5 +29,3 @@ def load_drafter(config: DrafterConfig, target: LlamaGen, device: torch.device, 
         head = EagleHead(replace(sizes, norm_eps=config.norm_eps), config.bias)
     checkpoints.load_strict(head, from_published(checkpoints.read(path)), str(path))
     return EagleSource(placed(head, device, dtype), target)
-
-

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from vvsbench.models.protocols import State
+
+DraftStateT = TypeVar("DraftStateT")
 
 
-class DraftState(Protocol):
-    """What a draft source remembers of a batch; owned and understood by the source alone."""
+class DraftSource(Protocol[DraftStateT]):
+    """Proposes tokens along a tree; what it remembers of a batch, of type DraftStateT, is its own business."""
 
+    @property
+    def network(self) -> nn.Module:
+        """The module whose calls are counted; its forward takes (input [R*G, T, D], step) like the target's."""
+        ...
 
-class DraftSource(Protocol):
-    """Proposes tokens along a tree.
-
-    Attributes:
-        network: the module whose calls are counted; its forward takes (input [R*G, T, D], step) like the target's.
-    """
-
-    network: nn.Module
-
-    def start(self, target: State, tokens: Tensor, room: int) -> DraftState:
+    def start(self, target: Any, tokens: Tensor, room: int) -> DraftStateT:
         """Read the prefix and the first image tokens [B]; `room` is the number of tree nodes that may be expanded."""
         ...
 
-    def extend(self, state: DraftState, features: Tensor, tokens: Tensor, added: Tensor, totals: Sequence[int]) -> None:
+    def extend(
+        self, state: DraftStateT, features: Tensor, tokens: Tensor, added: Tensor, totals: Sequence[int]
+    ) -> None:
         """Take in new known tokens, forgetting the last tree.
 
         Args:
@@ -39,11 +37,11 @@ class DraftSource(Protocol):
         """
         ...
 
-    def root_logits(self, state: DraftState) -> Tensor:
+    def root_logits(self, state: DraftStateT) -> Tensor:
         """Guided logits [B, 1, V] for the children of the root."""
         ...
 
-    def expand(self, state: DraftState, tokens: Tensor, parents: Tensor) -> Tensor:
+    def expand(self, state: DraftStateT, tokens: Tensor, parents: Tensor) -> Tensor:
         """Run one level of the tree.
 
         Args:
@@ -56,6 +54,6 @@ class DraftSource(Protocol):
         """
         ...
 
-    def select(self, state: DraftState, rows: list[int], totals: Sequence[int]) -> None:
+    def select(self, state: DraftStateT, rows: list[int], totals: Sequence[int]) -> None:
         """Keep only these rows of the batch."""
         ...

@@ -1,8 +1,8 @@
 """Draft trees: their nodes, and the two ways of growing them.
 
-A structure says which nodes a tree has; the candidates say which tokens a node proposes. A static tree has the same rank paths at
-every step, so all its index arithmetic is done once; a dynamic tree (EAGLE-2, arXiv 2406.16858) keeps the nodes with the
-highest cumulative log-probability. Both are tensor code for a whole batch with no loop over nodes.
+A structure says which nodes a tree has; the candidates say which tokens a node proposes. A static tree has the same
+rank paths at every step, so all its index arithmetic is done once; a dynamic tree (EAGLE-2, arXiv 2406.16858) keeps the
+nodes with the highest cumulative log-probability. Both are tensor code for a whole batch with no loop over nodes.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import heapq
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vvsbench.axes import Candidates
-from vvsbench.drafting.protocols import DraftSource, DraftState
+from vvsbench.drafting.protocols import DraftSource
 from vvsbench.sampling import Sampling
 
 
@@ -87,8 +88,8 @@ class Growth:
         noise: float [B, levels + 1, V].
     """
 
-    source: DraftSource
-    state: DraftState
+    source: DraftSource[Any]
+    state: Any
     sampling: Sampling
     candidates: Candidates
     noise: Tensor
@@ -137,7 +138,7 @@ def fitted_paths(hit_rates: Sequence[float], nodes: int, depth: int) -> list[tup
     Returns:
         nodes - 1 paths, parents before children; (0, 2) is the third candidate below the first one.
     """
-    heap = [(-rate, (rank,)) for rank, rate in enumerate(hit_rates)]
+    heap: list[tuple[float, tuple[int, ...]]] = [(-rate, (rank,)) for rank, rate in enumerate(hit_rates)]
     heapq.heapify(heap)
     paths: list[tuple[int, ...]] = []
     while heap and len(paths) < nodes - 1:
@@ -189,10 +190,8 @@ class StaticTree(Structure):
         """See `Structure.grow`."""
         tokens = roots[:, None]
         for depth, (frontier, parents, parent_in_frontier, ranks, count) in enumerate(self._levels):
-            if depth == 0:
-                scores = growth.root()
-            else:
-                scores = growth.expand(tokens[:, frontier], parents.expand(len(roots), -1))
+            above = parents.expand(len(roots), -1)
+            scores = growth.root() if depth == 0 else growth.expand(tokens[:, frontier], above)
             proposed = growth.propose(scores, depth, count)
             tokens = torch.cat([tokens, proposed[:, parent_in_frontier, ranks]], 1)
         return TokenTree(tokens, self._parents, self._depths, self._visible, growth.noise, self.levels)
@@ -201,8 +200,8 @@ class StaticTree(Structure):
 class DynamicTree(Structure):
     """EAGLE-2: a beam of top-k nodes per level, then the nodes with the highest cumulative log-probability.
 
-    A child's key is made no larger than its parent's, and among equals the earlier node wins: so the chosen set is closed
-    under ancestors even where scores tie.
+    A child's key is made no larger than its parent's, and among equals the earlier node wins: so the chosen set is
+    closed under ancestors even where scores tie.
 
     Args:
         levels: depth of the deepest node; the published drafters run with 5 ("depth 4" beyond the first).
@@ -236,7 +235,9 @@ class DynamicTree(Structure):
             run = torch.arange(k, device=roots.device) + (depth - 1) * k
             above = torch.full_like(chosen, -1) if depth == 0 else run[chosen // k]
             log_probs = growth.expand(pool_tokens[-1].gather(1, chosen), above)
-        return self._keep(growth, roots, torch.cat(pool_tokens, 1), torch.cat(pool_totals, 1), torch.cat(pool_parents, 1))
+        return self._keep(
+            growth, roots, torch.cat(pool_tokens, 1), torch.cat(pool_totals, 1), torch.cat(pool_parents, 1)
+        )
 
     def _keep(self, growth: Growth, roots: Tensor, tokens: Tensor, totals: Tensor, parents: Tensor) -> TokenTree:
         """Keep the best nodes of the pool [B, M], in the order of their creation; parents are pool indices + 1."""

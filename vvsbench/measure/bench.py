@@ -1,12 +1,12 @@
 """Where the time of a decoder goes: `make bench`.
 
 Images per second of `ar`, `sd` and `vvs` on the tiny zoo at batch 1 and 16, their speed-up over `ar` at the same batch
-size, and the share of the time that is spent outside the networks (noise, sampling, trees, masks, acceptance, bookkeeping): what a
-decoding loop costs on top of the models it calls. Rounds of all decoders are interleaved, so that a machine that slows down
-slows all of them; figures are medians over the rounds.
+size, and the share of the time that is spent outside the networks (noise, sampling, trees, masks, acceptance,
+bookkeeping): what a decoding loop costs on top of the models it calls. Rounds of all decoders are interleaved, so
+that a machine that slows down slows all of them; figures are medians over the rounds.
 
-The forwards are timed by hooks on the networks and on the target's output layer. On a GPU each hook waits for the device, which
-the total therefore includes.
+The forwards are timed by hooks on the networks and on the target's output layer. On a GPU each hook waits for the
+device, which the total therefore includes.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def bench(rounds: int, device: torch.device) -> list[Result]:
     for batch in BATCHES:
         for decoder in decoders.values():
             once(decoder, batch, 0)
-        taken = {name: [] for name in decoders}
+        taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in decoders}
         for index in range(rounds):
             order = list(decoders) if index % 2 == 0 else list(reversed(decoders))
             for name in order:

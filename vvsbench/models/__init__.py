@@ -1,0 +1,1 @@
+"""Targets: the networks, their weights, and the contract that decoders see."""

@@ -183,7 +183,7 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], source: str) -> 
     """Load a state dict into a module; anything missing, left over or of another shape is an error that names it.
 
     Args:
-        module: takes copies of the tensors, converted to its own dtypes; a module on the meta device takes them as they are.
+        module: takes copies of the tensors in its own dtypes; on the meta device it takes them as they are.
         state: tensor names to tensors, already in the module's own layout.
         source: where the tensors come from, for the message.
 

@@ -1,7 +1,7 @@
 """The two key layouts in which LlamaGen's transformer is published, and the way from one to the other.
 
-LlamaGen's own files fuse q, k and v; the conversions that LANTERN and VVS use follow the LlamaForCausalLM names. No row is
-permuted between them: both rotate interleaved pairs.
+LlamaGen's own files fuse q, k and v; the conversions that LANTERN and VVS use follow the LlamaForCausalLM names. No row
+is permuted between them: both rotate interleaved pairs.
 """
 
 from __future__ import annotations

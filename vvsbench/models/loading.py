@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from vvsbench.models import checkpoints
-from vvsbench.models.llamagen import Guidance, LlamaGen, Transformer, TransformerConfig
+from vvsbench.models.llamagen import Guidance, LlamaGen
 from vvsbench.models.llamagen_layouts import to_official
 from vvsbench.models.t5 import T5Features
 from vvsbench.models.toy import ToyTarget, random_table
+from vvsbench.models.transformer import Transformer, TransformerConfig
 from vvsbench.models.vq import VQModel
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -63,11 +63,10 @@ class Block:
 
 
 class State(Protocol):
-    """A batch of images being decoded; owns the KV cache, one length per row.
+    """What everyone may know of a batch being decoded; the rest is the target's own business.
 
     Attributes:
         images: indices of the images in the rows, known on the host (calls are counted by them).
-        lengths: int64 [B] committed image tokens per row.
         first_logits: [B, V] guided logits of the first image token.
         prefix_features: [B, G, P, D] features of the conditioning positions.
     """
@@ -76,13 +75,12 @@ class State(Protocol):
     first_logits: Tensor
     prefix_features: Tensor
 
-    @property
-    def lengths(self) -> Tensor: ...
+
+StateT = TypeVar("StateT", bound=State)
 
 
-@runtime_checkable
-class TokenModel(Protocol):
-    """A discrete target (DESIGN: Contracts)."""
+class TokenModel(Protocol[StateT]):
+    """A discrete target, whose batches are of type StateT."""
 
     spec: ModelSpec
     device: torch.device
@@ -96,19 +94,19 @@ class TokenModel(Protocol):
         """Turn class ids or captions into what `start` takes."""
         ...
 
-    def start(self, conditions: Tensor, images: Sequence[int], room: int) -> State:
+    def start(self, conditions: Tensor, images: Sequence[int], room: int) -> StateT:
         """Prefill the prefix of each row; `room` is the largest block that will hang behind a full image."""
         ...
 
-    def forward(self, state: State, block: Block) -> tuple[Tensor, Tensor]:
+    def forward(self, state: StateT, block: Block) -> tuple[Tensor, Tensor]:
         """Guided logits [R, T, V] (float32, or float64 of a float64 model) and features [R, G, T, D] of a block."""
         ...
 
-    def commit(self, state: State, kept: Tensor | None, added: Tensor, totals: Sequence[int]) -> None:
+    def commit(self, state: StateT, kept: Tensor | None, added: Tensor, totals: Sequence[int]) -> None:
         """Keep slots of the last block (see `KVCache.commit`); totals counts image tokens."""
         ...
 
-    def select(self, state: State, rows: list[int], totals: Sequence[int]) -> None:
+    def select(self, state: StateT, rows: list[int], totals: Sequence[int]) -> None:
         """Keep only these rows, with these committed lengths: the others are finished and stop costing."""
         ...
 

@@ -1,8 +1,8 @@
 """Caption features as LlamaGen's text-conditional models take them: a frozen T5 encoder, rotated to the left.
 
 The encoder pads on the right; LlamaGen wants the text at the end of its prefix, so that the last prefix position is the
-encoder's end-of-sequence feature. The captions are cleaned twice, as in the authors' sampling script: the second pass is not
-idempotent on escaped characters.
+encoder's end-of-sequence feature. The captions are cleaned twice, as in the authors' sampling script: the second pass
+is not idempotent on escaped characters.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ _REMOVED = (
     r"[\S]+\.(?:png|jpg|jpeg|bmp|webp|eps|pdf|apk|mp4)\b",
     r"\b[a-z]+\d+[a-z]+\b",
 )
-_DASHES = r"[\u002d\u058a\u05be\u1400\u1806\u2010-\u2015\u2e17\u2e1a\u2e3a\u2e3b\u2e40\u301c\u3030\u30a0\ufe31\ufe32\ufe58\ufe63\uff0d]+"
+_DASHES = (
+    r"[\u002d\u058a\u05be\u1400\u1806\u2010-\u2015\u2e17\u2e1a\u2e3a\u2e3b\u2e40\u301c\u3030\u30a0"
+    r"\ufe31\ufe32\ufe58\ufe63\uff0d]+"
+)
 
 
 def clean_caption(text: str) -> str:
@@ -89,7 +92,9 @@ class T5Features:
         CheckpointError: the encoder is not on this machine.
     """
 
-    def __init__(self, source: str | Path, device: torch.device, dtype: torch.dtype, max_tokens: int = MAX_TOKENS):
+    def __init__(
+        self, source: str | Path, device: torch.device, dtype: torch.dtype, max_tokens: int = MAX_TOKENS
+    ) -> None:
         from transformers import AutoTokenizer, T5EncoderModel
 
         self.device, self.max_tokens = device, max_tokens

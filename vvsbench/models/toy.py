@@ -1,8 +1,9 @@
 """A target whose whole distribution is known by enumeration: what exactness is tested on.
 
-A table gives the logits after every possible prefix of a short sequence over a small vocabulary. Everything a real target
-has is here in small: a cache with one length per row, blocks whose tokens see what their mask shows, kept and dropped slots. A
-"feature" is the number of the prefix that ends in the token, so a mask, a position or a commit that is wrong changes the law.
+A table gives the logits after every possible prefix of a short sequence over a small vocabulary. Everything a real
+target has is here in small: a cache with one length per row, blocks whose tokens see what their mask shows, kept and
+dropped slots. A "feature" is the number of the prefix that ends in the token, so a mask, a position or a commit that
+is wrong changes the law.
 """
 
 from __future__ import annotations

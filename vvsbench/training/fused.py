@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vvsbench.models.llamagen import Transformer
+from vvsbench.models.transformer import Transformer
 
 
 def _halves(width: int, heads: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vvsbench.models import checkpoints
-from vvsbench.models.llamagen import Transformer, TransformerConfig
+from vvsbench.models.transformer import Transformer, TransformerConfig
 from vvsbench.training import shapes
 from vvsbench.training.fused import FusedPass
 from vvsbench.training.loop import Task, TrainingError, half, pick_device
