@@ -79,6 +79,12 @@ def test_a_damaged_cache_is_named_and_rebuilt(damage, extractor, tmp_path, caplo
     assert not caplog.text
 
 
+def test_a_cache_that_cannot_be_written_only_costs_time(extractor, tmp_path, caplog):
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    assert references.load(ReferenceConfig("shapes", None, 20, 0), extractor, 32, tmp_path / "cache").count == 20
+    assert "cannot be kept" in caplog.text
+
+
 def test_folder_gives_its_first_images_by_name(extractor, folder, tmp_path, draw):
     from vvsbench.quality.extractors import ImageSet
 

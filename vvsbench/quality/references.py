@@ -7,6 +7,7 @@ extractor and its weights), and the file's own content is digested too, so a dam
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -112,13 +113,16 @@ def _read(file: Path) -> dict[str, NDArray[np.float64]] | None:
 
 
 def _write(file: Path, arrays: dict[str, NDArray[np.float64]]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """Keep the arrays for the next call; a cache that cannot be written costs time, not truth."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         save_file(arrays, str(temporary), {"content": _content(arrays)})
         temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    except (SafetensorError, OSError) as error:
+        log.warning("reference cannot be kept in %s (%s); it will be computed again next time", file.parent, error)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _content(arrays: dict[str, NDArray[np.float64]]) -> str:
