@@ -1,8 +1,7 @@
 """What can be chosen: decoders, models, studies and metric suites, with one line each and where they come from.
 
 A file of settings is an option, and its first comment is its description. Other packages add theirs by an entry point
-in the group `vvsbench.settings` whose value is a package that holds folders laid out like conf/; it is looked at when
-asked, never imported at start-up.
+(see `vvsbench.registry`); a user's own studies are found in ./experiments.
 """
 
 from __future__ import annotations
@@ -10,8 +9,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
-from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -20,11 +17,10 @@ from rich.table import Table
 from vvsbench import config
 from vvsbench.errors import ConfigError
 
-ENTRY_POINTS = "vvsbench.settings"
-KINDS = {"decoders": "decoder", "models": "model", "studies": "study", "metrics": "metrics"}
+KINDS = {"decoders": "decoder", "schedules": "schedule", "models": "model", "studies": "study", "metrics": "metrics"}
 """What `vvsbench list` shows: heading to group."""
 
-USAGE = "usage: vvsbench list [decoders | models | studies | metrics] ..."
+USAGE = "usage: vvsbench list [decoders | schedules | models | studies | metrics] ..."
 
 
 @dataclass(frozen=True)
@@ -74,6 +70,8 @@ def options(group: str) -> list[Option]:
     for folder, origin in folders():
         for file in sorted((folder / group).glob("*.yaml")):
             found.setdefault(file.stem, Option(file.stem, summary(file), origin))
+    for plugin in config.PLUGINS.get(group, ()):
+        found.setdefault(plugin.name, Option(plugin.name, plugin.summary, plugin.origin))
     return list(found.values())
 
 
@@ -84,15 +82,6 @@ def folders() -> Iterator[tuple[Path, str]]:
     own = Path("experiments").resolve()
     if own.is_dir() and own != config.folder("experiments").resolve():
         yield own, "./experiments"
-    yield from plugins()
-
-
-def plugins() -> Iterator[tuple[Path, str]]:
-    """Settings that installed packages offer through the entry point."""
-    for entry in entry_points(group=ENTRY_POINTS):
-        spec = find_spec(entry.value)
-        for place in (spec.submodule_search_locations or []) if spec else []:
-            yield Path(place), entry.dist.name if entry.dist else entry.name
 
 
 def summary(file: Path) -> str:

@@ -26,7 +26,7 @@ usage: vvsbench VERB [KEY=VALUE ...]
   doctor   what this machine has, which weights are found where, and which suites can run
            vvsbench doctor model=llamagen_t2i_xl_512
   train    train the parts of the tiny zoo
-           vvsbench train part=drafter
+           vvsbench train drafter
 
 vvsbench run --help lists every setting.   Tab completion: eval "$(vvsbench run -sc install=bash)"
 """
@@ -97,11 +97,20 @@ def _unknown(verb: str) -> int:
 def _complete(arguments: list[str]) -> int:
     """Tab completion: the shell asks the program with the typed line in COMP_LINE; the verb's own app answers."""
     words = os.environ.get("COMP_LINE", "").split(" ")
-    if len(words) < 3 or words[1] not in {"run", "train"}:
+    if len(words) < 3:
         print(" ".join(VERBS))
-        return 0
-    os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
-    return VERBS[words[1]](arguments)
+    elif words[1] == "run":
+        os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
+        return _run(arguments)
+    elif words[1] == "train":
+        from vvsbench.training.app import PARTS
+
+        print(" ".join(PARTS))
+    elif words[1] == "list":
+        from vvsbench.catalog import KINDS
+
+        print(" ".join(KINDS))
+    return 0
 
 
 def _run(arguments: list[str]) -> int:

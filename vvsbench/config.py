@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
@@ -16,6 +17,7 @@ from omegaconf import MISSING
 from vvsbench.axes import AcceptanceName, Candidates, Selector, StructureName, Truncation
 from vvsbench.decoding.schedule import SCHEDULES, Schedule
 from vvsbench.quality.config import MetricsConfig
+from vvsbench.registry import Registry
 
 PACKAGE = Path(__file__).resolve().parent
 GROUPS = ("model", "decoder", "drafter", "schedule", "sampling", "prompts", "metrics", "logger", "study")
@@ -238,6 +240,13 @@ class RunConfig:
     output_root: str = "outputs"
 
 
+PLUGINS: dict[str, Registry[Any]] = {
+    "decoder": Registry("vvsbench.decoders", DecoderConfig),
+    "schedule": Registry("vvsbench.schedules", Schedule),
+}
+"""What other packages may add, by group. An added decoder also has a method `build(cfg, device, dtype)`."""
+
+
 def folder(name: str) -> Path:
     """Where `conf` or `experiments` is: inside an installed package, or beside it in a checkout."""
     installed = PACKAGE / name
@@ -254,4 +263,7 @@ def register() -> None:
     store.store(group="schema/decoder", name="speculative", node=SpeculativeConfig)
     for schedule in SCHEDULES:
         store.store(group="schema/schedule", name=schedule.name, node=schedule)
+    for group, registry in PLUGINS.items():
+        for plugin in registry:
+            store.store(group=group, name=plugin.name, node=plugin.kind, provider=plugin.origin)
     store.store(group="schema/metrics", name="protocol", node=MetricsConfig)

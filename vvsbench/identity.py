@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from vvsbench.config import PACKAGE
+from vvsbench.config import PACKAGE, PLUGINS
 from vvsbench.models import checkpoints
 
 WITHOUT_EFFECT = ("study", "logger", "metrics", "output_root", "hydra")
@@ -25,6 +25,10 @@ WITHOUT_EFFECT = ("study", "logger", "metrics", "output_root", "hydra")
 
 CODE = ("noise.py", "sampling.py", "models", "drafting", "decoding")
 """Modules that draw the tokens and images. Whatever else changes leaves the records valid."""
+
+
+OWN = {"ar", "sd", "vvs", "always", "uniform", None}
+"""Names that no plug-in can take; the common case need not look for any."""
 
 
 def cell_key(config: Mapping[str, Any]) -> str:
@@ -38,7 +42,7 @@ def cell_key(config: Mapping[str, Any]) -> str:
     """
     settings = {key: value for key, value in config.items() if key not in WITHOUT_EFFECT}
     settings["device"] = device(str(config["device"]))
-    identity = {"settings": settings, "code": code_digest(), "weights": weights_digests(config)}
+    identity = {"settings": settings, "code": code_digest(config), "weights": weights_digests(config)}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -70,9 +74,26 @@ def weights_digests(config: Mapping[str, Any]) -> dict[str, str]:
     return digests
 
 
+def code_digest(config: Mapping[str, Any] | None = None) -> str:
+    """Sha256 over the code that draws a cell; comments, docstrings and layout do not count.
+
+    Args:
+        config: settings as plain containers; they name the plug-ins that take part. None stands for no plug-in.
+    """
+    decoder = config["decoder"] if config else {}
+    chosen = {"decoder": decoder.get("name"), "schedule": (decoder.get("schedule") or {}).get("name")}
+    added = [
+        _meaning(plugin.source)
+        for group, name in chosen.items()
+        for plugin in (PLUGINS[group] if name not in OWN else ())
+        if plugin.name == name
+    ]
+    return hashlib.sha256("\n".join([_own_code(), *added]).encode()).hexdigest()
+
+
 @cache
-def code_digest() -> str:
-    """Sha256 over the modules that draw tokens and images; comments, docstrings and layout do not count."""
+def _own_code() -> str:
+    """Digest of the package's own modules."""
     total = hashlib.sha256()
     for name in CODE:
         path = PACKAGE / name

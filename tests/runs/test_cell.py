@@ -176,7 +176,7 @@ def test_another_code_makes_a_record_stale(make_cell, monkeypatch):
     cell.run()
     record = store.read_record(cell.folder)
     assert not StoredCell(cell.folder, record).stale
-    monkeypatch.setattr("vvsbench.identity.code_digest", lambda: "changed")
+    monkeypatch.setattr("vvsbench.identity.code_digest", lambda config: "changed")
     assert StoredCell(cell.folder, record).stale_because == "the code that draws tokens has changed"
 
 

@@ -31,7 +31,7 @@ def collect(config: Mapping[str, Any]) -> Provenance:
         config: resolved settings as plain containers.
     """
     return Provenance(
-        code_digest=identity.code_digest(),
+        code_digest=identity.code_digest(config),
         weights=identity.weights_digests(config),
         git=git_state(),
         versions=versions(),

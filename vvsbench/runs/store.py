@@ -97,7 +97,7 @@ class StoredCell:
     def stale_because(self) -> str:
         """What changed since; empty when nothing did."""
         origin = self.record.provenance
-        if origin.code_digest != identity.code_digest():
+        if origin.code_digest != identity.code_digest(self.record.config):
             return "the code that draws tokens has changed"
         for name, digest in origin.weights.items():
             try:

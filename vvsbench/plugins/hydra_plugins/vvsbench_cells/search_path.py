@@ -1,4 +1,4 @@
-"""Where Hydra looks for settings besides conf/: the package's studies, the user's own, and those of plug-ins."""
+"""Where Hydra looks for settings besides conf/: the package's studies and the user's own."""
 
 from __future__ import annotations
 
