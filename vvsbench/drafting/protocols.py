@@ -7,7 +7,6 @@ from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 
-
 DraftStateT = TypeVar("DraftStateT")
 
 
