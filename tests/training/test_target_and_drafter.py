@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from vvsbench.drafting.eagle import EagleHead
-from vvsbench.models.llamagen import Transformer, TransformerConfig
+from vvsbench.models.transformer import Transformer, TransformerConfig
 from vvsbench.training.drafter import Unrolled, overlap
 from vvsbench.training.fused import FusedPass
 
@@ -35,7 +35,7 @@ def test_unrolling_is_drafting() -> None:
     head = EagleHead(SMALL)
     length = 8
     known, tokens = torch.randn(2, length, SMALL.dim), torch.randint(20, (2, length))
-    unrolled, inputs = Unrolled(head, length), known
+    unrolled, inputs = Unrolled(head, length, torch.float32), known
     for depth in range(4):
         predicted = unrolled.advance(inputs, tokens)
         for last in range(depth, length):

@@ -88,7 +88,7 @@ def _rebuilt(tokenizer: VQModel, images: Tensor) -> Tensor:
 
 
 def _held_out(first: int, count: int, size: int) -> tuple[Tensor, Tensor]:
-    return shapes.render(torch.arange(first, first + count) + shapes.HELD_OUT_FIRST, size)
+    return shapes.render(shapes.balanced(first + shapes.HELD_OUT_FIRST, count), size)
 
 
 def _scorer(network: classifier.Classifier, reference: Tensor) -> Callable[[Tensor, Tensor], dict[str, float]]:
@@ -138,7 +138,7 @@ def measure(folder: Path, settings: CardSettings) -> tuple[dict[str, Any], Tenso
     tokenizer, size = load_tokenizer(folder / "tokenizer.safetensors")
     network = classifier.load(folder / "classifier.safetensors")
     count = settings.count
-    score = _scorer(network, _held_out(count, count, size)[0])
+    score = _scorer(network, _held_out(1_000_000, count, size)[0])
     images, labels = _held_out(0, count, size)
     samples, _ = _drawn(_overrides(folder, settings, "ar"), count, device)
     asked = torch.arange(count) % shapes.NUM_CLASSES

@@ -1,5 +1,7 @@
 """Train the classifier whose features and class scores measure the tiny zoo's images.
 
+Besides the class it learns what else a picture shows (background, pattern, size, place), with a head that is thrown
+away: features that know nothing but the class call every background equal, and so would every metric made of them.
 A small convolutional net at the images' own 32x32. Average and maximum pooling side by side give 256 features: the
 maximum sees what is distinctive about an object wherever it stands, which a flattening head failed to learn.
 """
@@ -76,8 +78,10 @@ class ClassifierTask(Task):
         self.settings, self.device = settings, pick_device(settings.device)
         self.config = {"widths": list(settings.widths), "classes": shapes.NUM_CLASSES, "size": settings.size}
         self.network = Classifier(list(settings.widths), shapes.NUM_CLASSES, settings.size).to(self.device)
-        self.module = self.network
-        self.optimizers = [torch.optim.AdamW(self.network.parameters(), settings.learning_rate, weight_decay=1e-2)]
+        width = self.network.head.in_features
+        self.describe = nn.Linear(width, shapes.attributes(torch.zeros(1)).shape[1]).to(self.device)
+        self.module = nn.ModuleDict({"network": self.network, "describe": self.describe})
+        self.optimizers = [torch.optim.AdamW(self.module.parameters(), settings.learning_rate, weight_decay=1e-2)]
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         self.network.train()
@@ -85,9 +89,12 @@ class ClassifierTask(Task):
         indices = torch.arange(first, first + self.settings.batch_size, device=self.device)
         images, labels = shapes.render(indices, self.settings.size)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.bf16):
-            logits, _ = self.network(images)
+            logits, features = self.network(images)
+            described = self.describe(features).float()
+        error = F.mse_loss(described, shapes.attributes(indices))
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.settings.label_smoothing)
-        return loss, {"accuracy": (logits.argmax(-1) == labels).float().mean()}
+        accuracy = (logits.argmax(-1) == labels).float().mean()
+        return loss + self.settings.attribute_weight * error, {"accuracy": accuracy, "attributes": error}
 
     def result(self) -> dict[str, Tensor]:
         state = self.network.state_dict()

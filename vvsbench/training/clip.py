@@ -119,8 +119,8 @@ class ClipTask(Task):
         self.tokenizer = write_tokenizer(draft, settings.text_length)
         start, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
         self.model = build(settings, len(self.tokenizer), end, start)
-        self.module: nn.Module = self.model
-        self.module.to(self.device)
+        self.module = self.model
+        nn.Module.to(self.model, self.device)  # the decorated method of transformers has no usable type
         self.config: dict[str, Any] = self.model.config.to_dict()
         texts = [wording.format(name) for wording in WORDINGS for name in shapes.CLASS_NAMES]
         self.texts = self._tokens(texts)

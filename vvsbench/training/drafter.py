@@ -8,6 +8,7 @@ pair sees the target's features up to k pairs back and predicted ones since, exa
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vvsbench.drafting.eagle import EagleHead, to_published
+from vvsbench.drafting.eagle import EagleHead, from_published, to_published
 from vvsbench.models import checkpoints
+from vvsbench.models.transformer import Transformer
 from vvsbench.training import shapes
+from vvsbench.training.fused import FusedPass, Projection, unit
 from vvsbench.training.loop import Task, half, pick_device
 from vvsbench.training.settings import DrafterSettings
 from vvsbench.training.target import Average, initialise, load_target, optimizers
 from vvsbench.training.tokens import TokenStream
+
+
+NORM_EPS = 1e-6  # as in the published drafters
 
 
 class Unrolled:
@@ -29,50 +35,127 @@ class Unrolled:
 
     Pair i at depth k attends to pair j at depth max(k - (i - j), 0): the nodes of a drafted path hold predictions, the
     committed pairs before them hold the target's features.
+
+    Args:
+        head: the drafter.
+        length: pairs per image.
+        dtype: of the matrix products.
     """
 
-    def __init__(self, head: EagleHead, length: int) -> None:
-        self.layer: Any = head.layers[0]  # an EagleLayer; module lists are not typed
-        self.head = head
+    def __init__(self, head: EagleHead, length: int, dtype: torch.dtype) -> None:
+        config = head.config
+        self.head, self.dtype, self.layer = head, dtype, self._layer(head)
         positions = torch.arange(length, device=head.fc.weight.device)
-        self.turns = head.turns_at(positions + head.config.prefix - 1)
+        self.project = Projection(head.turns_at(positions + config.prefix - 1), config.heads, dtype)
+        self.scale = (config.dim // config.heads) ** -0.5
         self.distance = positions[:, None] - positions
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
 
+    @staticmethod
+    def _layer(head: EagleHead) -> Any:
+        return head.layers[0]  # an EagleLayer; module lists are not typed
+
+    def _linear(self, x: Tensor, layer: nn.Linear) -> Tensor:
+        bias = None if layer.bias is None else layer.bias.to(self.dtype)
+        return F.linear(x.to(self.dtype), layer.weight.to(self.dtype), bias)
+
     def advance(self, features: Tensor, tokens: Tensor) -> Tensor:
         """Predicted features [B, T, D] of pairs one level deeper than those of the last call."""
-        x = self.head.join(features, tokens)
-        attention = self.layer.attention
-        queries, keys, values = attention._project(x, self.turns)
+        x = self._linear(torch.cat([self.head.tok_embeddings(tokens), features], -1), self.head.fc).float()
+        attention, inner = self.layer.attention, self.layer.feed_forward
+        queries, keys, values = self.project(x.to(self.dtype), attention.wqkv.weight.to(self.dtype))
         self.keys.append(keys)
         self.values.append(values)
+        x = x + self._linear(self._mixed(queries * self.scale).transpose(1, 2).flatten(2), attention.wo)
+        hidden = unit(x, self.head.config.norm_eps) * self.layer.ffn_norm.weight
+        return x + self._linear(F.silu(self._linear(hidden, inner.w1)) * self._linear(hidden, inner.w3), inner.w2)
+
+    def _mixed(self, queries: Tensor) -> Tensor:
+        """Values mixed for queries [B, H, T, d] of the deepest level."""
         depth = len(self.keys) - 1
-        queries = queries * queries.shape[-1] ** -0.5
-        scores = (queries @ self.keys[0].transpose(-1, -2)).masked_fill(self.distance < depth, float("-inf"))
+        scores = (queries @ self.keys[0].transpose(-1, -2)).float().masked_fill(self.distance < depth, float("-inf"))
         for level in range(1, depth + 1):
-            own = (queries * self._shifted(self.keys[level], depth - level)).sum(-1, keepdim=True)
-            scores = torch.where(self._diagonal(depth - level), own.to(scores.dtype), scores)
+            own = (queries * _shifted(self.keys[level], depth - level)).float().sum(-1, keepdim=True)
+            scores = torch.where(self.distance == depth - level, own, scores)
         weights = scores.softmax(-1)
-        out = weights.masked_fill(self.distance < depth, 0) @ self.values[0]
+        out = weights.masked_fill(self.distance < depth, 0).to(self.dtype) @ self.values[0]
         for level in range(1, depth + 1):
-            weight = (weights * self._diagonal(depth - level)).sum(-1, keepdim=True)
-            out = out + weight.to(out.dtype) * self._shifted(self.values[level], depth - level)
-        x = x + attention.wo(out.transpose(1, 2).flatten(2))
-        return x + self.layer.feed_forward(self.layer.ffn_norm(x))
+            weight = (weights * (self.distance == depth - level)).sum(-1, keepdim=True)
+            out = out + weight.to(self.dtype) * _shifted(self.values[level], depth - level)
+        return out
 
-    def _diagonal(self, offset: int) -> Tensor:
-        return self.distance == offset
 
-    @staticmethod
-    def _shifted(x: Tensor, offset: int) -> Tensor:
-        """Row i of the result is row i - offset of x [B, H, T, d]; the first rows are zeros that nothing uses."""
-        return F.pad(x, (0, 0, offset, 0))[:, :, : x.shape[2]] if offset else x
+def _shifted(x: Tensor, offset: int) -> Tensor:
+    """Row i of the result is row i - offset of x [B, H, T, d]; the first rows are zeros that nothing uses."""
+    return F.pad(x, (0, 0, offset, 0))[:, :, : x.shape[2]] if offset else x
 
 
 def overlap(p: Tensor, q: Tensor) -> Tensor:
     """Shared mass sum min(p, q) over the last axis."""
     return torch.minimum(p, q).sum(-1)
+
+
+class Agreement(nn.Module):
+    """Loss of a head over all depths, and its guided overlap with the target at each.
+
+    Args:
+        target: frozen.
+        head: is trained.
+        settings: weights of the terms and the guidance scale.
+        depth: levels to unroll.
+        dtype: of the matrix products.
+    """
+
+    def __init__(
+        self, target: Transformer, head: EagleHead, settings: DrafterSettings, depth: int, dtype: torch.dtype
+    ) -> None:
+        super().__init__()
+        self.target, self.head, self.settings, self.depth, self.dtype = target, head, settings, depth, dtype
+        self.teacher = FusedPass(target, dtype)
+        self.unrolled = Unrolled(head, target.config.tokens - 1, dtype)
+
+    def _logits(self, features: Tensor) -> Tensor:
+        return F.linear(features.to(self.dtype), self.target.output.weight.to(self.dtype)).float()
+
+    def _guided(self, logits: Tensor) -> Tensor:
+        """Guided log-probabilities [B, T, V] of logits [2 B, T, V], conditional half first."""
+        conditional, null = logits.chunk(2)
+        return (null + self.settings.guidance_scale * (conditional - null)).log_softmax(-1)
+
+    def forward(self, labels: Tensor, tokens: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and overlaps [depth] of labels int64 [B], tokens int64 [B, N], noise [2 B, N - 1, D] in [-0.5, 0.5]."""
+        settings, twice = self.settings, tokens.repeat(2, 1)
+        with torch.no_grad():
+            conditions = torch.cat([labels, torch.full_like(labels, self.target.config.classes)])
+            features = self.teacher.features(conditions, twice).float()
+            logits = self._logits(features)
+            guided, plain = self._guided(logits).exp(), logits.softmax(-1)
+            known = features[:, :-1]
+            inputs = known + noise * (settings.feature_noise * known.abs().mean())
+        self.unrolled.keys, self.unrolled.values = [], []
+        total, overlaps = features.new_zeros(()), list[Tensor]()
+        for level in range(self.depth):
+            predicted = self.unrolled.advance(inputs, twice[:, :-1]).float()
+            logits = self._logits(predicted[:, level:])
+            drafted, start = self._guided(logits), level + 1
+            shared = overlap(guided[:, start:], drafted.exp()).mean()
+            cross = -(guided[:, start:] * drafted).sum(-1).mean()
+            own = -(plain[:, start:] * logits.log_softmax(-1)).sum(-1).mean()
+            error = F.smooth_l1_loss(predicted[:, level:], features[:, start:])
+            loss = settings.guided_weight * (cross + settings.overlap_weight * (1 - shared))
+            loss = loss + settings.plain_weight * own + settings.feature_weight * error
+            total = total + settings.level_decay**level * loss
+            overlaps.append(shared.detach())
+            inputs = torch.cat([known[:, :1], predicted[:, :-1]], dim=1)
+        return total, torch.stack(overlaps)
+
+
+def load_drafter(path: Path, target: Transformer) -> EagleHead:
+    """A finished drafter, float32, in eval mode."""
+    head = EagleHead(replace(target.config, norm_eps=NORM_EPS), bias=True)
+    checkpoints.load_strict(head, from_published(checkpoints.read(path)), str(path))
+    return head.eval().requires_grad_(False)
 
 
 class DrafterTask(Task):
@@ -85,70 +168,47 @@ class DrafterTask(Task):
         self.target_path = folder / "target.safetensors"
         self.target = load_target(self.target_path).to(self.device)
         self.data = TokenStream(folder, settings.images, self.device)
-        self.head = EagleHead(self.target.config, bias=True)
+        self.head = EagleHead(replace(self.target.config, norm_eps=NORM_EPS), bias=True)
         initialise(self.head)
         self.head.tok_embeddings.weight.data.copy_(self.target.tok_embeddings.weight)
+        self.head.fc.weight.data[:, self.target.config.dim :].copy_(
+            torch.eye(self.target.config.dim)
+        )  # keep the feature
         self.head.to(self.device)
+        dtype = torch.bfloat16 if settings.bf16 else torch.float32
+        agreement = Agreement(self.target, self.head, settings, settings.unroll, dtype)
+        self.agreement = torch.compile(agreement, dynamic=False) if settings.compile else agreement
         self.averaged = Average(self.head, settings.average)
         self.module = nn.ModuleDict({"head": self.head, "average": self.averaged.average})
         shape = self.target.config
         self.config = {"dim": shape.dim, "heads": shape.heads, "vocab": shape.vocab, "grid": shape.grid}
-        self.config |= {"prefix": shape.prefix, "bias": True, "norm_eps": shape.norm_eps}
+        self.config |= {"prefix": shape.prefix, "bias": True, "norm_eps": NORM_EPS}
         matrices = [p for p in self.head.parameters() if p.ndim == 2 and p is not self.head.tok_embeddings.weight]
         inside = {id(p) for p in matrices}
         others = [p for p in self.head.parameters() if id(p) not in inside]
         self.optimizers = optimizers(matrices, others, settings.learning_rate, settings.weight_decay)
 
-    def _guided(self, features: Tensor) -> Tensor:
-        """Guided log-probabilities [B, T, V] of features [2 B, T, D], conditional half first."""
-        conditional, null = self.target.logits(features).float().chunk(2)
-        return torch.lerp(null, conditional, self.settings.guidance_scale).log_softmax(-1)
-
-    def _teach(self, labels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Target features [2 B, N, D] of both branches, its guided and its plain log-probabilities."""
-        conditions = torch.cat([labels, torch.full_like(labels, self.target.config.classes)])
-        with torch.no_grad():
-            features, logits = self.target.features_and_logits(conditions, tokens.repeat(2, 1))
-            return features, self._guided(features), logits.float().log_softmax(-1)
-
-    def _agreement(self, head: EagleHead, labels: Tensor, tokens: Tensor, depth: int) -> tuple[Tensor, list[Tensor]]:
-        """Loss over all depths and the guided overlap at each."""
-        settings = self.settings
-        features, guided, plain = self._teach(labels, tokens)
-        known, following = features[:, :-1], tokens.repeat(2, 1)[:, :-1]
-        noise = settings.feature_noise * (torch.rand_like(known) - 0.5) * known.abs().mean()
-        unrolled, inputs = Unrolled(head, known.shape[1]), known + noise
-        total, overlaps = features.new_zeros(()), list[Tensor]()
-        for level in range(depth):
-            predicted = unrolled.advance(inputs, following)
-            start = level + 1
-            wanted = guided[:, start:]
-            drafted = self._guided(predicted)[:, level:]
-            shared = overlap(wanted.exp(), drafted.exp())
-            cross = -(wanted.exp() * drafted).sum(-1).mean()
-            loss = settings.guided_weight * (cross + settings.overlap_weight * (1 - shared).mean())
-            own = self.target.logits(predicted).float().log_softmax(-1)[:, level:]
-            loss = loss - settings.plain_weight * (plain[:, start:].exp() * own).sum(-1).mean()
-            error = F.smooth_l1_loss(predicted[:, level:].float(), features[:, start:].float())
-            total = total + settings.level_decay**level * (loss + settings.feature_weight * error)
-            overlaps.append(shared.mean().detach())
-            inputs = torch.cat([known[:, :1], predicted[:, :-1].float()], dim=1)
-        return total, overlaps
+    def _noise(self, batch: int) -> Tensor:
+        shape = self.target.config
+        return torch.rand(2 * batch, shape.tokens - 1, shape.dim, device=self.device) - 0.5
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Task.loss`."""
         batch = self.settings.batch_size
         labels, tokens = self.data.take(step * batch, batch)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.bf16):
-            total, overlaps = self._agreement(self.head, labels, tokens, self.settings.unroll)
+        total, overlaps = self.agreement(labels, tokens, self._noise(batch))
         return total, {f"overlap_{depth + 1}": shared for depth, shared in enumerate(overlaps)}
 
     def after_step(self, step: int) -> None:
+        """See `Task.after_step`."""
         self.averaged.update(step)
 
     def result(self) -> dict[str, Tensor]:
+        """See `Task.result`."""
         return half(to_published(self.averaged.average.state_dict()))
 
     def metadata(self) -> dict[str, str]:
+        """The target it fits, and the guidance it was trained for."""
         return {
             "target_digest": checkpoints.digest(self.target_path),
             "guidance_scale": str(self.settings.guidance_scale),
@@ -157,10 +217,10 @@ class DrafterTask(Task):
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Guided overlap at depths 1 to 5 on 1024 held-out images."""
-        sums = [0.0] * 5
+        agreement = Agreement(self.target, self.averaged.average, self.settings, 5, torch.float32)
+        sums = torch.zeros(5, device=self.device)
         for start in range(0, 1024, 128):
             indices = torch.arange(start, start + 128, device=self.device) + shapes.HELD_OUT_FIRST
-            tokens, labels = self.data.encode(indices), shapes.labels_of(indices)
-            overlaps = self._agreement(self.averaged.average, labels, tokens, len(sums))[1]
-            sums = [total + float(shared) / 8 for total, shared in zip(sums, overlaps, strict=True)]
-        return {f"guided_overlap_{depth + 1}": value for depth, value in enumerate(sums)}
+            noise = torch.zeros_like(self._noise(128))
+            sums += agreement(shapes.labels_of(indices), self.data.encode(indices), noise)[1] / 8
+        return {f"guided_overlap_{depth + 1}": float(value) for depth, value in enumerate(sums)}

@@ -16,14 +16,36 @@ from torch import Tensor, nn
 from vvsbench.models.transformer import Transformer
 
 
-def _halves(width: int, heads: int) -> Tensor:
-    """Order of the rows of a projection that puts the even channels of every head before its odd ones."""
-    channels = torch.arange(width).view(heads, -1, 2)
-    return channels.transpose(1, 2).flatten()
-
-
-def _unit(x: Tensor, eps: float) -> Tensor:
+def unit(x: Tensor, eps: float) -> Tensor:
+    """Rows of root-mean-square one: a norm without its weight."""
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+
+
+class Projection:
+    """Queries, keys and values with rotated halves.
+
+    Args:
+        turns: complex [T, head_dim / 2], rotation of each position.
+        heads: number of heads.
+        dtype: of the result.
+    """
+
+    def __init__(self, turns: Tensor, heads: int, dtype: torch.dtype) -> None:
+        self.heads = heads
+        self.cos, self.sin = turns.real.contiguous().to(dtype)[:, None], turns.imag.contiguous().to(dtype)[:, None]
+        width = 2 * heads * turns.shape[1]
+        channels = torch.arange(width, device=turns.device)
+        order = channels.view(heads, -1, 2).transpose(1, 2).flatten()  # of every head the even channels, then the odd
+        self.order = torch.cat([order, order + width, channels + 2 * width])
+
+    def __call__(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Each [B, H, T, head_dim], of x [B, T, D] and the fused weight [3 D, D] in its usual order."""
+        batch, length, dim = x.shape
+        qkv = F.linear(x, weight[self.order]).view(batch, length, 3, self.heads, dim // self.heads)
+        first, second = qkv[:, :, :2].flatten(2, 3).chunk(2, -1)
+        turned = torch.cat([first * self.cos - second * self.sin, first * self.sin + second * self.cos], -1)
+        turned = turned.transpose(1, 2)
+        return turned[:, : self.heads], turned[:, self.heads :], qkv[:, :, 2].transpose(1, 2)
 
 
 class FusedPass(nn.Module):
@@ -38,36 +60,36 @@ class FusedPass(nn.Module):
         super().__init__()
         self.network, self.dtype, config = network, dtype, network.config
         device = network.output.weight.device
-        turns = network.turns_at(torch.arange(config.prefix + config.tokens - 1, device=device))
-        self.cos, self.sin = turns.real.contiguous().to(dtype)[:, None], turns.imag.contiguous().to(dtype)[:, None]
-        order = _halves(config.dim, config.heads).to(device)
-        self.order = torch.cat([order, order + config.dim, torch.arange(2 * config.dim, 3 * config.dim, device=device)])
-        length = len(turns)
+        length = config.prefix + config.tokens - 1
+        self.project = Projection(network.turns_at(torch.arange(length, device=device)), config.heads, dtype)
+        self.scale = (config.dim // config.heads) ** -0.5
         self.mask = torch.full((length, length), float("-inf"), device=device, dtype=dtype).triu(1)
 
-    def _rotated(self, x: Tensor) -> Tensor:
-        first, second = x.chunk(2, -1)
-        return torch.cat([first * self.cos - second * self.sin, first * self.sin + second * self.cos], -1)
-
     def _attention(self, x: Tensor, weight: Tensor, out: Tensor) -> Tensor:
-        config = self.network.config
-        batch, length, dim = x.shape
-        qkv = F.linear(x, weight).view(batch, length, 3, config.heads, dim // config.heads)
-        turned = self._rotated(qkv[:, :, :2].flatten(2, 3)).unflatten(2, (2, config.heads))
-        q, k, v = turned[:, :, 0].transpose(1, 2), turned[:, :, 1].transpose(1, 2), qkv[:, :, 2].transpose(1, 2)
-        scores = q @ k.transpose(-1, -2) * (dim // config.heads) ** -0.5 + self.mask
+        q, k, v = self.project(x, weight)
+        scores = q @ k.transpose(-1, -2) * self.scale + self.mask
         mixed = scores.float().softmax(-1).to(self.dtype) @ v
         return F.linear(mixed.transpose(1, 2).flatten(2), out)
 
-    def forward(self, labels: Tensor, tokens: Tensor) -> Tensor:
+    def _hidden(self, labels: Tensor, tokens: Tensor) -> Tensor:
+        """Features [B, N, D] after the final norm, but for its weight."""
         network, eps = self.network, self.network.config.norm_eps
         x = torch.cat([network.cls_embedding(labels), network.tok_embeddings(tokens[:, :-1])], 1)
         block: Any  # a TransformerBlock; module lists are not typed
         for block in network.layers:
-            weight = (block.attention.wqkv.weight[self.order] * block.attention_norm.weight).to(self.dtype)
-            x = x + self._attention(_unit(x, eps).to(self.dtype), weight, block.attention.wo.weight.to(self.dtype))
-            hidden, inner, norm = _unit(x, eps).to(self.dtype), block.feed_forward, block.ffn_norm.weight
+            weight = (block.attention.wqkv.weight * block.attention_norm.weight).to(self.dtype)
+            x = x + self._attention(unit(x, eps).to(self.dtype), weight, block.attention.wo.weight.to(self.dtype))
+            hidden, inner, norm = unit(x, eps).to(self.dtype), block.feed_forward, block.ffn_norm.weight
             gate = F.linear(hidden, (inner.w1.weight * norm).to(self.dtype))
             value = F.linear(hidden, (inner.w3.weight * norm).to(self.dtype))
             x = x + F.linear(F.silu(gate) * value, inner.w2.weight.to(self.dtype))
-        return F.linear(_unit(x, eps).to(self.dtype), (network.output.weight * network.norm.weight).to(self.dtype))
+        return unit(x, eps)
+
+    def features(self, labels: Tensor, tokens: Tensor) -> Tensor:
+        """Features [B, N, D] after the final norm, each of the position that predicts token i."""
+        return self._hidden(labels, tokens) * self.network.norm.weight
+
+    def forward(self, labels: Tensor, tokens: Tensor) -> Tensor:
+        """Logits [B, N, V] of labels int64 [B] and tokens int64 [B, N]."""
+        weight = (self.network.output.weight * self.network.norm.weight).to(self.dtype)
+        return F.linear(self._hidden(labels, tokens).to(self.dtype), weight)

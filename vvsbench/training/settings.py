@@ -86,11 +86,16 @@ class TokenizerSettings(LoopSettings):
 
 @dataclass
 class ClassifierSettings(LoopSettings):
-    """The classifier; sizes as in `vvsbench.training.classifier.Classifier`."""
+    """The classifier; sizes as in `vvsbench.training.classifier.Classifier`.
+
+    Attributes:
+        attribute_weight: of the squared error of what a picture shows besides its class.
+    """
 
     size: int = 32
     widths: list[int] = field(default_factory=lambda: [32, 64, 96, 128])
     label_smoothing: float = 0.05
+    attribute_weight: float = 2.0
 
 
 @dataclass
@@ -120,6 +125,7 @@ class DrafterSettings(LoopSettings):
 
     Attributes:
         images: different training images, as for the target.
+        compile: fuse the pass with torch.compile, as for the target.
         guidance_scale: of the studies; the guided distribution at this scale is what the drafter has to match.
         unroll: depths trained, each on the predictions of the one before.
         level_decay: weight of a depth over that of the depth before.
@@ -131,7 +137,8 @@ class DrafterSettings(LoopSettings):
     """
 
     images: int = 200_000
-    guidance_scale: float = 3.0
+    compile: bool = True
+    guidance_scale: float = 2.0
     unroll: int = 3
     level_decay: float = 0.8
     guided_weight: float = 1.0

@@ -240,6 +240,29 @@ def _grain(keys: Tensor, size: int) -> Tensor:
     return ((bits & 0xFFFF) - (bits >> 16)).float().reshape(-1, 1, size, size) / 2**16
 
 
+def balanced(first: int, count: int, seed: int = 0) -> Tensor:
+    """The first `count` indices from `first` on whose classes come in turn: int64 [count], image i of class i % 64.
+
+    Class counts that differ by chance between two sets are most of their FID at a few thousand images.
+    """
+    turns = -(-count // NUM_CLASSES)
+    pool = torch.arange(first, first + NUM_CLASSES * (2 * turns + 64))
+    labels = labels_of(pool, seed)
+    columns = [pool[labels == label][:turns] for label in range(NUM_CLASSES)]
+    return torch.stack(columns, dim=1).flatten()[:count]
+
+
+def attributes(indices: Tensor, seed: int = 0) -> Tensor:
+    """What an image shows besides its class, float32 [B, 19] in [-1, 1]: background, pattern, light, size and place."""
+    u = _uniforms(_keys(indices.to(torch.int64), seed))
+    turns = [wave(2 * math.pi * u[:, draw]) for draw in (2, 5, 9) for wave in (torch.sin, torch.cos)]
+    kinds = [((u[:, 13] * 4).floor() == kind) * 2.0 - 1 for kind in range(4)]
+    patterned = (u[:, 13] < 0.75).double()
+    turns[-2:] = [turn * patterned for turn in turns[-2:]]
+    ranges = [2 * u[:, draw] - 1 for draw in (0, 1, 4, 14, 16, 17, 18, 21)]
+    return torch.stack([*turns, *kinds, *ranges, (2 * u[:, 15] - 1) * patterned], dim=1).float()
+
+
 def render(indices: Tensor, size: int = 32, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Draw images.
 
