@@ -10,11 +10,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from vvsbench.axes import StructureName
+from vvsbench.axes import AcceptanceName, Candidates, StructureName
 from vvsbench.config import (
     Condition,
     Device,
     DrafterConfig,
+    LanternConfig,
     ModelConfig,
     ModelKind,
     PromptKind,
@@ -100,6 +101,16 @@ def _decoder(cfg: RunConfig) -> Iterator[str]:
         return
     structure = decoder.structure
     yield from (f"decoder.schedule.{problem}." for problem in decoder.schedule.problems())
+    if decoder.acceptance.name != AcceptanceName.match and structure.candidates != Candidates.top_k:
+        yield (
+            f"decoder.structure.candidates={structure.candidates} does not go with acceptance={decoder.acceptance.name}, "
+            "which is right only for candidates that do not depend on the noise: use candidates=top_k."
+        )
+    if isinstance(decoder.acceptance, LanternConfig):
+        if not 1 <= decoder.acceptance.k < cfg.model.vocab:
+            yield f"decoder.acceptance.k={decoder.acceptance.k} must lie in [1, {cfg.model.vocab - 1}]."
+        if decoder.acceptance.delta < 0:
+            yield f"decoder.acceptance.delta={decoder.acceptance.delta} must be 0 or more."
     if structure.depth < 1:
         yield f"decoder.structure.depth={structure.depth} must be at least 1."
     if structure.nodes < 1 + structure.depth:
@@ -144,7 +155,7 @@ def _metric_files(cfg: RunConfig) -> Iterator[str]:
     try:
         metric_weights(cfg.metrics)
     except UserError as error:
-        yield str(error)
+        yield str(error).replace("\n", "\n    ")
 
 
 def _target_file(model: ModelConfig) -> Iterator[str]:
@@ -158,8 +169,8 @@ def _target_file(model: ModelConfig) -> Iterator[str]:
     if isinstance(facts, str):
         yield facts
         return
-    for key in ("vocab", "dim", "layers", "grid", "classes"):
-        if key in facts and key in _asked(model) and facts[key] != _asked(model)[key]:
+    for key in _asked(model).keys() & facts.keys():
+        if facts[key] != _asked(model)[key]:
             yield (
                 f"model.{key}={_asked(model)[key]} but the checkpoint {model.checkpoint} has {facts[key]}: "
                 f"{'name the right file in model.checkpoint or ' if key != 'grid' else ''}set model.{key}={facts[key]}."
@@ -167,8 +178,8 @@ def _target_file(model: ModelConfig) -> Iterator[str]:
 
 
 def _asked(model: ModelConfig) -> dict[str, int]:
-    asked = {"vocab": model.vocab, "dim": model.dim, "layers": model.layers, "grid": model.grid}
-    return asked | ({"classes": model.classes} if model.condition == Condition.label else {})
+    sizes = ("vocab", "dim", "layers", "heads", "grid", *(["classes"] if model.condition == Condition.label else []))
+    return {key: getattr(model, key) for key in sizes}
 
 
 def _tokenizer_file(model: ModelConfig) -> Iterator[str]:
@@ -206,12 +217,27 @@ def _drafter_file(cfg: RunConfig) -> Iterator[str]:
     if isinstance(facts, str):
         yield facts
         return
-    for key in ("vocab", "dim"):
+    for key in ("vocab", "dim", "heads", "grid"):
         if key in facts and facts[key] != getattr(drafter, key):
             yield (
                 f"decoder.drafter.{key}={getattr(drafter, key)} but {drafter.checkpoint} has {facts[key]}; "
                 f"set decoder.drafter.{key}={facts[key]} or name the right file."
             )
+
+
+def remarks(cfg: RunConfig) -> list[str]:
+    """What is no mistake but worth knowing before a run."""
+    drafter = getattr(cfg.decoder, "drafter", None)
+    if drafter is None or cfg.model.kind != ModelKind.llamagen:
+        return []
+    path = checkpoints.locate(drafter.checkpoint)
+    made_for = checkpoints.header(path).metadata.get("target_digest") if path.suffix == ".safetensors" else None
+    if made_for in {None, checkpoints.digest(checkpoints.locate(cfg.model.checkpoint))}:
+        return []
+    return [
+        f"the drafter {drafter.checkpoint} was trained for other weights than {cfg.model.checkpoint}: an exact decoder "
+        "stays exact, but fewer drafts are accepted."
+    ]
 
 
 def _located(key: str, name: str) -> tuple[Path | None, str]:
@@ -246,7 +272,19 @@ def _facts(key: str, path: Path) -> dict[str, int] | str:
     for name in ("cls_embedding.embedding_table.weight", "model.cls_embedding.embedding_table.weight"):
         if name in shapes:
             facts["classes"] = shapes[name][0] - 1
-    return facts | _declared_grid(path)
+    return facts | _declared_sizes(path) | _declared_grid(path)
+
+
+def _declared_sizes(path: Path) -> dict[str, int]:
+    """Sizes that a file of this package's own training says of itself; heads, for one, show in no shape."""
+    if path.suffix != ".safetensors":
+        return {}
+    try:
+        config = json.loads(checkpoints.header(path).metadata.get("config", "{}"))
+    except ValueError:
+        return {}
+    sizes = ("vocab", "dim", "layers", "heads", "grid", "classes")
+    return {key: config[key] for key in sizes if isinstance(config, dict) and isinstance(config.get(key), int)}
 
 
 def _declared_grid(path: Path) -> dict[str, int]:

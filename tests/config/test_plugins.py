@@ -111,9 +111,7 @@ def test_its_decoder_runs(plugin, weights, tmp_path, monkeypatch, capsys):
 
 def test_a_plugin_of_the_wrong_kind_is_named(plugin):
     plugin("[vvsbench.schedules]", "broken = skiplate:NoDataclass")
-    with pytest.raises(
-        UserError, match=r"plug-in broken of package skiplate must be a dataclass"
-    ):
+    with pytest.raises(UserError, match=r"plug-in broken of package skiplate must be a dataclass"):
         composed([])
 
 

@@ -12,7 +12,8 @@ from safetensors.numpy import save_file
 
 from tests import nano
 from vvsbench.composition import composed
-from vvsbench.validation import validate
+from vvsbench.models import checkpoints
+from vvsbench.validation import remarks, validate
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,21 @@ def test_a_contradiction_names_its_key(weights, override, message):
 def test_a_grid_that_is_not_the_checkpoints_says_what_to_set(weights):
     (problem, *_) = [text for text in problems(weights, "model.grid=8") if "checkpoint" in text]
     assert "set model.grid=4" in problem
+
+
+def test_sizes_that_no_shape_shows_are_read_from_the_file_itself(weights, tmp_path):
+    named = tmp_path / "drafter.safetensors"
+    save_file({"fc.weight": np.zeros((2, 2), np.float32)}, named, {"config": '{"heads": 4, "dim": 32, "grid": 8}'})
+    found = problems(weights, f"decoder.drafter.checkpoint={named}")
+    assert [text.split(" but ")[0] for text in found] == ["decoder.drafter.heads=2", "decoder.drafter.grid=4"]
+
+
+def test_a_drafter_of_other_target_weights_is_remarked_on(weights, tmp_path):
+    for name, digest in (("own", checkpoints.digest(weights / "target.safetensors")), ("other", "0" * 64)):
+        file = tmp_path / f"{name}.safetensors"
+        save_file({"fc.weight": np.zeros((2, 2), np.float32)}, file, {"target_digest": digest})
+        run = composed(["decoder=vvs", *nano.overrides(weights, True), f"decoder.drafter.checkpoint={file}"])
+        assert len(remarks(run)) == (name == "other")
 
 
 def test_captions_must_exist(weights, tmp_path):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vvsbench import identity
-from vvsbench.axes import Candidates
+from vvsbench.axes import Candidates, Selector
 from vvsbench.config import RunConfig, SpeculativeConfig
 from vvsbench.errors import UserError
 from vvsbench.runs import files, provenance, shards, store, tables
@@ -25,6 +25,7 @@ from vvsbench.runs.console import Console
 from vvsbench.runs.record import CellRecord, Status
 from vvsbench.runs.scoring import score
 from vvsbench.runs.shards import Shard, ShardRange
+from vvsbench.validation import remarks
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,8 @@ class Cell:
     def _draw(self, record: CellRecord, missing: list[ShardRange]) -> None:
         from vvsbench.runs import drawing
 
+        for remark in remarks(self.cfg):
+            self.console.warn(remark)
         with self.console.working(f"{record.label}: loading the model"):
             session = drawing.open_session(self.cfg)
         record.guarantee = session.guarantee  # type: ignore[assignment]
@@ -206,6 +209,8 @@ def label(cfg: RunConfig) -> str:
     parts = [decoder.name, *decoder.schedule.label]
     if decoder.structure.candidates == Candidates.top_k:
         parts.append("top-k")
+    if decoder.schedule.ever_skips and decoder.skip.selector == Selector.first:
+        parts.append("first")
     return " ".join(parts)
 
 
