@@ -55,5 +55,10 @@ def test_streams_are_unrelated() -> None:
     for other in [*others, base.roll(1, -1), base.roll(1, 0)]:
         correlation = torch.corrcoef(torch.stack([base.flatten(), other.flatten()]))[0, 1]
         assert abs(float(correlation)) < 0.02
-    first, second = (uniform(0, INDEX, INDEX, purpose) for purpose in Purpose)
-    assert not torch.isclose(first, second).any()
+    draws = torch.stack([uniform(0, INDEX, INDEX, purpose) for purpose in Purpose])
+    assert len(draws.unique()) == draws.numel()
+
+
+def test_uniforms_keyed_by_token() -> None:
+    draws = uniform(3, INDEX[:, None], torch.zeros(1, 500).long(), Purpose.ACCEPTANCE, torch.arange(500)[None])
+    assert kstest(draws.flatten().numpy(), "uniform").pvalue > 1e-4

@@ -45,10 +45,24 @@ class Candidates(StrEnum):
 class AcceptanceName(StrEnum):
     """Which drafted tokens are kept.
 
-    match: those that equal the target's own draw.
+    match: those that equal the target's own draw. sequential: siblings are tried one after the other (EAGLE-2).
+    lantern: the same, but a candidate borrows the probability of its neighbours in the codebook (LANTERN, LANTERN++).
     """
 
     match = "match"
+    sequential = "sequential"
+    lantern = "lantern"
+
+
+class Residual(StrEnum):
+    """What the rejection of a relaxed candidate takes out of the distribution beside the candidate.
+
+    released: all its k + 1 nearest tokens, as in the authors' code. accepted_set: those it borrowed from. strict: none.
+    """
+
+    released = "released"
+    accepted_set = "accepted_set"
+    strict = "strict"
 
 
 class Selector(StrEnum):

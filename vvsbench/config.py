@@ -14,13 +14,13 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from vvsbench.axes import AcceptanceName, Candidates, Selector, StructureName, Truncation
+from vvsbench.axes import AcceptanceName, Candidates, Residual, Selector, StructureName, Truncation
 from vvsbench.decoding.schedule import SCHEDULES, Schedule
 from vvsbench.quality.config import MetricsConfig
 from vvsbench.registry import Registry
 
 PACKAGE = Path(__file__).resolve().parent
-GROUPS = ("model", "decoder", "drafter", "schedule", "sampling", "prompts", "metrics", "logger", "study")
+GROUPS = ("model", "decoder", "drafter", "acceptance", "schedule", "sampling", "prompts", "metrics", "logger", "study")
 """The groups of which a user chooses one option each."""
 
 
@@ -158,6 +158,19 @@ class AcceptanceConfig:
 
 
 @dataclass
+class LanternConfig(AcceptanceConfig):
+    """LANTERN's relaxation: a candidate borrows the probability of its neighbours in the codebook."""
+
+    name: AcceptanceName = AcceptanceName.lantern
+    k: int = 1000  # neighbours that may be borrowed from
+    delta: float = 0.1  # bound on what is borrowed; above 1 it is LANTERN++'s lambda
+    residual: Residual = Residual.released
+    normalised: bool = (
+        False  # neighbours of unit-length codes, as the tokenizer decodes them; the authors take raw ones
+    )
+
+
+@dataclass
 class SkipConfig:
     """What a skipped step commits."""
 
@@ -186,7 +199,7 @@ class SpeculativeConfig(DecoderConfig):
     name: str = MISSING
     drafter: DrafterConfig | None = None  # chosen by the model; another: drafter@decoder.drafter=NAME
     structure: StructureConfig = field(default_factory=StructureConfig)
-    acceptance: AcceptanceConfig = field(default_factory=AcceptanceConfig)
+    acceptance: AcceptanceConfig = MISSING  # conf/acceptance
     schedule: Schedule = MISSING  # conf/schedule
     skip: SkipConfig = field(default_factory=SkipConfig)
 
@@ -198,6 +211,7 @@ class SamplingConfig:
     temperature: float = 1.0
     top_k: int = 0  # 0 keeps every token
     top_p: float = 1.0
+    top_p_first: bool = False  # filter by top-p before top-k, as LANTERN and VVS do
     guidance_scale: float = 1.0  # 1 switches classifier-free guidance off
     guidance_interval: int = -1  # guidance stops after this many decode steps; -1 never
 
@@ -261,6 +275,8 @@ def register() -> None:
     store.store(group="schema/drafter", name="drafter", node=DrafterConfig)
     store.store(group="schema/decoder", name="ar", node=ARConfig)
     store.store(group="schema/decoder", name="speculative", node=SpeculativeConfig)
+    store.store(group="schema/acceptance", name="rule", node=AcceptanceConfig)
+    store.store(group="schema/acceptance", name="lantern", node=LanternConfig)
     for schedule in SCHEDULES:
         store.store(group="schema/schedule", name=schedule.name, node=schedule)
     for group, registry in PLUGINS.items():

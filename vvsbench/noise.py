@@ -35,6 +35,7 @@ class Purpose(IntEnum):
 
     TOKEN = 0
     SKIP_PATH = 1
+    ACCEPTANCE = 2
 
 
 def _mix_key(x: Tensor) -> Tensor:
@@ -80,6 +81,17 @@ def gumbel(seed: int, images: Tensor, positions: Tensor, vocab: int) -> Tensor:
     return _unit(x).neg_().log1p_().neg_().log_().neg_()
 
 
-def uniform(seed: int, images: Tensor, positions: Tensor, purpose: Purpose) -> Tensor:
-    """One uniform in (0, 1] for each position and purpose, float32 of the broadcast shape of images and positions."""
-    return _unit(_key(seed, images, positions, purpose))
+def uniform(seed: int, images: Tensor, positions: Tensor, purpose: Purpose, tokens: Tensor | None = None) -> Tensor:
+    """One uniform in (0, 1] for each position and purpose, and for each token where tokens are given.
+
+    Args:
+        seed: of the cell.
+        images, positions: int64, broadcastable against each other.
+        purpose: what the draws are for.
+        tokens: int64, of the same shape as the broadcast.
+
+    Returns:
+        float32 of the broadcast shape.
+    """
+    key = _key(seed, images, positions, purpose)
+    return _unit(key if tokens is None else _mix_key(key + tokens * _KEY_STEP))

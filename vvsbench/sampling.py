@@ -23,11 +23,13 @@ class Sampling:
         temperature: clamped from below at 1e-5, which makes sampling greedy.
         top_k: keep the k largest logits and their ties; 0 for all.
         top_p: keep the smallest set of tokens whose probability exceeds p; 1 for all.
+        top_p_first: filter by top-p before top-k, as LANTERN and VVS do; LlamaGen filters after it.
     """
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    top_p_first: bool = False
 
     def scores(self, logits: Tensor) -> Tensor:
         """Unnormalised log-probabilities of the sampled distribution, -inf where it has none.
@@ -37,12 +39,18 @@ class Sampling:
         """
         if self.temperature != 1.0:
             logits = logits / max(self.temperature, MINIMAL_TEMPERATURE)
-        if 0 < self.top_k < logits.shape[-1]:
-            threshold = logits.topk(self.top_k, -1).values[..., -1:]
-            logits = logits.masked_fill(logits < threshold, EXCLUDED)
-        if self.top_p < 1.0:
-            logits = _nucleus(logits, self.top_p)
-        return logits
+        return self._best(self._likely(logits)) if self.top_p_first else self._likely(self._best(logits))
+
+    def _best(self, logits: Tensor) -> Tensor:
+        """Keep the k largest logits and their ties."""
+        if not 0 < self.top_k < logits.shape[-1]:
+            return logits
+        threshold = logits.topk(self.top_k, -1).values[..., -1:]
+        return logits.masked_fill(logits < threshold, EXCLUDED)
+
+    def _likely(self, logits: Tensor) -> Tensor:
+        """Keep the smallest set of tokens that exceeds top_p."""
+        return logits if self.top_p >= 1.0 else _nucleus(logits, self.top_p)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """The sampled distribution [..., V] of guided logits [..., V]."""

@@ -103,8 +103,8 @@ def _decoder(cfg: RunConfig) -> Iterator[str]:
     yield from (f"decoder.schedule.{problem}." for problem in decoder.schedule.problems())
     if decoder.acceptance.name != AcceptanceName.match and structure.candidates != Candidates.top_k:
         yield (
-            f"decoder.structure.candidates={structure.candidates} does not go with acceptance={decoder.acceptance.name}, "
-            "which is right only for candidates that do not depend on the noise: use candidates=top_k."
+            f"decoder.structure.candidates={structure.candidates} does not go with acceptance={decoder.acceptance.name}: "
+            "that rule is right only for candidates that do not depend on the noise; use candidates=top_k."
         )
     if isinstance(decoder.acceptance, LanternConfig):
         if not 1 <= decoder.acceptance.k < cfg.model.vocab:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.decoding.toys import autoregressive, speculative, toy_target
 from vvsbench.axes import Candidates, Guarantee
-from vvsbench.decoding.acceptance import AcceptanceRule, Match, Verdict
+from vvsbench.decoding.acceptance import AcceptanceRule, Match, Sequential, Verdict
 from vvsbench.decoding.base import Decoder
 from vvsbench.decoding.schedule import Uniform
 from vvsbench.drafting.tree import TokenTree
@@ -70,13 +70,27 @@ def test_speculative_decoding(structure: str, candidates: Candidates, setting: s
     assert p_value(sampled_law(decoder, target), target.law(sampling)) > ALPHA
 
 
+@pytest.mark.parametrize("structure", ["chain", "static", "dynamic"])
+def test_sequential_rule(structure: str) -> None:
+    target = toy_target()
+    decoder = speculative(target, structure, Candidates.top_k, rule=Sequential())
+    assert decoder.guarantee is Guarantee.exact
+    assert p_value(sampled_law(decoder, target), target.law(Sampling())) > ALPHA
+
+
+def test_sequential_rule_needs_candidates_without_chance() -> None:
+    target = toy_target()
+    decoder = speculative(target, "chain", Candidates.shared_noise, rule=Sequential())
+    assert p_value(sampled_law(decoder, target, DRAWS // 3), target.law(Sampling())) < 1e-9
+
+
 class EagerMatch(AcceptanceRule):
     """Negative control: takes the first child of the root without asking whether the target drew it."""
 
     guarantee = Guarantee.exact
 
-    def judge(self, tree: TokenTree, scores: Tensor) -> Verdict:
-        honest = Match().judge(tree, scores)
+    def judge(self, tree: TokenTree, scores: Tensor, chance: Tensor) -> Verdict:
+        honest = Match().judge(tree, scores, chance)
         wanted = (scores[:, 1] + tree.noise[:, 1]).argmax(-1)
         forced = honest.accepted == 0
         return Verdict(
@@ -94,8 +108,8 @@ class FreshBonus(AcceptanceRule):
     def __init__(self) -> None:
         self.generator = torch.Generator().manual_seed(0)
 
-    def judge(self, tree: TokenTree, scores: Tensor) -> Verdict:
-        honest = Match().judge(tree, scores)
+    def judge(self, tree: TokenTree, scores: Tensor, chance: Tensor) -> Verdict:
+        honest = Match().judge(tree, scores, chance)
         root = scores[:, 0]
         noise = -torch.rand(root.shape, generator=self.generator, dtype=torch.float64).log().neg().log()
         redrawn = (root + noise).argmax(-1)

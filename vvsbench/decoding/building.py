@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vvsbench.axes import AcceptanceName, StructureName
-from vvsbench.config import ARConfig, SpeculativeConfig
-from vvsbench.decoding.acceptance import AcceptanceRule, Match
+from vvsbench.config import ARConfig, LanternConfig, SpeculativeConfig
+from vvsbench.decoding.acceptance import AcceptanceRule, Lantern, Match, Sequential
+from vvsbench.decoding.acceptance.lantern import nearest
 from vvsbench.decoding.autoregressive import Autoregressive
 from vvsbench.decoding.base import Decoder
 from vvsbench.decoding.speculative import SkipRule, Speculative
@@ -22,9 +23,8 @@ from vvsbench.models.toy import ToySource, ToyTarget, noisy
 from vvsbench.sampling import Sampling
 
 if TYPE_CHECKING:
-    from vvsbench.config import RunConfig, StructureConfig
+    from vvsbench.config import AcceptanceConfig, RunConfig, StructureConfig
 
-RULES: dict[AcceptanceName, type[AcceptanceRule]] = {AcceptanceName.match: Match}
 TOY_DRAFT_NOISE = 0.7
 """How far the toy's drafter is from the toy: standard deviation of what is added to its logits."""
 
@@ -39,7 +39,7 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
     Raises:
         CheckpointError: a weights file is missing or does not fit.
     """
-    sampling = Sampling(cfg.sampling.temperature, cfg.sampling.top_k, cfg.sampling.top_p)
+    sampling = Sampling(cfg.sampling.temperature, cfg.sampling.top_k, cfg.sampling.top_p, cfg.sampling.top_p_first)
     target = load_target(cfg.model, cfg.sampling, device, dtype)
     if isinstance(cfg.decoder, ARConfig):
         return Autoregressive(target, sampling)
@@ -50,7 +50,7 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
         source=_source(cfg.decoder, target, device, dtype),
         structure=_structure(cfg.decoder.structure, device),
         candidates=cfg.decoder.structure.candidates,
-        rule=RULES[cfg.decoder.acceptance.name](),
+        rule=_rule(cfg.decoder.acceptance, target),
         schedule=cfg.decoder.schedule,
         skip=SkipRule(cfg.decoder.skip.selector, cfg.decoder.skip.truncation),
         sampling=sampling,
@@ -65,6 +65,16 @@ def _source(
     if decoder.drafter is None:
         raise ConfigError(["decoder.drafter: none is chosen; pick one with drafter@decoder.drafter=NAME."])
     return load_drafter(decoder.drafter, target, device, dtype)
+
+
+def _rule(acceptance: AcceptanceConfig, target: LlamaGen | ToyTarget) -> AcceptanceRule:
+    if isinstance(acceptance, LanternConfig):
+        if isinstance(target, ToyTarget) or target.tokenizer is None:
+            raise ConfigError(["decoder.acceptance=lantern needs a target with a codebook."])
+        codebook = target.tokenizer.quantize.embedding.weight
+        table = nearest(codebook, min(acceptance.k + 1, len(codebook) - 1), acceptance.normalised).to(target.device)
+        return Lantern(table, acceptance.k, acceptance.delta, acceptance.residual)
+    return Match() if acceptance.name is AcceptanceName.match else Sequential()
 
 
 def _structure(structure: StructureConfig, device: torch.device) -> Structure:

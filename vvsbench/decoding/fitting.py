@@ -30,9 +30,9 @@ class RankCounter(Match):
     def __init__(self, ranks: int) -> None:
         self.hits = torch.zeros(ranks + 1, dtype=torch.long)
 
-    def judge(self, tree: TokenTree, scores: Tensor) -> Verdict:
+    def judge(self, tree: TokenTree, scores: Tensor, chance: Tensor) -> Verdict:
         """See `AcceptanceRule.judge`; node r of a tree of depth one is the candidate of rank r - 1, node 0 a miss."""
-        verdict = super().judge(tree, scores)
+        verdict = super().judge(tree, scores, chance)
         self.hits += torch.bincount(verdict.node.cpu(), minlength=len(self.hits))
         return verdict
 

@@ -131,11 +131,11 @@ class Speculative(Decoder):
         if not verifying:
             return self._skip(batch, tree, seed)
         if len(verifying) == len(skips):
-            return self._verify(state, batch, tree, verifying)
+            return self._verify(state, batch, tree, verifying, seed)
         rows = torch.tensor(verifying, device=tree.tokens.device)
-        return self._skip(batch, tree, seed).replace(rows, self._verify(state, batch, tree.take(rows), verifying))
+        return self._skip(batch, tree, seed).replace(rows, self._verify(state, batch, tree.take(rows), verifying, seed))
 
-    def _verify(self, state: Any, batch: Batch, tree: TokenTree, verifying: list[int]) -> Gain:
+    def _verify(self, state: Any, batch: Batch, tree: TokenTree, verifying: list[int], seed: int) -> Gain:
         """One target forward over the pending chains and the trees of some rows."""
         rows = torch.tensor(verifying, device=tree.tokens.device)
         pending, known = batch.pending_count[rows], batch.known_count[rows]
@@ -143,7 +143,9 @@ class Speculative(Decoder):
         block = _chain_and_tree(batch.tokens[rows], known, pending, width, tree)
         block.rows = rows if len(verifying) < len(batch.rows) else None
         logits, features = self.target.forward(state, block)
-        verdict = self.rule.judge(tree, self.sampling.scores(logits[:, width:]))
+        positions = known[:, None] - 1 + tree.depths
+        chance = uniform(seed, batch.keys[rows, None], positions, Purpose.ACCEPTANCE, tree.tokens)
+        verdict = self.rule.judge(tree, self.sampling.scores(logits[:, width:]), chance)
         path = tree.path_to(verdict.node)
         on_path = features.gather(2, _wide(path + width, features))
         batch.remember(rows, features[:, :, :width], pending, on_path, verdict.accepted + 1)

@@ -32,6 +32,7 @@ class TokenTree:
         visible: bool [B or 1, T, T], ancestors-or-self.
         noise: float [B, levels + 1, V], Gumbel noise of the token after a node of each depth.
         levels: depth of the deepest node that the structure allows.
+        width: the most children that a node can have.
     """
 
     tokens: Tensor
@@ -40,6 +41,7 @@ class TokenTree:
     visible: Tensor
     noise: Tensor
     levels: int
+    width: int
 
     @property
     def leaves(self) -> Tensor:
@@ -74,7 +76,9 @@ class TokenTree:
             return x[rows] if x.shape[0] == batch and batch > 1 else x
 
         tokens, noise = self.tokens[rows], self.noise[rows]
-        return TokenTree(tokens, pick(self.parents), pick(self.depths), pick(self.visible), noise, self.levels)
+        return TokenTree(
+            tokens, pick(self.parents), pick(self.depths), pick(self.visible), noise, self.levels, self.width
+        )
 
 
 @dataclass
@@ -165,6 +169,7 @@ class StaticTree(Structure):
         if absent or not ordered:
             raise ValueError(f"rank paths must be closed under prefixes; no parent for {absent or 'an empty tree'}")
         self.levels, self.nodes = len(ordered[-1]), len(ordered) + 1
+        self.width = 1 + max(path[-1] for path in ordered)
         parents = [0, *(number[path[:-1]] for path in ordered)]
         inner = sorted({number[path[:-1]] for path in ordered} - {0})
         self.expanded = len(inner)
@@ -194,7 +199,7 @@ class StaticTree(Structure):
             scores = growth.root() if depth == 0 else growth.expand(tokens[:, frontier], above)
             proposed = growth.propose(scores, depth, count)
             tokens = torch.cat([tokens, proposed[:, parent_in_frontier, ranks]], 1)
-        return TokenTree(tokens, self._parents, self._depths, self._visible, growth.noise, self.levels)
+        return TokenTree(tokens, self._parents, self._depths, self._visible, growth.noise, self.levels, self.width)
 
 
 class DynamicTree(Structure):
@@ -251,7 +256,7 @@ class DynamicTree(Structure):
         visible = _ancestors(chosen_parents, self.levels)
         depths = visible.sum(-1) - 1
         chosen = torch.cat([roots[:, None], tokens.gather(1, kept)], 1)
-        return TokenTree(chosen, chosen_parents, depths, visible, growth.noise, self.levels)
+        return TokenTree(chosen, chosen_parents, depths, visible, growth.noise, self.levels, self.top_k)
 
 
 def _ancestors(parents: Tensor, levels: int) -> Tensor:

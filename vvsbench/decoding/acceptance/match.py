@@ -1,50 +1,14 @@
-"""Acceptance rules: which part of a verified tree becomes image, and which token follows it."""
+"""Acceptance by matching: the target draws its own token at every node, and the draft is kept while it equals it."""
 
 from __future__ import annotations
-
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vvsbench.axes import Guarantee
+from vvsbench.decoding.acceptance.base import AcceptanceRule, Verdict
 from vvsbench.drafting.tree import TokenTree
 from vvsbench.sampling import draw
-
-
-@dataclass
-class Verdict:
-    """What a rule decided for a batch.
-
-    Attributes:
-        node: int64 [B], the deepest accepted node; 0 where only the root stands.
-        accepted: int64 [B], its depth.
-        bonus: int64 [B], the token after it, which becomes the next root.
-    """
-
-    node: Tensor
-    accepted: Tensor
-    bonus: Tensor
-
-
-class AcceptanceRule(ABC):
-    """Decides from the target's scores at every node of a tree.
-
-    Attributes:
-        guarantee: what the rule promises when every step is verified.
-    """
-
-    guarantee: Guarantee
-
-    @abstractmethod
-    def judge(self, tree: TokenTree, scores: Tensor) -> Verdict:
-        """Judge a batch of trees.
-
-        Args:
-            tree: with its tokens [B, T] and the noise of the positions it covers.
-            scores: the target's log-scores [B, T, V] for the token after each node.
-        """
 
 
 class Match(AcceptanceRule):
@@ -58,7 +22,7 @@ class Match(AcceptanceRule):
 
     guarantee = Guarantee.exact
 
-    def judge(self, tree: TokenTree, scores: Tensor) -> Verdict:
+    def judge(self, tree: TokenTree, scores: Tensor, chance: Tensor) -> Verdict:
         """See `AcceptanceRule.judge`."""
         depths = tree.depths.expand(len(scores), -1)
         wanted = draw(scores, tree.noise.gather(1, depths[..., None].expand(-1, -1, scores.shape[-1])))

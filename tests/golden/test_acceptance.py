@@ -1,0 +1,85 @@
+"""The sequential rule and LANTERN's relaxation decide as the authors' `evaluate_posterior` does, given its uniforms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from tests.golden.conftest import GoldenFolder
+from vvsbench.axes import Residual
+from vvsbench.decoding.acceptance import Lantern, Match, Sequential
+from vvsbench.decoding.acceptance.lantern import nearest
+from vvsbench.drafting.tree import TokenTree
+from vvsbench.sampling import Sampling
+
+Open = Callable[[str], GoldenFolder]
+
+
+def tree_of(folder: GoldenFolder, case: str) -> TokenTree:
+    parents = folder[f"{case}_parents"].clamp_min(0)[None]
+    nodes = parents.shape[1]
+    visible = torch.eye(nodes, dtype=torch.bool)[None].clone()
+    for node in range(1, nodes):
+        visible[0, node] |= visible[0, parents[0, node]]
+    depths = visible.sum(-1) - 1
+    width = int(torch.bincount(parents[0, 1:]).max())
+    levels = int(depths.max())
+    noise = torch.zeros(1, levels + 1, folder[f"{case}_node_logits"].shape[1])
+    return TokenTree(folder[f"{case}_tokens"][None], parents, depths, visible, noise, levels, width)
+
+
+def placed(folder: GoldenFolder, case: str, tree: TokenTree, accepted: list[int]) -> torch.Tensor:
+    """The authors' uniforms, listed in the order of the tries, at the nodes that they were drawn for."""
+    chance = torch.full(tree.tokens.shape, 0.5, dtype=torch.float64)
+    values = iter(folder[f"{case}_uniforms"].tolist())
+    for node, following in zip(accepted, [*accepted[1:], None], strict=True):
+        children = [child for child in range(1, tree.tokens.shape[1]) if int(tree.parents[0, child]) == node]
+        for child in children:
+            chance[0, child] = next(values)
+            if child == following:
+                break
+    assert next(values, None) is None
+    return chance
+
+
+def cases(folder: GoldenFolder, sampled: bool) -> list[str]:
+    every = sorted(name.removesuffix("_settings") for name in folder.tensors if name.endswith("_settings"))
+    return [case for case in every if bool(folder[f"{case}_settings"][0]) is sampled]
+
+
+def test_sampled_cases(golden: Open) -> None:
+    folder = golden("acceptance")
+    table = folder["nearest_latents"].long()
+    for case in cases(folder, sampled=True):
+        _, temperature, top_k, top_p, relaxed, k, delta = folder[f"{case}_settings"].tolist()
+        rule = Lantern(table, int(k), delta, Residual.released) if relaxed else Sequential()
+        tree = tree_of(folder, case)
+        row = folder[f"{case}_retrieve_indices"][int(folder[f"{case}_best_candidate"])]
+        accepted = row[: int(folder[f"{case}_accept_length"]) + 1].tolist()
+        scores = Sampling(temperature, int(top_k), top_p, top_p_first=True).scores(folder[f"{case}_node_logits"])[None]
+        node, rest = rule.walk(tree, scores, placed(folder, case, tree, accepted))
+        assert tree.path_to(node)[0, : len(accepted)].tolist() == accepted, case
+        assert int(tree.depths[0, node[0]]) == len(accepted) - 1, case
+        torch.testing.assert_close(rest[0].float(), folder[f"{case}_sample_p"], atol=1e-5, rtol=0, msg=case)
+
+
+def test_greedy_cases(golden: Open) -> None:
+    folder = golden("acceptance")
+    for case in cases(folder, sampled=False):
+        if folder[f"{case}_settings"][4]:
+            continue  # greedy relaxation is not offered
+        tree = tree_of(folder, case)
+        logits = folder[f"{case}_node_logits"][None]
+        verdict = Match().judge(tree, Sampling(temperature=0.0).scores(logits), torch.full(tree.tokens.shape, 0.5))
+        row = folder[f"{case}_retrieve_indices"][int(folder[f"{case}_best_candidate"])]
+        accepted = int(folder[f"{case}_accept_length"])
+        assert verdict.accepted.tolist() == [accepted], case
+        assert verdict.node.tolist() == [int(row[accepted])], case
+        torch.testing.assert_close(logits[0, verdict.node[0]], folder[f"{case}_sample_p"])
+
+
+def test_neighbour_table(golden: Open) -> None:
+    folder = golden("acceptance")
+    table = folder["nearest_latents"].long()
+    assert torch.equal(nearest(folder["codebook"], table.shape[1], normalised=False), table)

@@ -1,0 +1,46 @@
+"""What an acceptance rule is asked, and what it answers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from vvsbench.axes import Guarantee
+from vvsbench.drafting.tree import TokenTree
+
+
+@dataclass
+class Verdict:
+    """What a rule decided for a batch.
+
+    Attributes:
+        node: int64 [B], the deepest accepted node; 0 where only the root stands.
+        accepted: int64 [B], its depth.
+        bonus: int64 [B], the token after it, which becomes the next root.
+    """
+
+    node: Tensor
+    accepted: Tensor
+    bonus: Tensor
+
+
+class AcceptanceRule(ABC):
+    """Decides from the target's scores at every node of a tree.
+
+    Attributes:
+        guarantee: what the rule promises when every step is verified.
+    """
+
+    guarantee: Guarantee
+
+    @abstractmethod
+    def judge(self, tree: TokenTree, scores: Tensor, chance: Tensor) -> Verdict:
+        """Judge a batch of trees.
+
+        Args:
+            tree: with its tokens [B, T] and the noise of the positions it covers.
+            scores: the target's log-scores [B, T, V] for the token after each node.
+            chance: uniforms [B, T], one for each node, unrelated to the noise.
+        """
