@@ -102,8 +102,9 @@ def _decoder(cfg: RunConfig) -> Iterator[str]:
     structure = decoder.structure
     yield from (f"decoder.schedule.{problem}." for problem in decoder.schedule.problems())
     if decoder.acceptance.name != AcceptanceName.match and structure.candidates != Candidates.top_k:
+        rule = decoder.acceptance.name
         yield (
-            f"decoder.structure.candidates={structure.candidates} does not go with acceptance={decoder.acceptance.name}: "
+            f"decoder.structure.candidates={structure.candidates} does not go with acceptance={rule}: "
             "that rule is right only for candidates that do not depend on the noise; use candidates=top_k."
         )
     if isinstance(decoder.acceptance, LanternConfig):
