@@ -72,9 +72,9 @@ def _guarded(action: Callable[[list[str]], int], arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        from vvsbench.runs.files import understood
+        from vvsbench.runs.failures import from_system
 
-        reason = understood(error)
+        reason = from_system(error)
         if not isinstance(reason, UserError):
             raise
         return _complain(str(reason), 1)

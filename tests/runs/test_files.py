@@ -9,6 +9,7 @@ import pytest
 
 from vvsbench.errors import OutOfSpaceError
 from vvsbench.runs import files
+from vvsbench.runs.failures import NotWritableError, from_system
 
 
 def test_a_written_file_leaves_nothing_else(tmp_path):
@@ -21,8 +22,8 @@ def test_a_written_file_leaves_nothing_else(tmp_path):
     [
         (errno.ENOSPC, OutOfSpaceError, "no space left"),
         (errno.EDQUOT, OutOfSpaceError, "no space left"),
-        (errno.EACCES, files.NotWritableError, "cannot write"),
-        (errno.EROFS, files.NotWritableError, "Set output_root to a folder"),
+        (errno.EACCES, NotWritableError, "cannot write"),
+        (errno.EROFS, NotWritableError, "Set output_root to a folder"),
     ],
 )
 def test_a_failed_write_keeps_the_old_file_and_says_what_to_do(tmp_path, monkeypatch, number, kind, words):
@@ -41,4 +42,4 @@ def test_a_failed_write_keeps_the_old_file_and_says_what_to_do(tmp_path, monkeyp
 
 def test_other_errors_stay_what_they_are():
     error = OSError(errno.EIO, "input/output error")
-    assert files.understood(error) is error
+    assert from_system(error) is error

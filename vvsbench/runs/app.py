@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -80,6 +82,7 @@ def main(argv: Sequence[str]) -> int:
             alone.append(outcome)
         return outcome
 
+    signal.signal(signal.SIGTERM, _interrupted)
     os.environ[provenance.COMMAND] = shlex.join(["vvsbench", "run", *argv])
     sys.argv = [sys.argv[0], *sorted(argv, key=lambda word: word not in SWITCHES)]
     try:
@@ -89,6 +92,11 @@ def main(argv: Sequence[str]) -> int:
     if alone:
         finish(alone)
     return 0
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    """A scheduler that takes the machine back is treated like ^C: the record says so, and the cell can go on."""
+    raise KeyboardInterrupt
 
 
 def finish(outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -20,18 +20,15 @@ from vvsbench.axes import Candidates, Selector
 from vvsbench.config import RunConfig, SpeculativeConfig
 from vvsbench.errors import UserError
 from vvsbench.runs import files, provenance, shards, store, tables
-from vvsbench.runs.claim import claimed, reserved
+from vvsbench.runs.claim import RESERVE, claimed, reserved
 from vvsbench.runs.console import Console
+from vvsbench.runs.failures import OutOfMemoryError, understood
 from vvsbench.runs.record import CellRecord, Status
 from vvsbench.runs.scoring import score
 from vvsbench.runs.shards import Shard, ShardRange
 from vvsbench.validation import remarks
 
 log = logging.getLogger(__name__)
-
-
-class OutOfMemoryError(UserError):
-    """The device has too little memory for a batch."""
 
 
 @dataclass
@@ -106,7 +103,7 @@ class Cell:
             label=label(self.cfg),
             key=identity.cell_key(self.settings),
             config=dict(self.settings),
-            provenance=provenance.collect(self.settings),
+            provenance=before.provenance if before and not missing else provenance.collect(self.settings),
             count=self.cfg.count,
             done=self.cfg.count - sum(where.end - where.first for where in missing),
             started=before.started if before else _now(),
@@ -169,7 +166,7 @@ class Cell:
             self._end(record, "interrupted", "stopped by the user")
             raise
         except Exception as error:
-            reason = understood(error, self.cfg)
+            reason = understood(error, f"batch_size={self.cfg.batch_size}, dtype={self.cfg.dtype}", "batch_size")
             status: Status = "out_of_memory" if isinstance(reason, OutOfMemoryError) else "failed"
             self._end(record, status, str(reason) or type(reason).__name__)
             if reason is error:
@@ -179,26 +176,13 @@ class Cell:
 
     def _end(self, record: CellRecord, status: Status, error: str | None) -> None:
         record.status, record.error, record.finished = status, error, _now()
-        (self.folder / ".reserve").unlink(missing_ok=True)
+        (self.folder / RESERVE).unlink(missing_ok=True)
         try:
             store.write_record(self.folder, record)
         except UserError:
             if status == "ok":
                 raise
             log.warning("the record of %s could not be written", self.folder)
-
-
-def understood(error: Exception, cfg: RunConfig) -> Exception:
-    """What a user can mend, in words; anything else as it is."""
-    if isinstance(error, OSError):
-        return files.understood(error)
-    text = str(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
-        return OutOfMemoryError(
-            f"out of memory at batch_size={cfg.batch_size}, dtype={cfg.dtype}. Try a smaller batch_size or dtype=bf16; "
-            "each is a cell of its own."
-        )
-    return error
 
 
 def label(cfg: RunConfig) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from vvsbench.runs import files
+from vvsbench.runs.failures import from_system
 
 LOCK = ".lock"
 RESERVE = ".reserve"
@@ -36,7 +37,7 @@ def claimed(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
             say(f"{folder.name}: another process works on it; waiting for it to finish ...")
             lock.acquire()
     except OSError as error:
-        raise files.understood(error, folder) from error
+        raise from_system(error, folder) from error
     try:
         files.remove_leftovers(folder)
         yield

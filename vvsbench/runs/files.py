@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 from pathlib import Path
 
-from vvsbench.errors import OutOfSpaceError, UserError
-
-NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
-
-
-class NotWritableError(UserError):
-    """The output folder may not be written to."""
+from vvsbench.runs.failures import from_system
 
 
 def write(path: Path, content: bytes) -> None:
@@ -36,22 +28,7 @@ def write(path: Path, content: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise understood(error, path) from error
-
-
-def understood(error: OSError, path: Path | None = None) -> Exception:
-    """Translate what a user can mend; anything else comes back as it is."""
-    where = path or Path(error.filename or ".")
-    if error.errno in NO_SPACE:
-        return OutOfSpaceError(
-            f"no space left on the device while writing {where}. Free some, or set output_root to a larger disk; "
-            "the same command then goes on where this one stopped."
-        )
-    if error.errno in FORBIDDEN:
-        return NotWritableError(
-            f"cannot write {where} ({error.strerror}). Set output_root to a folder that you may write to."
-        )
-    return error
+        raise from_system(error, path) from error
 
 
 def remove_leftovers(folder: Path) -> None:

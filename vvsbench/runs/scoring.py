@@ -10,6 +10,7 @@ from vvsbench import quality
 from vvsbench.config import RunConfig
 from vvsbench.runs import files, prompts, store
 from vvsbench.runs.console import Console
+from vvsbench.runs.failures import understood
 from vvsbench.runs.record import CellRecord, QualityRecord
 
 
@@ -33,7 +34,13 @@ def score(cfg: RunConfig, folder: Path, record: CellRecord, console: Console) ->
         return False
     cache = Path(cfg.output_root) / "cache"
     with console.working(f"{record.label}: measuring {', '.join(protocol.values)}"):
-        result = quality.evaluate(cell.images, captions, protocol, cache, record.image_digest)
+        try:
+            result = quality.evaluate(cell.images, captions, protocol, cache, record.image_digest)
+        except Exception as error:
+            reason = understood(error, f"metrics.batch_size={protocol.batch_size}", "metrics.batch_size")
+            if reason is error:
+                raise
+            raise reason from error
     files.write(path, (result.model_dump_json(indent=2) + "\n").encode())
     return True
 

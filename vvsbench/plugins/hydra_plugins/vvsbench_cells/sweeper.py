@@ -7,14 +7,15 @@ fails does not stop the others.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
@@ -65,15 +66,36 @@ class CellsSweeper(Sweeper):
         assert self.launcher is not None
         loader = self.hydra_context.config_loader
         parsed = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
-        chosen = BasicSweeper.split_arguments(parsed, None)[0]
+        chosen = combinations(parsed)
         cells: list[list[str]] = OmegaConf.to_container(self.config.study.cells) or [[]]  # type: ignore[assignment]
         jobs = crossed(cells, chosen, study=str(self.config.study.name))
         app.check([(overrides, partial(loader.load_sweep_config, self.config, overrides)) for overrides in jobs])
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         results: list[Any] = []
-        for batch in BasicSweeper.split_overrides_to_chunks(jobs, self.max_batch_size):
-            results.extend(self.launcher.launch(batch, initial_job_idx=len(results)))
+        size = self.max_batch_size or len(jobs)
+        for first in range(0, len(jobs), size):
+            results.extend(self.launcher.launch(jobs[first : first + size], initial_job_idx=first))
         return app.finish([result.return_value for result in results])
+
+
+def combinations(overrides: Sequence[Override]) -> list[list[str]]:
+    """Every combination of the values that the command line lists, as overrides.
+
+    Raises:
+        vvsbench.errors.ConfigError: a range without end points to list, such as interval(0,1).
+    """
+    from vvsbench.errors import ConfigError
+
+    choices = []
+    for override in overrides:
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            choices.append([f"{key}={override.get_value_element_as_str()}"])
+        elif override.is_discrete_sweep():
+            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        else:
+            raise ConfigError([f"{override.input_line}: only lists and ranges of values can be run: {key}=1,2,3."])
+    return [list(combination) for combination in itertools.product(*choices)]
 
 
 def crossed(cells: Sequence[Sequence[str]], chosen: Sequence[Sequence[str]], study: str) -> list[list[str]]:
