@@ -1,0 +1,308 @@
+"""A made-up study on disk, in the exact layout of real runs: plausible numbers that come from no model.
+
+For tests of what reads records (analysis, tracking). The images are flat shapes on noise; the baseline's tokens are
+random, an exact decoder copies them and a skipping one changes some.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vvsbench import identity
+from vvsbench.runs import files, shards, store, tables
+from vvsbench.runs.record import CellRecord, Git, MetricValue, Provenance, QualityRecord
+
+GRID, SIDE, DEPTH = 8, 32, 5
+TOKENS = GRID * GRID
+COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
+RGB = (
+    (222, 31, 36),
+    (247, 128, 13),
+    (250, 222, 41),
+    (41, 168, 61),
+    (41, 204, 214),
+    (36, 77, 224),
+    (133, 46, 189),
+    (250, 133, 189),
+)
+SHAPES = ("circle", "square", "ring", "cross")
+CELLS = (
+    ["decoder=ar"],
+    ["decoder=sd"],
+    ["decoder=sd", "decoder.structure.name=dynamic", "decoder.structure.candidates=top_k"],
+    ["decoder=vvs", "decoder.schedule.interval=2"],
+    ["decoder=vvs", "decoder.schedule.interval=3"],
+    ["decoder=vvs", "decoder.schedule.interval=4"],
+    ["decoder=vvs", "decoder.schedule.interval=5"],
+)
+HARDWARE = {"cpu": "Invented Processor 9000", "cores": 2, "memory_gib": 7.8, "gpu": None, "driver": None}
+
+
+@dataclass
+class Recipe:
+    """How one invented cell behaves.
+
+    Attributes:
+        accept: chance that one more drafted token is accepted.
+        interval: of the skips, 0 for none.
+        seconds: per image.
+        harm: how much worse its FID is than the baseline's, in FID.
+    """
+
+    label: str
+    decoder: dict[str, Any]
+    guarantee: str = "exact"
+    accept: float = 0.0
+    interval: int = 0
+    seconds: float = 0.2
+    harm: float = 0.0
+    hardware: dict[str, Any] = field(default_factory=lambda: dict(HARDWARE))
+    status: str = "ok"
+    stale: bool = False
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+def _speculative(name: str, interval: int = 0, candidates: str = "shared_noise") -> dict[str, Any]:
+    schedule: dict[str, Any] = {"name": "always"}
+    if interval:
+        schedule = {"name": "uniform", "interval": interval, "offset": 1, "first_tokens": 5}
+    return {
+        "name": name,
+        "drafter": {"kind": "eagle", "checkpoint": "zoo:drafter.safetensors", "dim": 256},
+        "structure": {
+            "name": "static" if candidates == "shared_noise" else "dynamic",
+            "candidates": candidates,
+            "depth": DEPTH,
+            "nodes": 27,
+        },
+        "acceptance": {"name": "match"},
+        "schedule": schedule,
+        "skip": {"selector": "random", "truncation": "dynamic"},
+    }
+
+
+def recipes() -> list[Recipe]:
+    """The seven cells of the demo, invented."""
+    return [
+        Recipe("ar", {"name": "ar"}, seconds=0.105),
+        Recipe("sd", _speculative("sd"), accept=0.68, seconds=0.071),
+        Recipe("sd top-k", _speculative("sd", candidates="top_k"), accept=0.30, seconds=0.118),
+        *(
+            Recipe(f"vvs i={interval}", _speculative("vvs", interval), "none", 0.66, interval, seconds, harm)
+            for interval, seconds, harm in ((2, 0.049, 9.4), (3, 0.054, 5.8), (4, 0.058, 4.1), (5, 0.0605, 1.6))
+        ),
+    ]
+
+
+def write(root: Path, count: int = 64, study: str = "demo", cells: list[Recipe] | None = None) -> list[Path]:
+    """Write a study below an output root.
+
+    Returns:
+        The cells' folders.
+    """
+    return [_write_cell(root, study, count, number, recipe) for number, recipe in enumerate(cells or recipes())]
+
+
+def _config(root: Path, study: str, count: int, recipe: Recipe) -> dict[str, Any]:
+    config = {
+        "study": {
+            "name": study,
+            "title": "Skipping verification on the tiny model",
+            "baseline": "ar",
+            "cells": [list(cell) for cell in CELLS],
+        },
+        "model": {
+            "name": "tiny",
+            "kind": "llamagen",
+            "condition": "label",
+            "dim": 256,
+            "layers": 4,
+            "grid": GRID,
+            "vocab": 1024,
+        },
+        "decoder": recipe.decoder,
+        "sampling": {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "guidance_scale": 3.0, "guidance_interval": -1},
+        "prompts": {"kind": "classes", "classes": [], "file": None},
+        "metrics": {"name": "tiny", "version": "v1", "reference": {"kind": "shapes", "count": 2048}},
+        "logger": {"name": "none", "project": "vvsbench", "mode": "online"},
+        "count": count,
+        "batch_size": 16,
+        "shard_size": 64,
+        "seed": 0,
+        "dtype": "fp32",
+        "device": "cpu",
+        "output_root": str(root),
+    }
+    return config | recipe.changes
+
+
+def _write_cell(root: Path, study: str, count: int, number: int, recipe: Recipe) -> Path:
+    config = _config(root, study, count, recipe)
+    key = files.digest(repr((recipe, count)).encode())[:12]
+    folder = root / "cells" / study / f"{recipe.decoder['name']}-{key}"
+    rng = np.random.default_rng(number + 1)
+    rows = [_trace_row(recipe, image, rng) for image in range(count)]
+    tokens = _tokens(recipe, count)
+    images = np.stack([_image(image, tokens[image]) for image in range(count)])
+    digests, times = [], []
+    for where in shards.ranges(count, 64):
+        chosen = slice(where.first, where.end)
+        batches = [_time(recipe, batch, rng) for batch in where.batches(16)]
+        shard = shards.Shard(where.first, images[chosen], tokens[chosen], rows[chosen])
+        digests.append(shards.write(folder, where, shard, batches))
+        times += batches
+    trace, repeats = tables.trace_frame(rows), tables.repeats_frame(times)
+    for name, table in ((tables.TRACE, trace), (tables.REPEATS, repeats)):
+        files.write(folder / name, tables.to_parquet(table))
+    record = CellRecord(
+        status=recipe.status,  # type: ignore[arg-type]
+        error=None if recipe.status in ("ok", "started") else "stopped by the user",
+        study=study,
+        label=recipe.label,
+        key=key,
+        config=config,
+        provenance=_provenance(recipe, config),
+        count=count,
+        done=count,
+        guarantee=recipe.guarantee,  # type: ignore[arg-type]
+        image_digest=files.digest("\n".join(digests).encode()),
+        summaries=tables.summaries(trace, repeats),
+        timing={"load_seconds": 0.8, "first_image_seconds": 2.1, "total_seconds": recipe.seconds * count + 3},
+        started=f"2026-01-01T10:{number:02d}:00.000+00:00",
+        finished=f"2026-01-01T10:{number:02d}:40.000+00:00",
+    )
+    store.write_record(folder, record)
+    files.write(folder / store.QUALITY / "tiny.json", _quality(recipe, record).model_dump_json(indent=2).encode())
+    return folder
+
+
+def _provenance(recipe: Recipe, config: dict[str, Any]) -> Provenance:
+    return Provenance(
+        code_digest="0" * 64 if recipe.stale else identity.code_digest(config),
+        weights={f"absent-{name}.safetensors": files.digest(name.encode()) for name in ("target", "tokenizer")},
+        git=Git(commit="0123456789abcdef0123456789abcdef01234567", dirty=False, branch="main"),
+        versions={"python": "3.11.0", "torch": "2.15.0", "numpy": "2.4.6"},
+        hardware=recipe.hardware,
+        host="Linux-invented-x86_64",
+        command="vvsbench run study=demo",
+    )
+
+
+def _trace_row(recipe: Recipe, image: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Walk through one image: steps that verify accept a geometric number of drafts, every interval-th step skips."""
+    caption = f"a {COLOURS[image % 8]} {SHAPES[image // 8 % 4]}"
+    origin, accepted, skipped, steps = [0], [], [], 0
+    while len(origin) < TOKENS:
+        left = TOKENS - len(origin)
+        if recipe.interval and len(origin) > 5 and steps % recipe.interval == 1:
+            taken = min(int(rng.integers(1, 4)), left)
+            skipped.append(taken)
+            origin += [2] * taken
+        else:
+            # drafts do worse in the middle of the image, where the object is
+            row, column = divmod(len(origin), GRID)
+            centre = np.exp(-((row - 3.5) ** 2 + (column - 3.5) ** 2) / 6)
+            taken = 0
+            while taken < min(DEPTH, left - 1) and rng.random() < recipe.accept - 0.18 * centre * (recipe.accept > 0):
+                taken += 1
+            accepted.append(taken)
+            origin += [1] * taken + [0]
+        steps += 1
+    drafts = 0 if recipe.decoder["name"] == "ar" else steps
+    return {
+        "image": image,
+        "prompt": caption,
+        "target_forwards": len(accepted),
+        "prefill_forwards": 1,
+        "draft_forwards": drafts * DEPTH,
+        "target_positions": len(accepted) * (27 if drafts else 1),
+        "draft_positions": drafts * 26,
+        "verified_steps": len(accepted),
+        "skipped_steps": len(skipped),
+        "step_compression": TOKENS / (len(accepted) + 1),
+        "accepted": accepted,
+        "skipped": skipped,
+        "origin": origin[:TOKENS],
+    }
+
+
+def _tokens(recipe: Recipe, count: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, 1024, size=(count, TOKENS), dtype=np.int32)
+    if recipe.guarantee == "exact":
+        return tokens
+    changed = np.random.default_rng(recipe.interval).random(tokens.shape) < 0.6
+    changed[:, :6] = False
+    return np.where(changed, (tokens + 1) % 1024, tokens).astype(np.int32)
+
+
+def _image(image: int, tokens: np.ndarray) -> np.ndarray:
+    """A flat shape on noise; the tokens decide texture and place, so that equal tokens make equal images."""
+    rng = np.random.default_rng(int(np.abs(tokens).sum()))
+    y, x = np.mgrid[0:SIDE, 0:SIDE].astype(float)
+    centre = SIDE / 2 + rng.uniform(-4, 4, size=2)
+    radius = SIDE * rng.uniform(0.24, 0.36)
+    dx, dy = np.abs(x - centre[0]), np.abs(y - centre[1])
+    distance = np.hypot(dx, dy)
+    inside = {
+        "circle": distance < radius,
+        "square": np.maximum(dx, dy) < radius * 0.9,
+        "ring": (distance < radius) & (distance > radius * 0.55),
+        "cross": (np.minimum(dx, dy) < radius * 0.33) & (np.maximum(dx, dy) < radius),
+    }[SHAPES[image // 8 % 4]]
+    ground = 120 + 40 * np.sin(x / rng.uniform(3, 9) + rng.uniform(0, 6)) + rng.normal(0, 6, size=x.shape)
+    pixels = np.repeat(ground[None], 3, axis=0) * np.array([0.8, 0.85, 0.9])[:, None, None]
+    pixels[:, inside] = np.array(RGB[image % 8])[:, None] + rng.normal(0, 8, size=(3, int(inside.sum())))
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+def _time(recipe: Recipe, batch: range, rng: np.random.Generator) -> dict[str, Any]:
+    seconds = recipe.seconds * len(batch) * float(rng.lognormal(0, 0.06))
+    return {
+        "repeat": 0,
+        "first": batch.start,
+        "images": len(batch),
+        "seconds": seconds,
+        "decode_seconds": 0.02 * len(batch),
+        "warm": True,
+    }
+
+
+def _quality(recipe: Recipe, record: CellRecord) -> QualityRecord:
+    harm = recipe.harm / 10
+
+    def value(name: str, best: float, slope: float, half: float, higher: bool) -> MetricValue:
+        middle = best + slope * harm
+        return MetricValue(
+            name=name,
+            value=middle,
+            low=middle - half,
+            high=middle + half,
+            n=record.count,
+            higher_is_better=higher,
+            interval="invented for a test",
+        )
+
+    return QualityRecord(
+        protocol="tiny",
+        version="v1",
+        key=files.digest(record.image_digest.encode())[:12],
+        image_digest=record.image_digest,
+        reference_digest=files.digest(b"reference"),
+        reference_count=2048,
+        values=[
+            value("fid", 18.6, 10.0, 1.3, False),
+            value("is", 41.2, -9.0, 1.1, True),
+            value("kid", 0.0062, 0.009, 0.0013, False),
+            value("precision", 0.71, -0.16, 0.055, True),
+            value("recall", 0.64, -0.05, 0.05, True),
+            value("clip", 28.4, -1.3, 0.35, True),
+            value("accuracy", 0.902, -0.21, 0.037, True),
+        ],
+        seconds=3.2,
+        versions={"torch": "2.15.0"},
+    )

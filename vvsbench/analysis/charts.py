@@ -1,0 +1,244 @@
+"""The page's drawings as SVG text: they take their colours from the page, so they follow its light and dark.
+
+A chart is drawn twice, wide and narrow, and the page shows the one that fits: letters stay readable on a phone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup, escape
+
+from vvsbench.analysis.estimate import Estimate, estimate, number
+from vvsbench.analysis.layout import Box, Scale, padded, place, segments, ticks
+from vvsbench.analysis.pareto import QUALITY, Front, outline
+
+LETTER = 7.1
+"""Mean width of a letter of a label, in pixels."""
+SHAPES = ("circle", "square", "diamond", "triangle", "cross", "hexagon")
+TOP, RIGHT, BOTTOM, LEFT = 34, 18, 48, 44
+
+
+def shape(slot: int, x: float, y: float, radius: float = 5.5) -> Markup:
+    """The mark of a family: colour is never the only difference."""
+    kind = SHAPES[slot % len(SHAPES)]
+    if kind == "circle":
+        return Markup('<circle cx="{:.1f}" cy="{:.1f}" r="{}"/>').format(x, y, radius)
+    corners = {
+        "square": [(-0.88, -0.88), (0.88, -0.88), (0.88, 0.88), (-0.88, 0.88)],
+        "diamond": [(0, -1.25), (1.25, 0), (0, 1.25), (-1.25, 0)],
+        "triangle": [(0, -1.2), (1.15, 0.85), (-1.15, 0.85)],
+        "cross": [
+            *((-0.4, -1.2), (0.4, -1.2), (0.4, -0.4), (1.2, -0.4), (1.2, 0.4), (0.4, 0.4)),
+            *((0.4, 1.2), (-0.4, 1.2), (-0.4, 0.4), (-1.2, 0.4), (-1.2, -0.4), (-0.4, -0.4)),
+        ],
+        "hexagon": [(-1.1, 0), (-0.55, -0.95), (0.55, -0.95), (1.1, 0), (0.55, 0.95), (-0.55, 0.95)],
+    }[kind]
+    text = " ".join(f"{x + dx * radius:.1f},{y + dy * radius:.1f}" for dx, dy in corners)
+    return Markup('<polygon points="{}"/>').format(text)
+
+
+def front(found: Front, slots: Mapping[str, int], size: tuple[int, int]) -> Markup:
+    """A scatter of cost against FID with intervals, the front as a stair and a label beside every point.
+
+    Args:
+        found: the front.
+        slots: colour and mark of each family.
+        size: width and height in pixels.
+    """
+    width, height = size
+    points = found.points
+    x_of, y_of = scales(found, width, height)
+    parts = [_grid(x_of, y_of, found.axis.title), _stair(found, x_of, y_of)]
+    base = points[points["is_baseline"]]
+    if len(base):
+        y = y_of(float(base[QUALITY].iloc[0]))
+        parts.append(_line("base", x_of.start, y, x_of.end, y))
+    for family, rows in points.groupby("family", sort=False):
+        parts.append(_family_line(rows, slots[str(family)], found.axis.column, x_of, y_of))
+    boxes = labels(found, x_of, y_of, width)
+    for (key, row), box in zip(points.iterrows(), boxes, strict=True):
+        parts.append(_point(str(key), row, found, slots, x_of, y_of))
+        parts.append(
+            Markup('<text class="name f{}" data-key="{}" x="{:.1f}" y="{:.1f}">{}</text>').format(
+                slots[str(row["family"])], key, box.x, box.y + box.height - 4, row["label"]
+            )
+        )
+    parts.append(_better(found, x_of, y_of))
+    title = f"FID against {found.axis.title}"
+    return svg(size, title, parts)
+
+
+def svg(size: tuple[int, int], title: str, parts: Sequence[Markup]) -> Markup:
+    """A drawing with its name for those who do not see it."""
+    head = Markup('<svg viewBox="0 0 {} {}" width="{}" height="{}" role="img" aria-label="{}">').format(
+        *size, *size, title
+    )
+    return head + Markup("").join(parts) + Markup("</svg>")
+
+
+def scales(found: Front, width: float, height: float) -> tuple[Scale, Scale]:
+    """Data to pixels, with every interval inside."""
+    spans = []
+    for name in (found.axis.column, QUALITY):
+        values = [value for _, row in found.points.iterrows() for value in _ends(estimate(row, name))]
+        spans.append(padded(values))
+    (x_low, x_high), (y_low, y_high) = spans
+    return Scale(x_low, x_high, LEFT, width - RIGHT), Scale(y_low, y_high, height - BOTTOM, TOP)
+
+
+def _ends(found: Estimate | None) -> tuple[float, float]:
+    assert found is not None
+    down, up = found.spread()
+    return found.value - down, found.value + up
+
+
+def labels(found: Front, x_of: Scale, y_of: Scale, width: float) -> list[Box]:
+    """Where the labels of a scatter go: clear of marks, intervals and lines."""
+    points, column = found.points, found.axis.column
+    places = [(x_of(float(row[column])), y_of(float(row[QUALITY]))) for _, row in points.iterrows()]
+    obstacles = [Box(x - 7, y - 7, 14, 14) for x, y in places]
+    for _, row in points.iterrows():
+        low, high = _ends(estimate(row, QUALITY))
+        x = x_of(float(row[column]))
+        obstacles.append(Box(x - 1.5, y_of(high), 3, y_of(low) - y_of(high)))
+    obstacles += segments([(x_of(x), y_of(y)) for x, y in outline(found, (x_of.low, x_of.high), y_of.high)], 3)
+    sizes = [(LETTER * len(str(label)) + 2, 17.0) for label in points["label"]]
+    inside = Box(LEFT, TOP - 8, width - LEFT - 4, y_of.start - TOP + 8)
+    return place(places, sizes, obstacles, inside, 9.0)
+
+
+def _grid(x_of: Scale, y_of: Scale, x_title: str) -> Markup:
+    parts = []
+    y_ticks = ticks(y_of.low, y_of.high, 5)
+    x_ticks = ticks(x_of.low, x_of.high, max(3, int((x_of.end - x_of.start) / 90)))
+    for value in y_ticks:
+        y = y_of(value)
+        parts.append(_line("rule", x_of.start, y, x_of.end, y))
+        parts.append(
+            Markup('<text class="tick end" x="{:.1f}" y="{:.1f}">{}</text>').format(
+                x_of.start - 8, y + 4, _tick(value, y_ticks)
+            )
+        )
+    for value in x_ticks:
+        x = x_of(value)
+        parts.append(_line("notch", x, y_of.start, x, y_of.start + 5))
+        parts.append(
+            Markup('<text class="tick mid" x="{:.1f}" y="{:.1f}">{}</text>').format(
+                x, y_of.start + 19, _tick(value, x_ticks)
+            )
+        )
+    parts.append(_line("axis", x_of.start, y_of.start, x_of.end, y_of.start))
+    parts.append(Markup('<text class="title" x="{:.1f}" y="14">FID</text>').format(8))
+    parts.append(
+        Markup('<text class="title end" x="{:.1f}" y="{:.1f}">{}</text>').format(x_of.end, y_of.start + 40, x_title)
+    )
+    return Markup("").join(parts)
+
+
+def _tick(value: float, every: Sequence[float]) -> str:
+    digits = max((len(f"{tick:.6f}".rstrip("0").partition(".")[2]) for tick in every), default=0)
+    return number(value, digits)
+
+
+def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
+    return Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(kind, x1, y1, x2, y2)
+
+
+def _stair(found: Front, x_of: Scale, y_of: Scale) -> Markup:
+    line = [(x_of(x), y_of(y)) for x, y in outline(found, (x_of.low, x_of.high), y_of.high)]
+    text = " ".join(f"{x:.1f},{y:.1f}" for x, y in line)
+    area = f"{text} {line[0][0]:.1f},{y_of.end:.1f}"
+    return Markup('<polygon class="beaten" points="{}"/><polyline class="stair" points="{}"/>').format(area, text)
+
+
+def _family_line(rows: pd.DataFrame, slot: int, column: str, x_of: Scale, y_of: Scale) -> Markup:
+    """Joins the settings of one method: its own curve."""
+    if len(rows) < 2:
+        return Markup("")
+    ordered = rows.sort_values(column)
+    text = " ".join(f"{x_of(float(r[column])):.1f},{y_of(float(r[QUALITY])):.1f}" for _, r in ordered.iterrows())
+    return Markup('<polyline class="family f{}" points="{}"/>').format(slot, text)
+
+
+def _point(key: str, row: pd.Series[Any], found: Front, slots: Mapping[str, int], x_of: Scale, y_of: Scale) -> Markup:
+    cost, fid = estimate(row, found.axis.column), estimate(row, QUALITY)
+    assert cost is not None
+    assert fid is not None
+    x, y, slot = x_of(cost.value), y_of(fid.value), slots[str(row["family"])]
+    (left, right), (low, high) = _ends(cost), _ends(fid)
+    tip = "|".join([str(row["label"]), f"{_span(cost)} {found.axis.unit}", f"FID {_span(fid)}"])
+    state = "front" if row["on_front"] else "dominated"
+    return Markup('<g class="pt {} f{}" data-key="{}" data-tip="{}" tabindex="0">{}{}{}</g>').format(
+        state,
+        slot,
+        key,
+        tip if row["on_front"] else f"{tip}|dominated",
+        _line("error", x_of(left), y, x_of(right), y),
+        _line("error", x, y_of(low), x, y_of(high)),
+        shape(slot, x, y),
+    )
+
+
+def _span(found: Estimate) -> str:
+    digits = 1 if found.value >= 10 else 2 if found.value >= 1 else 4
+    text = number(found.value, digits)
+    if found.low is None or found.high is None or found.exact:
+        return text
+    return f"{text} [{number(found.low, digits)}, {number(found.high, digits)}]"
+
+
+def _better(found: Front, x_of: Scale, y_of: Scale) -> Markup:
+    if found.axis.more_is_better:
+        text = Markup('<text class="hint end" x="{:.1f}" y="{:.1f}">better ↘</text>')
+        return text.format(x_of.end - 4, y_of.start - 8)
+    return Markup('<text class="hint" x="{:.1f}" y="{:.1f}">↙ better</text>').format(x_of.start + 6, y_of.start - 8)
+
+
+def histogram(verified: Sequence[float], skipped: Sequence[float], slot: int, size: tuple[int, int]) -> Markup:
+    """Shares of steps by how many drafted tokens they kept; steps that skipped verification beside those that did not.
+
+    Args:
+        verified: share of the verified steps that accepted 0, 1, ... drafts.
+        skipped: share of the skipped steps that committed 0, 1, ... drafts; may be empty.
+        slot: colour of the family.
+        size: width and height in pixels.
+    """
+    width, height = size
+    top = max([*verified, *skipped, 0.01])
+    bins = max(len(verified), len(skipped))
+    pitch = (width - 4) / bins
+    floor, ceiling = height - 20, 16
+    parts = [_line("axis", 0, floor, width, floor)]
+    bars = 2 if skipped else 1
+    bar = min(26.0, pitch * (0.4 if skipped else 0.62))
+    for index in range(bins):
+        middle = 2 + pitch * (index + 0.5)
+        for which, shares in enumerate((verified, skipped)[:bars]):
+            share = shares[index] if index < len(shares) else 0.0
+            x = middle - bar * bars / 2 + which * bar
+            rise = (floor - ceiling) * share / top
+            kind = "skip" if which else "bar"
+            parts.append(
+                Markup('<rect class="{} f{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>').format(
+                    kind, slot, x + 0.75, floor - rise, bar - 1.5, rise
+                )
+            )
+            if share >= 0.005 and not (bars == 2 and pitch < 34):
+                parts.append(
+                    Markup('<text class="share mid" x="{:.1f}" y="{:.1f}">{}</text>').format(
+                        x + bar / 2, floor - rise - 4, f"{100 * share:.0f}"
+                    )
+                )
+        parts.append(Markup('<text class="tick mid" x="{:.1f}" y="{:.1f}">{}</text>').format(middle, height - 4, index))
+    return svg(size, "share of steps in % by number of drafted tokens kept", parts)
+
+
+def legend(slot: int, label: str) -> Markup:
+    """A family's mark in a line of text."""
+    mark = shape(slot, 8, 8, 5)
+    return Markup('<svg class="key f{}" viewBox="0 0 16 16" width="16" height="16" aria-hidden="true">{}</svg>').format(
+        slot, mark
+    ) + escape(label)

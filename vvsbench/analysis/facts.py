@@ -1,0 +1,133 @@
+"""What was compared and where it comes from, in words: settings, protocol, promises, machine, and the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from vvsbench.analysis.frame import StudyFrame, hardware
+from vvsbench.analysis.sentences import GUARANTEES, capital
+from vvsbench.runs.record import QualityRecord
+from vvsbench.runs.store import StoredCell
+
+DIGEST = 16
+"""Hexadecimal digits of a digest that a reader sees; the records hold all of it."""
+
+
+def described(study: StudyFrame, rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """The settings that the cells of a comparison share, as names and sentences."""
+    cell = study.cells[str(rows.index[0])]
+    config = cell.record.config
+    found = [
+        ("Target", _target(config["model"])),
+        ("Images", _images(config, cell.record.count)),
+        ("Sampling", _sampling(config["sampling"])),
+        ("Decoding", f"batches of {config['batch_size']}, {config['dtype']}, on {config['device']}"),
+        ("Promises", _promises(rows)),
+    ]
+    quality = cell.quality.get(str(rows["protocol"].iloc[0]).split(" ")[0]) if "protocol" in rows else None
+    if quality:
+        found.append(("Quality", _protocol(quality, config.get("metrics") or {})))
+    found.append(("Comparison", _comparison(str(config["batch_size"]))))
+    machines = list(dict.fromkeys(rows["hardware"]))
+    found.append(("Machine", "; ".join(machines)))
+    return found
+
+
+def _target(model: Mapping[str, Any]) -> str:
+    grid = model.get("grid", "?")
+    return (
+        f"{model.get('name')}, a {model.get('kind')} model of {model.get('layers', '?')} layers of width "
+        f"{model.get('dim', '?')}; an image is {grid} × {grid} tokens out of {model.get('vocab', '?')}"
+    )
+
+
+def _images(config: Mapping[str, Any], count: int) -> str:
+    prompts = config["prompts"]
+    source = "class labels" if prompts["kind"] == "classes" else f"the captions of {prompts.get('file')}"
+    return (
+        f"{count} per decoder, from {source}; image number i has the same prompt and the same stream of noise, that of "
+        f"(seed {config['seed']}, i), under every decoder"
+    )
+
+
+def _sampling(sampling: Mapping[str, Any]) -> str:
+    parts = [f"temperature {sampling['temperature']:g}"]
+    parts.append(f"top-k {sampling['top_k']}" if sampling["top_k"] else "no top-k")
+    if sampling["top_p"] < 1:
+        parts.append(f"top-p {sampling['top_p']:g}")
+    guided = sampling["guidance_scale"] != 1
+    parts.append(f"classifier-free guidance {sampling['guidance_scale']:g}" if guided else "no guidance")
+    return ", ".join(parts)
+
+
+def _promises(rows: pd.DataFrame) -> str:
+    kinds = rows.groupby("guarantee", sort=False)["label"].apply(list)
+    texts = [f"{kind} ({GUARANTEES[str(kind)]}): {', '.join(labels)}" for kind, labels in kinds.items()]
+    return "; ".join(texts)
+
+
+def _protocol(quality: QualityRecord, metrics: Mapping[str, Any]) -> str:
+    text = f"protocol {quality.protocol} {quality.version}"
+    if quality.reference_count:
+        text += f", against {quality.reference_count} reference images"
+    kind = (metrics.get("extractor") or {}).get("kind")
+    if kind:
+        text += f", features of the {kind}"
+    fid = next((value for value in quality.values if value.name == "fid"), None)
+    if fid and fid.interval:
+        text += f". Interval of FID: {fid.interval}"
+    return text + ". Numbers of different protocols or image counts cannot be compared, nor these with published ones"
+
+
+def _comparison(batch: str) -> str:
+    return (
+        "Forwards and seconds are compared in pairs, image with image and batch with batch (paired bootstrap); the "
+        "ratio is that of the totals. A change of a metric joins the intervals of both decoders as if their images "
+        "were independent; they share their noise, so these intervals are rather too wide. Seconds are wall clock over a "
+        f"batch of {batch} divided by its images, after a warm-up, one decoder after the other"
+    )
+
+
+def commands(study: StudyFrame) -> list[str]:
+    """What to type to get the study again, from the records."""
+    records = [study.cells[str(key)].record for key in study.usable.index]
+    commits = dict.fromkeys((git.commit, git.dirty) for record in records if (git := record.provenance.git) is not None)
+    lines = [f"git checkout {commit}{'   # and uncommitted changes' if dirty else ''}" for commit, dirty in commits]
+    lines += dict.fromkeys(record.provenance.command for record in records if record.provenance.command)
+    return [*lines, f"vvsbench report study={study.name}"]
+
+
+def origin(cell: StoredCell, label: str) -> dict[str, Any]:
+    """Where one cell's numbers come from."""
+    record, provenance = cell.record, cell.record.provenance
+    versions = ", ".join(f"{name} {version}" for name, version in provenance.versions.items())
+    facts = [
+        ("record", f"{cell.folder.name}, key {record.key}"),
+        ("command", provenance.command or "unknown"),
+        ("code", f"{provenance.code_digest[:DIGEST]}{_git(cell)}"),
+        *((f"weights {name}", digest[:DIGEST]) for name, digest in provenance.weights.items()),
+        ("images", record.image_digest[:DIGEST]),
+        ("versions", versions),
+        ("machine", f"{hardware(provenance.hardware)}, {provenance.hardware.get('memory_gib')} GiB, {provenance.host}"),
+        (
+            "seconds",
+            ", ".join(
+                f"{capital(name.replace('_seconds', '').replace('_', ' '))} {value:.1f}"
+                for name, value in record.timing.items()
+            ),
+        ),
+    ]
+    for quality in cell.quality.values():
+        text = f"{quality.seconds:.1f} s, reference {quality.reference_digest[:DIGEST] or 'none'}, key {quality.key}"
+        facts.append((f"quality {quality.protocol} {quality.version}", text))
+    return {"label": label, "when": (record.finished or record.started)[:19].replace("T", " ") + " UTC", "facts": facts}
+
+
+def _git(cell: StoredCell) -> str:
+    git = cell.record.provenance.git
+    if git is None:
+        return ", not in a checkout"
+    return f", commit {git.commit[:12]}{' with uncommitted changes' if git.dirty else ''}"

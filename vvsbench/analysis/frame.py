@@ -1,0 +1,346 @@
+"""A study as one table: a row per cell, with every number, its interval, and what it is against the baseline.
+
+Everything a report shows comes out of this frame, so the page, the tables and the figures cannot disagree. A cell that
+is unfinished, failed or stale keeps its row but gets no numbers: it is told, and never compared.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vvsbench.analysis import comparison
+from vvsbench.analysis.estimate import Estimate, estimate
+from vvsbench.errors import UserError
+from vvsbench.identity import WITHOUT_EFFECT
+from vvsbench.runs.record import QualityRecord
+from vvsbench.runs.store import Store, StoredCell
+
+METRICS = ("fid", "kid", "is", "precision", "recall", "clip", "accuracy")
+COSTS = (
+    "step_compression",
+    "target_forwards",
+    "prefill_forwards",
+    "draft_forwards",
+    "target_positions",
+    "draft_positions",
+    "skipped_steps",
+    "accepted_length",
+    "seconds_per_image",
+)
+HARDWARE = ("cpu", "cores", "gpu", "driver")
+"""What makes two machines different for a clock."""
+
+
+class NothingToReport(UserError):
+    """A study has no cell whose numbers can be shown."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that a reader must know before the numbers.
+
+    Attributes:
+        subject: the cell or axis it is about.
+        what: what is wrong, and what to do.
+    """
+
+    subject: str
+    what: str
+
+
+@dataclass(frozen=True)
+class StudyFrame:
+    """A study, tabulated.
+
+    Attributes:
+        name: of the study.
+        title: its heading.
+        baseline: decoder that every claim is relative to.
+        rows: one row per cell, indexed by cell key, in the study's order, the baselines first.
+        cells: the stored cells by key.
+        troubles: what has to be told first.
+    """
+
+    name: str
+    title: str
+    baseline: str
+    rows: pd.DataFrame
+    cells: Mapping[str, StoredCell]
+    troubles: Sequence[Trouble]
+
+    @property
+    def usable(self) -> pd.DataFrame:
+        """The rows that have numbers."""
+        return self.rows[self.rows["usable"]]
+
+    def comparisons(self) -> list[tuple[str, pd.DataFrame]]:
+        """The usable rows by setting: only cells that differ in nothing but their decoder are compared.
+
+        Returns:
+            Pairs of what is special about a setting (empty when there is one only) and its rows.
+        """
+        return [(str(setting), rows) for setting, rows in self.usable.groupby("setting", sort=False)]
+
+    def baseline_of(self, rows: pd.DataFrame) -> pd.Series[Any] | None:
+        """The row that the others of a comparison are measured against; None when the study has not run it."""
+        found = rows[rows["is_baseline"]]
+        return None if found.empty else found.iloc[0]
+
+
+def frame(study: str, root: Path) -> StudyFrame:
+    """Tabulate a study from its records.
+
+    Args:
+        study: its name.
+        root: the output root.
+
+    Raises:
+        NothingToReport: there is no cell with numbers.
+        RecordError: a record is damaged.
+    """
+    cells = Store(root).cells(study)
+    if not cells:
+        raise NothingToReport(f"study {study} has no cells below {root}; run it first: vvsbench run study={study}.")
+    declared: Mapping[str, Any] = cells[-1].record.config.get("study") or {}
+    baseline = str(declared.get("baseline") or "ar")
+    protocol = _protocol(cells)
+    rows = pd.DataFrame([_row(cell, baseline, protocol) for cell in cells]).set_index("key")
+    rows = _ordered(_named(rows, cells))
+    by_key = {cell.record.key: cell for cell in cells}
+    if not rows["usable"].any():
+        reasons = "; ".join(f"{row['label']}: {row['trouble']}" for _, row in rows.iterrows())
+        raise NothingToReport(f"no cell of study {study} can be shown ({reasons}); run the study again.")
+    rows = _relative(rows, by_key)
+    troubles = [Trouble(str(row["label"]), str(row["trouble"])) for _, row in rows.iterrows() if row["trouble"]]
+    troubles += [
+        Trouble(" ".join(overrides), "declared by the study and not run yet")
+        for overrides in missing(declared.get("cells") or [], [cell.record.config for cell in cells])
+    ]
+    troubles += _hardware_troubles(rows)
+    return StudyFrame(study, str(declared.get("title") or study), baseline, rows, by_key, troubles)
+
+
+def missing(declared: Sequence[Sequence[str]], configs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """The declared cells that no record answers to.
+
+    Args:
+        declared: the overrides of each cell, as in a study's file.
+        configs: the resolved settings of the records. Each answers to one declaration, the most specific that it fits.
+    """
+    left = list(configs)
+    unmet = []
+    for overrides in sorted(declared, key=len, reverse=True):
+        match = next((config for config in left if all(_fits(config, text) for text in overrides)), None)
+        if match is None:
+            unmet.append(list(overrides))
+        else:
+            left.remove(match)
+    return unmet
+
+
+def _fits(config: Mapping[str, Any], override: str) -> bool:
+    path, _, wanted = override.lstrip("+").partition("=")
+    node: Any = config
+    for part in path.split("@")[0].split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return False
+        node = node[part]
+    if isinstance(node, Mapping):
+        node = node.get("name")
+    return str(node).lower() == wanted.strip("'\"").lower()
+
+
+def _protocol(cells: Sequence[StoredCell]) -> str:
+    """The protocol that the latest cell was scored under; empty when none was scored."""
+    for cell in reversed(cells):
+        names = sorted(cell.quality)
+        asked = str((cell.record.config.get("metrics") or {}).get("name", ""))
+        if names:
+            return asked if asked in names else names[0]
+    return ""
+
+
+def _row(cell: StoredCell, baseline: str, protocol: str) -> dict[str, Any]:
+    record = cell.record
+    decoder = str(record.config["decoder"]["name"])
+    quality = cell.quality.get(protocol)
+    trouble = _trouble(cell, quality, protocol)
+    usable = record.status == "ok" and not cell.stale
+    row: dict[str, Any] = {
+        "key": record.key,
+        "label": record.label,
+        "decoder": decoder,
+        "family": " ".join(part for part in record.label.split() if "=" not in part),
+        "is_baseline": baseline in (decoder, record.label),
+        "status": record.status,
+        "stale": cell.stale_because,
+        "trouble": trouble,
+        "usable": usable,
+        "guarantee": record.guarantee,
+        "count": record.count,
+        "hardware": hardware(record.provenance.hardware),
+        "setting": _setting(record.config),
+    }
+    if usable:
+        for name in COSTS:
+            summary = record.summaries.get(name)
+            row |= _columns(name, Estimate(summary.mean, summary.low, summary.high) if summary else None)
+        valid = quality if quality and quality.image_digest == record.image_digest else None
+        values = {value.name: value for value in valid.values} if valid else {}
+        for name in METRICS:
+            value = values.get(name)
+            row |= _columns(name, Estimate(value.value, value.low, value.high) if value else None)
+        row["protocol"] = f"{valid.protocol} {valid.version}" if valid else ""
+        row["reference"] = valid.reference_digest if valid else ""
+    return row
+
+
+def _columns(name: str, value: Estimate | None) -> dict[str, float | None]:
+    return {
+        name: value.value if value else None,
+        f"{name}_low": value.low if value else None,
+        f"{name}_high": value.high if value else None,
+    }
+
+
+def _trouble(cell: StoredCell, quality: QualityRecord | None, protocol: str) -> str:
+    record = cell.record
+    if record.status == "started":
+        return f"is being drawn or was killed ({record.done} of {record.count} images); its numbers are left out"
+    if record.status != "ok":
+        return f"{record.status.replace('_', ' ')}: {record.error or 'no reason given'}"
+    if cell.stale:
+        return f"is stale ({cell.stale_because}); its numbers are left out until it is run again"
+    if protocol and quality is None:
+        return f"has no quality record under protocol {protocol}"
+    if quality and quality.image_digest != record.image_digest:
+        return "was scored on other images than it has now; its quality is left out"
+    return ""
+
+
+def hardware(found: Mapping[str, Any]) -> str:
+    """Fingerprint of a machine: what decides how long a forward takes."""
+    parts = [str(found.get("cpu") or "unknown processor"), f"{found.get('cores', '?')} cores"]
+    parts += [
+        str(found[name]) if name == "gpu" else f"driver {found[name]}" for name in HARDWARE[2:] if found.get(name)
+    ]
+    return ", ".join(parts)
+
+
+def _setting(config: Mapping[str, Any]) -> str:
+    """Everything that cells must share to be compared: their settings but for the decoder."""
+    shared = {key: value for key, value in config.items() if key not in WITHOUT_EFFECT and key != "decoder"}
+    return json.dumps(shared, sort_keys=True)
+
+
+def _named(rows: pd.DataFrame, cells: Sequence[StoredCell]) -> pd.DataFrame:
+    """Short names for settings, and labels that no two cells of a setting share."""
+    settings = {text: flat(json.loads(text)) for text in rows["setting"]}
+    names = {text: differences(found, list(settings.values())) for text, found in settings.items()}
+    rows = rows.assign(setting=rows["setting"].map(names))
+    decoders = {cell.record.key: flat(cell.record.config["decoder"]) for cell in cells}
+    for _, twins in rows.groupby(["setting", "label"]):
+        if len(twins) > 1:
+            for key in twins.index:
+                extra = differences(decoders[str(key)], [decoders[str(twin)] for twin in twins.index])
+                rows.loc[key, "label"] = f"{rows.loc[key, 'label']} {extra}".strip()
+    return rows
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """A settings tree as dotted names to text."""
+    found: dict[str, str] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = str(value)
+    return found
+
+
+def differences(one: Mapping[str, str], every: Sequence[Mapping[str, str]]) -> str:
+    """What is said in `one` and not the same in all of `every`, as "count=64 seed=1"."""
+    varying = [name for name in one if len({other.get(name) for other in every}) > 1]
+    return " ".join(f"{name.rsplit('.', 1)[-1]}={one[name]}" for name in varying)
+
+
+def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
+    """Baselines first, then families in the order in which they came, each from little to much compression."""
+    families = {family: number for number, family in enumerate(dict.fromkeys(rows["family"]))}
+    order = pd.DataFrame(
+        {
+            "setting": rows["setting"],
+            "later": ~rows["is_baseline"],
+            "family": rows["family"].map(families),
+            "compression": rows.get("step_compression", 0.0),
+        }
+    )
+    return rows.reindex(order.sort_values(list(order.columns), kind="stable").index)
+
+
+def _relative(rows: pd.DataFrame, cells: Mapping[str, StoredCell]) -> pd.DataFrame:
+    """Add what every cell is against the baseline of its setting."""
+    found: dict[str, dict[str, Any]] = {}
+    for _, group in rows[rows["usable"]].groupby("setting", sort=False):
+        baselines = group[group["is_baseline"]]
+        if baselines.empty:
+            continue
+        base = baselines.iloc[0]
+        for key, row in group.iterrows():
+            found[str(key)] = _against(cells[str(key)], cells[str(base.name)], row, base)
+    added = pd.DataFrame.from_dict(found, orient="index")
+    return rows.join(added)
+
+
+def _against(cell: StoredCell, base: StoredCell, row: pd.Series[Any], base_row: pd.Series[Any]) -> dict[str, Any]:
+    equality = comparison.equality(cell.tokens, base.tokens)
+    added: dict[str, Any] = {"baseline": base_row["label"]}
+    added |= {"equal_images": equality.images, "equal_tokens": equality.tokens}
+    added |= _columns("forwards_ratio", comparison.forwards_ratio(cell.trace, base.trace))
+    same_machine = row["hardware"] == base_row["hardware"]
+    added |= _columns("speed_up", comparison.speed_up(cell.repeats, base.repeats) if same_machine else None)
+    comparable = row.get("reference") == base_row.get("reference") and row.get("protocol") == base_row.get("protocol")
+    for name in METRICS:
+        mine, theirs = estimate(row, name), estimate(base_row, name)
+        change = None
+        if mine and theirs and comparable:
+            change = Estimate(0.0, 0.0, 0.0) if equality.images == row["count"] else comparison.change(mine, theirs)
+        added |= _columns(f"{name}_change", change)
+    return added
+
+
+def _hardware_troubles(rows: pd.DataFrame) -> list[Trouble]:
+    troubles = []
+    usable = rows[rows["usable"]]
+    if usable["hardware"].nunique() > 1:
+        kept = timed(usable)
+        others = [str(label) for label in usable["label"][~usable.index.isin(kept.index)]]
+        troubles.append(
+            Trouble(
+                "Times",
+                f"the cells ran on different machines; seconds are compared on {kept['hardware'].iloc[0]} only, "
+                f"without {', '.join(others)}",
+            )
+        )
+    scored = usable.loc[usable["protocol"] != "", ["protocol", "reference"]]
+    if len(scored.drop_duplicates()) > 1:
+        what = "the cells were scored under different protocols or references; run the study again to score them alike"
+        troubles.append(Trouble("Quality", what))
+    return troubles
+
+
+def timed(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose seconds may share an axis: those of one machine, the baseline's if it ran.
+
+    Args:
+        rows: usable rows of a frame.
+    """
+    baselines = rows[rows["is_baseline"]]
+    machine = baselines["hardware"].iloc[0] if len(baselines) else rows["hardware"].mode().iloc[0]
+    return rows.loc[list(rows["hardware"] == machine)]

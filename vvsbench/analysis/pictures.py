@@ -1,0 +1,146 @@
+"""What a reader looks at: the same images under every decoder, and where in the image drafts are kept."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isqrt
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from vvsbench.runs.store import StoredCell
+
+SHOWN = 12
+"""Images per decoder in a gallery."""
+LARGEST = 160
+"""Larger images are shrunk to this before they go into a page."""
+ACCEPTED, SKIPPED = 1, 2
+"""Values of the trace's origin: drafted and accepted, drafted and never verified."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Images to show.
+
+    Attributes:
+        indices: their numbers.
+        prompts: what was asked for.
+    """
+
+    indices: list[int]
+    prompts: list[str]
+
+
+def choose(trace: pd.DataFrame, count: int = SHOWN) -> Chosen:
+    """Evenly spaced images, each prompt at most once as long as there are enough prompts.
+
+    Args:
+        trace: of any cell of the comparison; they all have the same prompts.
+        count: how many.
+    """
+    prompts = trace["prompt"] if "prompt" in trace else pd.Series([""] * len(trace))
+    first = trace.loc[~prompts.duplicated()] if prompts.nunique() >= count else trace
+    rows = np.linspace(0, len(first) - 1, min(count, len(first))).round().astype(int)
+    taken = first.iloc[rows]
+    return Chosen([int(image) for image in taken["image"]], [str(prompts.loc[row]) for row in taken.index])
+
+
+def pick(cell: StoredCell, indices: Sequence[int]) -> list[NDArray[np.uint8]]:
+    """Some of a cell's images, one shard in memory at a time.
+
+    Args:
+        cell: with all its shards.
+        indices: of the images, in rising order.
+
+    Returns:
+        uint8 [3, H, W] each.
+    """
+    wanted = list(indices)
+    found: list[NDArray[np.uint8]] = []
+    for shard in cell.shards():
+        end = shard.first + len(shard.images)
+        found += [shard.images[index - shard.first].copy() for index in wanted if shard.first <= index < end]
+    return found
+
+
+def uri(image: NDArray[np.uint8]) -> str:
+    """A PNG for a page.
+
+    Args:
+        image: uint8 [3, H, W] or [H, W, 3].
+    """
+    return f"data:image/png;base64,{base64.b64encode(png(image)).decode()}"
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    """PNG bytes, shrunk if the image is large; small ones stay as they are and the page magnifies their pixels."""
+    pixels = image.transpose(1, 2, 0) if image.shape[0] == 3 and image.shape[-1] != 3 else image
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    if max(picture.size) > LARGEST:
+        picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def sheet(images: Sequence[NDArray[np.uint8]], scale: int, gap: int = 2) -> NDArray[np.uint8]:
+    """A row of images, magnified without smoothing.
+
+    Args:
+        images: uint8 [3, H, W] each.
+        scale: whole factor.
+        gap: white pixels between them.
+
+    Returns:
+        uint8 [H * scale, ..., 3].
+    """
+    tall = [np.kron(image.transpose(1, 2, 0), np.ones((scale, scale, 1), dtype=np.uint8)) for image in images]
+    white = np.full((tall[0].shape[0], gap, 3), 255, dtype=np.uint8)
+    row = [piece for image in tall for piece in (image, white)][:-1]
+    return np.concatenate(row, axis=1)
+
+
+def origins(cell: StoredCell, kind: int) -> NDArray[np.float64] | None:
+    """Share of the images in which the token at each place is of a kind.
+
+    Args:
+        cell: with a trace.
+        kind: `ACCEPTED` or `SKIPPED`.
+
+    Returns:
+        float64 [side, side]; None if no token is of that kind or the grid is not square.
+    """
+    found = np.stack([np.asarray(row) for row in cell.trace["origin"]]) == kind
+    side = isqrt(found.shape[1])
+    if side * side != found.shape[1] or not found.any():
+        return None
+    shares: NDArray[np.float64] = found.mean(axis=0).reshape(side, side)
+    return shares
+
+
+def lengths(cell: StoredCell, column: str) -> NDArray[np.float64]:
+    """Share of the steps that kept 0, 1, 2, ... drafted tokens.
+
+    Args:
+        cell: with a trace.
+        column: "accepted" (verified steps) or "skipped".
+    """
+    every = np.concatenate([np.asarray(row, dtype=np.int64) for row in cell.trace[column]])
+    return np.bincount(every) / len(every) if len(every) else np.zeros(0)
+
+
+def coloured(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Shares from 0 to 1 in colours that keep their order for every eye and in print.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    from matplotlib import colormaps
+
+    colours = colormaps["cividis"](np.clip(shares, 0, 1))[..., :3]
+    return (colours * 255).round().astype(np.uint8)

@@ -1,0 +1,208 @@
+"""Figures for papers and slides: PDF and SVG by matplotlib, from the same frame as the page.
+
+Files are the same bytes for the same records: no dates, fixed identifiers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from vvsbench.analysis import pictures
+from vvsbench.analysis.estimate import estimate
+from vvsbench.analysis.layout import Box, Scale, padded, place, segments
+from vvsbench.analysis.pareto import QUALITY, Front, outline
+from vvsbench.runs.store import StoredCell
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#3a4149", "#0067a8", "#00805c", "#c24a00", "#a8487e", "#946200", "#3e86b5", "#6b6b6b")
+"""Of the families, in order; the darker half of Okabe and Ito's palette, so that letters in them can be read."""
+MARKS = ("o", "s", "D", "^", "P", "h")
+STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans"],
+    "font.size": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8b949c",
+    "axes.linewidth": 0.7,
+    "axes.labelcolor": "#3a4149",
+    "axes.titlesize": 8.5,
+    "axes.titlelocation": "left",
+    "xtick.color": "#5c6670",
+    "ytick.color": "#5c6670",
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "grid.color": "#e6e9ec",
+    "grid.linewidth": 0.7,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "vvsbench",
+    "savefig.bbox": "tight",
+    "savefig.pad_inches": 0.04,
+}
+
+
+@contextmanager
+def _drawing(width: float, height: float, rows: int = 1, columns: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure in inches with its axes, free of the user's own matplotlib settings and of pyplot's state."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def _save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    paths = [folder / f"{name}.pdf", folder / f"{name}.svg"]
+    figure.savefig(paths[0], metadata={"CreationDate": None, "ModDate": None, "Producer": None, "Creator": "vvsbench"})
+    figure.savefig(paths[1], metadata={"Date": None, "Creator": "vvsbench"})
+    return paths
+
+
+def fronts(found: Sequence[Front], slots: Mapping[str, int], folder: Path, name: str) -> list[Path]:
+    """Both fronts side by side.
+
+    Args:
+        found: the fronts of one comparison.
+        slots: colour and mark of each family.
+        folder: that the files go to.
+        name: of the files, without suffix.
+    """
+    with _drawing(3.6 * len(found), 3.0, 1, len(found)) as (figure, axes):
+        for front, axis in zip(found, axes, strict=True):
+            _front(front, slots, axis)
+        figure.draw_without_rendering()  # settles the layout that labels are placed in
+        for front, axis in zip(found, axes, strict=True):
+            _name_points(front, slots, axis)
+        return _save(figure, folder, name)
+
+
+def _front(front: Front, slots: Mapping[str, int], axis: Axes) -> None:
+    column = front.axis.column
+    for name, limits in ((column, axis.set_xlim), (QUALITY, axis.set_ylim)):
+        ends = [value for _, row in front.points.iterrows() for value in _ends(row, name)]
+        limits(*padded(ends))
+    top = axis.get_ylim()[1]
+    xs, ys = zip(*outline(front, axis.get_xlim(), top), strict=True)
+    axis.fill([*xs, xs[0]], [*ys, top], color="#f1f3f5", zorder=0)
+    axis.plot(xs, ys, color="#8b949c", linewidth=0.8, zorder=1)
+    axis.grid(axis="y", zorder=0)
+    axis.set_axisbelow(True)
+    for family, rows in front.points.groupby("family", sort=False):
+        slot = slots[str(family)]
+        colour = COLOURS[slot % len(COLOURS)]
+        ordered = rows.sort_values(column)
+        axis.plot(ordered[column], ordered[QUALITY], color=colour, alpha=0.45, linewidth=1, zorder=2)
+        for _, row in rows.iterrows():
+            _mark(row, column, colour, MARKS[slot % len(MARKS)], axis)
+    axis.set_xlabel(front.axis.title, loc="right")
+    axis.set_title("FID", color="#3a4149")
+
+
+def _mark(row: pd.Series[Any], column: str, colour: str, mark: str, axis: Axes) -> None:
+    x, y = float(row[column]), float(row[QUALITY])
+    (left, right), (low, high) = _ends(row, column), _ends(row, QUALITY)
+    axis.plot([left, right], [y, y], color=colour, linewidth=0.9, zorder=3)
+    axis.plot([x, x], [low, high], color=colour, linewidth=0.9, zorder=3)
+    face = colour if row["on_front"] else "white"
+    axis.plot([x], [y], marker=mark, markersize=5, color=colour, markerfacecolor=face, markeredgewidth=1.1, zorder=4)
+
+
+def _ends(row: pd.Series[Any], name: str) -> tuple[float, float]:
+    found = estimate(row, name)
+    assert found is not None
+    down, up = found.spread()
+    return found.value - down, found.value + up
+
+
+def _name_points(front: Front, slots: Mapping[str, int], axis: Axes) -> None:
+    """Labels beside points, placed in points of print and drawn in the colour of their family."""
+    area = axis.get_window_extent()
+    unit = 72 / axis.figure.dpi
+    x_of = Scale(*axis.get_xlim(), area.x0 * unit, area.x1 * unit)
+    y_of = Scale(*axis.get_ylim(), -area.y0 * unit, -area.y1 * unit)
+    places, obstacles = [], []
+    for _, row in front.points.iterrows():
+        x, y = x_of(float(row[front.axis.column])), y_of(float(row[QUALITY]))
+        low, high = (y_of(value) for value in _ends(row, QUALITY))
+        places.append((x, y))
+        obstacles += [Box(x - 4, y - 4, 8, 8), Box(x - 1, high, 2, low - high)]
+    corners = outline(front, axis.get_xlim(), axis.get_ylim()[1])
+    obstacles += segments([(x_of(x), y_of(y)) for x, y in corners], 2)
+    sizes = [(4.6 * len(str(label)), 10.0) for label in front.points["label"]]
+    inside = Box(x_of.start, y_of.end, x_of.end - x_of.start, y_of.start - y_of.end)
+    boxes = place(places, sizes, obstacles, inside, 5.0)
+    for (_, row), (x, y), box in zip(front.points.iterrows(), places, boxes, strict=True):
+        axis.annotate(
+            str(row["label"]),
+            (float(row[front.axis.column]), float(row[QUALITY])),
+            (box.x - x, y - box.y - box.height / 2),
+            textcoords="offset points",
+            va="center",
+            color=COLOURS[slots[str(row["family"])] % len(COLOURS)],
+            zorder=5,
+        )
+
+
+def lengths(cells: Sequence[tuple[StoredCell, str, int]], folder: Path, name: str) -> list[Path]:
+    """Histograms of drafted tokens kept per step, one panel per decoder that drafts.
+
+    Args:
+        cells: each with its label and the slot of its family.
+        folder: that the files go to.
+        name: of the files, without suffix.
+    """
+    columns = min(3, len(cells))
+    rows = -(-len(cells) // columns)
+    with _drawing(2.4 * columns, 1.6 * rows, rows, columns) as (figure, axes):
+        for axis in axes[len(cells) :]:
+            axis.set_axis_off()
+        for (cell, label, slot), axis in zip(cells, axes, strict=False):
+            colour = COLOURS[slot % len(COLOURS)]
+            verified, skipped = (100 * pictures.lengths(cell, column) for column in ("accepted", "skipped"))
+            width = 0.4 if len(skipped) else 0.7
+            shift = width / 2 if len(skipped) else 0
+            axis.bar(np.arange(len(verified)) - shift, verified, width * 0.94, color=colour, label="verified")
+            if len(skipped):
+                places = np.arange(len(skipped)) + shift
+                axis.bar(places, skipped, width * 0.94, color="white", edgecolor=colour, linewidth=0.9, label="skipped")
+                axis.legend(frameon=False, fontsize=7, handlelength=1)
+            axis.set_title(label, color=colour, fontweight="bold")
+            axis.tick_params(length=0)
+            axis.set_xticks(range(max(len(verified), len(skipped))))
+        figure.supxlabel("drafted tokens kept in a step", fontsize=8.5, color="#3a4149")
+        figure.supylabel("% of steps", fontsize=8.5, color="#3a4149")
+        return _save(figure, folder, name)
+
+
+def samples(rows: Sequence[tuple[StoredCell, str]], chosen: pictures.Chosen, folder: Path, name: str) -> list[Path]:
+    """The same images under every decoder, one row each.
+
+    Args:
+        rows: cells with their labels.
+        chosen: which images.
+        folder: that the files go to.
+        name: of the files, without suffix.
+    """
+    with _drawing(7.2, 0.64 * len(rows), len(rows), 1) as (figure, axes):
+        for (cell, label), axis in zip(rows, axes, strict=True):
+            images = pictures.pick(cell, chosen.indices)
+            scale = max(1, 96 // images[0].shape[-1])
+            axis.imshow(pictures.sheet(images, scale, gap=6), interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.spines[:].set_visible(False)
+            axis.set_ylabel(label, rotation=0, ha="right", va="center")
+        return _save(figure, folder, name)

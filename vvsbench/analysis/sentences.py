@@ -1,0 +1,201 @@
+"""The numbers in words: what each decoder wins over the baseline, and what it loses.
+
+A change is called one only if its interval leaves out "no change"; FID is always told, since it is the other axis of
+the front. A decoder that promises the baseline's images and draws them has nothing to lose, and its sentence says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from vvsbench.analysis.estimate import Estimate, estimate, interval, number
+from vvsbench.analysis.pareto import Front
+from vvsbench.analysis.tables import QUALITY_COLUMNS, Column, scaled, settled, verdict
+
+NAMES = {
+    "fid": "FID",
+    "precision": "precision",
+    "recall": "recall",
+    "clip": "the CLIP score",
+    "accuracy": "class accuracy",
+}
+TOLD = tuple(NAMES)
+"""Metrics that are put in words; KID and IS say the same as FID in other units and stand in the table."""
+
+GUARANTEES = {
+    "exact": "the target’s own distribution",
+    "bounded": "within a stated distance of the target’s distribution",
+    "none": "no promise",
+}
+
+
+@dataclass
+class Verdict:
+    """One decoder against the baseline, in clauses without a subject.
+
+    Attributes:
+        won: what is better.
+        lost: what is worse.
+        even: what cannot be told from no change.
+    """
+
+    key: str
+    label: str
+    family: str
+    won: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    even: list[str] = field(default_factory=list)
+
+    def predicate(self) -> str:
+        """All of it in prose, to follow the decoder's name."""
+        text = "; ".join([*(self.won or ["wins nothing"]), *self.lost]) + "."
+        return f"{text} {capital('; '.join(self.even))}." if self.even else text
+
+
+def capital(text: str) -> str:
+    """With a capital at its start."""
+    return text[:1].upper() + text[1:]
+
+
+def verdicts(rows: pd.DataFrame) -> list[Verdict]:
+    """One verdict for every row of a comparison but the baseline; none if there is no baseline."""
+    if "baseline" not in rows:
+        return []
+    compared = rows[~rows["is_baseline"] & rows["baseline"].notna()]
+    told = [settled(column, rows) for column in QUALITY_COLUMNS if column.name in TOLD and column.name in rows]
+    return [_verdict(str(key), row, told) for key, row in compared.iterrows()]
+
+
+def _verdict(key: str, row: pd.Series[Any], told: list[Column]) -> Verdict:
+    found = Verdict(key, str(row["label"]), str(row["family"]))
+    base, same = str(row["baseline"]), row["equal_images"] == row["count"]
+    _forwards(found, estimate(row, "forwards_ratio"), base)
+    _time(found, estimate(row, "speed_up"), base)
+    if same:
+        found.won.append(f"draws {base}’s {row['count']} images token for token, so no quality is lost")
+        return found
+    if row["guarantee"] == "exact":
+        found.even.append(f"{int(row['equal_images'])} of {row['count']} images equal {base}’s token for token")
+    for column in told:
+        _quality(found, row, column)
+    return found
+
+
+def _forwards(found: Verdict, ratio: Estimate | None, base: str) -> None:
+    if ratio is None:
+        return
+    if ratio.value >= 1:
+        found.won.append(f"needs {times(ratio)} fewer target forwards than {base} {interval(ratio, 2)}".strip())
+    else:
+        more = inverse(ratio)
+        found.lost.append(f"needs {times(more)} more target forwards than {base} {interval(more, 2)}".strip())
+
+
+def _time(found: Verdict, ratio: Estimate | None, base: str) -> None:
+    if ratio is None:
+        return
+    if ratio.low is not None and ratio.low > 1:
+        found.won.append(f"is {times(ratio)} faster per image {interval(ratio, 2)}")
+    elif ratio.high is not None and ratio.high < 1:
+        slower = inverse(ratio)
+        found.lost.append(f"is {times(slower)} slower per image {interval(slower, 2)}")
+    else:
+        found.even.append(f"its time per image cannot be told from {base}’s ({times(ratio)} {interval(ratio, 2)})")
+
+
+def _quality(found: Verdict, row: pd.Series[Any], column: Column) -> None:
+    moved = estimate(row, f"{column.name}_change")
+    value = estimate(row, column.name)
+    if moved is None or value is None:
+        return
+    change, now = scaled(moved, column.scale), value.value * column.scale
+    digits, name = column.digits, NAMES[column.name]
+    unit = " points" if column.suffix == " %" else ""
+    side = verdict(column.name, moved)
+    if side:
+        verb = "rises" if change.value > 0 else "falls"
+        size = Estimate(change.value, change.low, change.high) if change.value > 0 else inverted(change)
+        text = f"{name} {verb} by {number(size.value, digits)}{unit} {interval(size, digits)}"
+        if column.name == "fid":
+            text += f", from {number(now - change.value, digits)} to {number(now, digits)}"
+        (found.won if side == "better" else found.lost).append(text)
+    elif column.name == "fid":
+        moved_by = f"{number(change.value, digits, sign=True)} {interval(change, digits, sign=True)}".strip()
+        found.even.append(f"{name} changes by {moved_by}, which is not beyond its interval")
+
+
+def times(ratio: Estimate) -> str:
+    """A ratio as "4.13×"."""
+    return f"{number(ratio.value, 2)}×"
+
+
+def inverse(ratio: Estimate) -> Estimate:
+    """The ratio the other way round."""
+    low = None if ratio.high is None else 1 / ratio.high
+    high = None if ratio.low is None else 1 / ratio.low
+    return Estimate(1 / ratio.value, low, high)
+
+
+def inverted(change: Estimate) -> Estimate:
+    """The change with its sign turned."""
+    low = None if change.high is None else -change.high
+    high = None if change.low is None else -change.low
+    return Estimate(-change.value, low, high)
+
+
+def headline(rows: pd.DataFrame) -> list[str]:
+    """The study in one or two sentences: the most that is won for nothing, and the most that is won at all."""
+    if "baseline" not in rows or rows["baseline"].isna().all():
+        return []
+    base = str(rows["baseline"].dropna().iloc[0])
+    compared = rows[~rows["is_baseline"]]
+    free = compared[compared["equal_images"] == compared["count"]]
+    said = []
+    best = _most(free)
+    if best is not None:
+        ratio = estimate(best, "forwards_ratio")
+        if ratio and ratio.value > 1:
+            said.append(
+                f"{best['label']} draws {base}’s images token for token with {times(ratio)} fewer target forwards."
+            )
+    most = _most(compared.drop(free.index))
+    if most is not None and (best is None or most["forwards_ratio"] > best["forwards_ratio"]):
+        said.append(_at_a_price(most, base, bool(said)))
+    return said
+
+
+def _most(rows: pd.DataFrame) -> pd.Series[Any] | None:
+    known = rows[rows["forwards_ratio"].notna()]
+    return None if known.empty else known.iloc[int(known["forwards_ratio"].astype(float).argmax())]
+
+
+def _at_a_price(row: pd.Series[Any], base: str, follows: bool) -> str:
+    ratio, moved = estimate(row, "forwards_ratio"), estimate(row, "fid_change")
+    assert ratio is not None
+    text = f"{row['label']} needs {times(ratio)} fewer" + ("" if follows else f" target forwards than {base}")
+    if moved is None:
+        return f"{text}; its quality was not measured."
+    if not moved.sure:
+        return f"{text}; its FID changes by {number(moved.value, 2, sign=True)} {interval(moved, 2, sign=True)}."
+    size = moved if moved.value > 0 else inverted(moved)
+    verb = "pays with" if moved.value > 0 else "has a FID lower by"
+    return f"{text} and {verb} {number(size.value, 2)} {interval(size, 2)}{' of FID' if moved.value > 0 else ''}."
+
+
+def about_front(found: Front) -> str:
+    """What a front's figure shows, for its caption."""
+    names = [str(label) for label in found.members["label"]]
+    text = f"On the front: {', '.join(names)}."
+    if found.dominated:
+        text += f" Dominated: {', '.join(found.dominated)}."
+    if found.hypervolume is not None and found.reference is not None:
+        cost, fid = found.reference
+        point = f"({number(cost, 2 if cost >= 1 else 3)}, FID {number(fid, 1)})"
+        text += (
+            f" Hypervolume {number(found.hypervolume, 2)}, in units of the baseline’s cost and FID, against the "
+            f"reference point {point}: the baseline’s cost and twice its FID."
+        )
+    return text

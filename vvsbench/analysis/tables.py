@@ -1,0 +1,320 @@
+"""The two tables of a report, what it cost and how good it is, and their forms: Markdown, LaTeX and the terminal.
+
+A table is built once from the frame, as text; the page, the terminal and the paper only set it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from vvsbench.analysis.estimate import Estimate, estimate, interval, number
+
+LOWER_IS_BETTER = frozenset({"fid", "kid"})
+
+
+@dataclass(frozen=True)
+class Column:
+    """One quantity of a table.
+
+    Attributes:
+        name: column of the frame.
+        title: heading, the unit included.
+        hint: what it means, for a reader who hovers or reads the notes.
+        digits: decimals at most; fewer when the intervals are wide.
+        scale: shown is the value times this.
+        suffix: behind the number.
+        judged: whether a change against the baseline beyond its interval is marked.
+    """
+
+    name: str
+    title: str
+    hint: str
+    digits: int = 2
+    scale: float = 1.0
+    suffix: str = ""
+    judged: bool = False
+
+
+COST_COLUMNS = (
+    Column(
+        "step_compression", "step compression", "image tokens per target forward, prefill included: mean over images"
+    ),
+    Column(
+        "forwards_ratio", "fewer forwards", "target forwards of the baseline divided by these, same images", suffix="×"
+    ),
+    Column("target_forwards", "target forwards", "per image, without prefill", 1),
+    Column("prefill_forwards", "prefill", "target forwards that read the prompt, per image", 0),
+    Column("draft_forwards", "draft forwards", "forwards of the drafter per image", 1),
+    Column("target_positions", "target positions", "token positions that the target computes per image", 0),
+    Column("accepted_length", "tokens per verified step", "accepted drafts and the token the target adds"),
+    Column(
+        "seconds_per_image",
+        "seconds per image",
+        "wall clock of decoding, divided by the batch; a count of this machine",
+        4,
+    ),
+    Column("speed_up", "speed-up", "seconds of the baseline divided by these, same batches", suffix="×"),
+)
+QUALITY_COLUMNS = (
+    Column("fid", "FID ↓", "Fréchet distance to the reference, of features", 2, judged=True),
+    Column("kid", "KID ×10³ ↓", "kernel distance to the reference, of features", 2, 1000.0, judged=True),
+    Column("is", "IS ↑", "inception score", 2, judged=True),
+    Column("precision", "precision ↑", "share of the images inside the reference's manifold", 3, judged=True),
+    Column("recall", "recall ↑", "share of the reference inside the images' manifold", 3, judged=True),
+    Column("clip", "CLIP ↑", "CLIP score with the prompt, times 100", 2, judged=True),
+    Column(
+        "accuracy",
+        "class accuracy ↑",
+        "share of the images in which the class is recognised",
+        1,
+        100.0,
+        " %",
+        judged=True,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One number as text.
+
+    Attributes:
+        interval: 95 %, empty without one.
+        verdict: "better", "worse" or empty: against the baseline, beyond the interval of the difference.
+    """
+
+    text: str
+    interval: str = ""
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One cell of the study.
+
+    Attributes:
+        note: its guarantee.
+        on_front: whether nothing beats it on cost and FID at once.
+    """
+
+    key: str
+    label: str
+    family: str
+    note: str
+    entries: Sequence[Entry]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text: its caption, its columns and a line per cell."""
+
+    caption: str
+    columns: Sequence[Column]
+    lines: Sequence[Line]
+
+
+EMPTY = Entry("\N{EN DASH}")
+
+
+def costs(rows: pd.DataFrame) -> Table:
+    """What every decoder costs."""
+    return _table("What it costs", COST_COLUMNS, rows)
+
+
+def quality(rows: pd.DataFrame) -> Table:
+    """How good every decoder's images are, and how many are the baseline's own."""
+    table = _table("How good the images are", QUALITY_COLUMNS, rows)
+    if "equal_images" not in rows or rows["equal_images"].isna().all():
+        return table
+    title = f"images equal to {rows['baseline'].dropna().iloc[0]}’s"
+    column = Column(
+        "equal_images", title, "images whose tokens all equal those of the baseline's image of the same index"
+    )
+    lines = [
+        replace(line, entries=[*line.entries, _equal(row)])
+        for line, (_, row) in zip(table.lines, rows.iterrows(), strict=True)
+    ]
+    return replace(table, columns=[*table.columns, column], lines=lines)
+
+
+def _equal(row: pd.Series[Any]) -> Entry:
+    if row["is_baseline"] or pd.isna(row["equal_images"]):
+        return EMPTY
+    return Entry(f"{int(row['equal_images'])} of {row['count']}")
+
+
+def _table(caption: str, columns: Sequence[Column], rows: pd.DataFrame) -> Table:
+    present = [column for column in columns if column.name in rows and rows[column.name].notna().any()]
+    chosen = [settled(column, rows) for column in present]
+    lines = [
+        Line(str(key), str(row["label"]), str(row["family"]), str(row["guarantee"]), [entry(c, row) for c in chosen])
+        for key, row in rows.iterrows()
+    ]
+    return Table(caption, chosen, lines)
+
+
+def settled(column: Column, rows: pd.DataFrame) -> Column:
+    """A column with as many decimals as its intervals justify: two digits of the typical half width."""
+    return replace(column, digits=_digits(column, rows))
+
+
+def _digits(column: Column, rows: pd.DataFrame) -> int:
+    if f"{column.name}_low" not in rows:
+        return column.digits
+    halves = (rows[f"{column.name}_high"] - rows[f"{column.name}_low"]).dropna().astype(float) * column.scale / 2
+    halves = halves[halves > 0]
+    if halves.empty:
+        return column.digits
+    return max(0, min(column.digits, 1 - math.floor(math.log10(float(halves.median())))))
+
+
+def entry(column: Column, row: pd.Series[Any]) -> Entry:
+    """A number of a row as a table shows it."""
+    found = estimate(row, column.name)
+    if found is None or (row["is_baseline"] and column.name in ("forwards_ratio", "speed_up")):
+        return EMPTY if found is None else Entry("1" + column.suffix)
+    shown = scaled(found, column.scale)
+    return Entry(
+        number(shown.value, column.digits) + column.suffix,
+        interval(shown, column.digits),
+        verdict(column.name, estimate(row, f"{column.name}_change")) if column.judged else "",
+    )
+
+
+def scaled(found: Estimate, scale: float) -> Estimate:
+    """The same in another unit."""
+    low = None if found.low is None else found.low * scale
+    high = None if found.high is None else found.high * scale
+    return Estimate(found.value * scale, low, high)
+
+
+def verdict(metric: str, change: Estimate | None) -> str:
+    """Whether a change is beyond its interval, and to which side."""
+    if change is None or not change.sure:
+        return ""
+    return "better" if (change.value < 0) == (metric in LOWER_IS_BETTER) else "worse"
+
+
+MARKS = {"better": " ▲", "worse": " ▼", "": ""}
+
+
+def markdown(table: Table) -> str:
+    """A GitHub table; intervals behind the numbers."""
+    heads = ["decoder", "guarantee", *(column.title for column in table.columns)]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * 2 + "---:|" * len(table.columns)]
+    for line in table.lines:
+        numbers = [f"{e.text}{MARKS[e.verdict]}{' ' + e.interval if e.interval else ''}" for e in line.entries]
+        lines.append("| " + " | ".join([f"**{line.label}**", line.note, *numbers]) + " |")
+    return "\n".join(lines)
+
+
+ESCAPES = (
+    {"\\": r"\textbackslash{}"}
+    | {mark: f"\\{mark}" for mark in "&%$#_{}"}
+    | {
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "×": r"$\times$",
+        "³": r"$^3$",
+        "↓": r"$\downarrow$",
+        "↑": r"$\uparrow$",
+        "–": "--",
+        "\N{MINUS SIGN}": "$-$",
+        "\N{THIN SPACE}": r"\,",
+        "’": "'",
+    }
+)
+
+
+def escape(text: str) -> str:
+    """Text for LaTeX."""
+    return "".join(ESCAPES.get(mark, mark) for mark in text)
+
+
+def latex(table: Table, label: str) -> str:
+    """A booktabs table; intervals in small print below the numbers.
+
+    Args:
+        table: to set.
+        label: of the table environment.
+    """
+    heads = [r"\textbf{decoder}", *(_stacked(column.title) for column in table.columns)]
+    body = []
+    for line in table.lines:
+        body.append(" & ".join([escape(line.label), *(escape(entry.text) for entry in line.entries)]) + r" \\")
+        if any(entry.interval for entry in line.entries):
+            small = [rf"{{\tiny {escape(entry.interval)}}}" if entry.interval else "" for entry in line.entries]
+            body.append(" & ".join(["", *small]) + r" \\[2pt]")
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
+            rf"\caption{{{escape(table.caption)}; 95\,\% intervals in brackets.}}",
+            rf"\label{{tab:{label}}}",
+            rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+            r"\toprule",
+            " & ".join(heads) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _stacked(title: str) -> str:
+    """A heading on as many lines as it needs, without a package."""
+    words = title.split(" ")
+    lines = (
+        [" ".join(words)]
+        if len(title) <= 12
+        else [" ".join(words[: len(words) // 2]), " ".join(words[len(words) // 2 :])]
+    )
+    return r"\begin{tabular}[b]{@{}r@{}}" + r"\\".join(escape(line) for line in lines) + r"\end{tabular}"
+
+
+TERMINAL = {
+    "step_compression": "tokens per forward",
+    "forwards_ratio": "fewer forwards",
+    "seconds_per_image": "seconds per image",
+    "fid": "FID ↓",
+    "accuracy": "accuracy ↑",
+}
+"""What fits into eighty letters, and its headings there."""
+
+
+def console(rows: pd.DataFrame, on_front: Sequence[str], title: str) -> RichTable:
+    """The front as a table for a terminal.
+
+    Args:
+        rows: one comparison of a frame.
+        on_front: keys of the cells that nothing dominates.
+        title: above it.
+    """
+    wanted = [column for column in (*COST_COLUMNS, *QUALITY_COLUMNS) if column.name in TERMINAL]
+    table = _table(title, wanted, rows)
+    shown = RichTable(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    shown.add_column("decoder", no_wrap=True)
+    shown.add_column("front", justify="center")
+    for column in table.columns:
+        shown.add_column(TERMINAL[column.name], justify="right", no_wrap=column.name == "fid")
+    for line in table.lines:
+        numbers = [_printed(column, entry) for column, entry in zip(table.columns, line.entries, strict=True)]
+        shown.add_row(line.label, "●" if line.key in on_front else "", *numbers)
+    return shown
+
+
+def _printed(column: Column, entry: Entry) -> Text:
+    """A number for a terminal: of the intervals only FID's, since a line has eighty letters."""
+    text = Text(entry.text)
+    return text.append(f" {entry.interval}", style="dim") if column.name == "fid" and entry.interval else text
