@@ -17,10 +17,17 @@ from rich.table import Table
 from vvsbench import config
 from vvsbench.errors import ConfigError
 
-KINDS = {"decoders": "decoder", "schedules": "schedule", "models": "model", "studies": "study", "metrics": "metrics"}
+KINDS = {
+    "decoders": "decoder",
+    "rules": "acceptance",
+    "schedules": "schedule",
+    "models": "model",
+    "studies": "study",
+    "metrics": "metrics",
+}
 """What `vvsbench list` shows: heading to group."""
 
-USAGE = "usage: vvsbench list [decoders | schedules | models | studies | metrics] ..."
+USAGE = "usage: vvsbench list [decoders | rules | schedules | models | studies | metrics] ..."
 
 
 @dataclass(frozen=True)

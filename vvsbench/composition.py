@@ -23,9 +23,6 @@ from vvsbench.validation import validate
 EXPECTED = (HydraException, OmegaConfBaseException)
 """What a wrong override raises, somewhere in Hydra or OmegaConf."""
 
-OWN_GROUPS = {"schema", "train"}
-"""Groups that are no choice of a user of `vvsbench run`."""
-
 
 def prepare() -> None:
     """Register the schema and the resolvers that conf/run.yaml uses."""
@@ -167,6 +164,7 @@ def _schema() -> dict[str, Any]:
     run.decoder = config.SpeculativeConfig
     run.decoder.drafter = config.DrafterConfig
     tree: Any = OmegaConf.to_container(run)
+    tree["decoder"]["acceptance"] = {field.name: None for field in dataclasses.fields(config.LanternConfig)}
     tree["decoder"]["schedule"] = {field.name: None for kind in SCHEDULES for field in dataclasses.fields(kind)}
     assert isinstance(tree, dict)
     return tree

@@ -28,6 +28,11 @@ def test_every_schedule_composes(schedule):
     assert composed(["decoder=vvs", f"schedule@decoder.schedule={schedule}"]).decoder.schedule.name == schedule
 
 
+@pytest.mark.parametrize("rule", [option.name for option in catalog.options("acceptance")])
+def test_every_acceptance_rule_composes(rule):
+    assert composed(["decoder=sd", f"acceptance@decoder.acceptance={rule}"]).decoder.acceptance.name == rule
+
+
 @pytest.mark.parametrize("drafter", [option.name for option in catalog.options("drafter")])
 def test_every_drafter_composes(drafter):
     assert composed(["decoder=sd", f"drafter@decoder.drafter={drafter}"]).decoder.drafter.kind == "eagle"

@@ -31,7 +31,7 @@ class Late(Schedule):
         return step >= self.start
 
     def problems(self):
-        return [f"start={self.start}: must be 1 or more"] if self.start < 1 else []
+        return [f"start={self.start} must be 1 or more"] if self.start < 1 else []
 
 
 @dataclass
@@ -87,7 +87,7 @@ def test_a_plugin_is_listed_with_its_origin(plugin, capsys):
 def test_its_settings_are_typed_and_validated(plugin, weights):
     chosen = ["decoder=vvs", "schedule@decoder.schedule=late", *nano.overrides(weights, drafter=True)]
     assert composed(chosen).decoder.schedule.start == 3
-    assert validate(composed([*chosen, "decoder.schedule.start=0"])) == ["decoder.schedule.start=0: must be 1 or more."]
+    assert validate(composed([*chosen, "decoder.schedule.start=0"])) == ["decoder.schedule.start=0 must be 1 or more."]
     with pytest.raises(UserError, match="must be a whole number"):
         composed([*chosen, "decoder.schedule.start=soon"])
 
