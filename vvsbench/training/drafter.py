@@ -26,7 +26,6 @@ from vvsbench.training.settings import DrafterSettings
 from vvsbench.training.target import Average, initialise, load_target, optimizers
 from vvsbench.training.tokens import TokenStream
 
-
 NORM_EPS = 1e-6  # as in the published drafters
 
 

@@ -138,7 +138,7 @@ class DrafterSettings(LoopSettings):
 
     images: int = 200_000
     compile: bool = True
-    guidance_scale: float = 2.0
+    guidance_scale: float = 1.5
     unroll: int = 3
     level_decay: float = 0.8
     guided_weight: float = 1.0
@@ -181,6 +181,6 @@ class CardSettings(LoopSettings):
     """
 
     count: int = 1024
-    guidance_scale: float = 3.0
+    guidance_scale: float = 1.5
     top_k: int = 0
     draft: int = 128
