@@ -82,6 +82,11 @@ def options(group: str) -> list[Option]:
     return list(found.values())
 
 
+def names(group: str) -> list[str]:
+    """What can be chosen in a group, sorted."""
+    return sorted(option.name for option in options(group))
+
+
 def folders() -> Iterator[tuple[Path, str]]:
     """Places where settings are looked for, in order, with a name for each."""
     yield config.folder("conf"), "vvsbench"

@@ -74,6 +74,12 @@ def test_a_model_without_a_drafter_composes():
         ("dtype=fp33", "dtype=fp33: no such choice. Did you mean fp32? Choose from: bf16, fp16, fp32, fp64."),
         ("device=tpu", "Choose from: auto, cpu, cuda."),
         ("count", "count"),
+        ("count=1,2", "count=1,2: several values need a sweep: vvsbench run -m count=1,2"),
+        ("count=null", "count=null: field 'count' is not Optional"),
+        ("count=(", "count=(: cannot be read; write KEY=VALUE"),
+        ("prompts.classes=3", "prompts.classes=3: Invalid value assigned"),
+        ("schedule=uniform", "write schedule@decoder.schedule=NAME"),
+        ("drafter=tiny", "write drafter@decoder.drafter=NAME"),
     ],
 )
 def test_a_mistake_is_one_line_with_the_key_and_the_choices(override, message):

@@ -22,9 +22,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from vvsbench import config
-from vvsbench.composition import EXPECTED, explained, plain, prepare, typed
+from vvsbench.composition import plain, prepare, typed
 from vvsbench.config import LoggerKind
 from vvsbench.errors import ConfigError, UserError
+from vvsbench.explaining import EXPECTED, explained
 from vvsbench.runs import provenance
 from vvsbench.validation import validate
 
@@ -71,6 +72,8 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: the settings are wrong and nothing was written, or a cell failed.
     """
+    if nameless := [word for word in argv if word.startswith("=")]:
+        raise ConfigError([f"{word}: has no key; write KEY=VALUE." for word in nameless])
     prepare()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `explained` instead of being printed
     logging.raiseExceptions = False  # a log that cannot be written must not drown the reason

@@ -17,8 +17,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from vvsbench import config
-from vvsbench.composition import EXPECTED, explained
 from vvsbench.errors import ConfigError
+from vvsbench.explaining import EXPECTED, explained
 from vvsbench.training import settings as schema
 from vvsbench.training.settings import LoopSettings
 
