@@ -51,6 +51,8 @@ class Recipe:
         interval: of the skips, 0 for none.
         seconds: per image.
         harm: how much worse its FID is than the baseline's, in FID.
+        changes: of the settings.
+        flips: images that differ from the baseline's; None for all or none, as the guarantee says.
     """
 
     label: str
@@ -63,6 +65,7 @@ class Recipe:
     hardware: dict[str, Any] = field(default_factory=lambda: dict(HARDWARE))
     status: str = "ok"
     stale: bool = False
+    flips: int | None = None
     changes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -233,10 +236,10 @@ def _trace_row(recipe: Recipe, image: int, rng: np.random.Generator) -> dict[str
 def _tokens(recipe: Recipe, count: int) -> np.ndarray:
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, 1024, size=(count, TOKENS), dtype=np.int32)
-    if recipe.guarantee == "exact":
-        return tokens
+    flips = recipe.flips if recipe.flips is not None else 0 if recipe.guarantee == "exact" else count
     changed = np.random.default_rng(recipe.interval).random(tokens.shape) < 0.6
     changed[:, :6] = False
+    changed[flips:] = False
     return np.where(changed, (tokens + 1) % 1024, tokens).astype(np.int32)
 
 

@@ -86,8 +86,8 @@ def _comparison(batch: str) -> str:
     return (
         "Forwards and seconds are compared in pairs, image with image and batch with batch (paired bootstrap); the "
         "ratio is that of the totals. A change of a metric joins the intervals of both decoders as if their images "
-        "were independent; they share their noise, so these intervals are rather too wide. Seconds are wall clock over a "
-        f"batch of {batch} divided by its images, after a warm-up, one decoder after the other"
+        "were independent; they share their noise, so these intervals are rather too wide. Seconds are wall clock over "
+        f"a batch of {batch} divided by its images, after a warm-up, one decoder after the other"
     )
 
 

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pytest
+
+from vvsbench.analysis.layout import Box, Scale, padded, place, ticks
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.9, 4.1), (17, 30), (0.0481, 0.127), (-3, 3), (1000, 90000)])
+def test_ticks_are_few_round_and_inside(low: float, high: float) -> None:
+    found = ticks(low, high, 5)
+    assert 2 <= len(found) <= 7
+    assert all(low <= value <= high for value in found)
+    steps = {round(b - a, 10) for a, b in zip(found, found[1:], strict=False)}
+    assert len(steps) == 1
+
+
+def test_a_scale_maps_its_ends() -> None:
+    scale = Scale(1.0, 3.0, 100.0, 0.0)
+    assert (scale(1.0), scale(2.0), scale(3.0)) == (100.0, 50.0, 0.0)
+
+
+def test_a_range_is_never_empty() -> None:
+    low, high = padded([5.0, 5.0])
+    assert low < 5 < high
+    low, high = padded([0.0])
+    assert low < 0 < high
+
+
+def test_labels_do_not_cover_each_other_nor_their_points() -> None:
+    points = [(50.0 + 6 * number, 100.0 + 12 * number) for number in range(6)]
+    sizes = [(40.0, 14.0)] * len(points)
+    marks = [Box(x - 5, y - 5, 10, 10) for x, y in points]
+    boxes = place(points, sizes, marks, Box(0, 0, 300, 300), 8)
+    for number, box in enumerate(boxes):
+        assert box.outside(Box(0, 0, 300, 300)) == 0
+        assert all(box.overlap(other) == 0 for other in boxes[number + 1 :])

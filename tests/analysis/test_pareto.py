@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vvsbench.analysis.frame import StudyFrame
+from vvsbench.analysis.pareto import COMPRESSION, SECONDS, front, outline
+
+
+def made(points: list[tuple[float, float]], column: str = "step_compression") -> tuple[StudyFrame, pd.DataFrame]:
+    rows = pd.DataFrame(points, columns=[column, "fid"])
+    rows["label"] = [f"cell {number}" for number in range(len(points))]
+    rows["is_baseline"] = [True] + [False] * (len(points) - 1)
+    rows["hardware"] = "one"
+    return StudyFrame("s", "s", "ar", rows, {}, []), rows
+
+
+def dominated(point: tuple[float, float], points: list[tuple[float, float]]) -> bool:
+    x, y = point
+    return any(a >= x and b <= y and (a, b) != (x, y) for a, b in points)
+
+
+number = st.floats(0.5, 50).map(lambda value: round(value, 1))
+
+
+@given(st.lists(st.tuples(number, number), min_size=2, max_size=12))
+def test_front_is_what_nothing_dominates(points: list[tuple[float, float]]) -> None:
+    found = front(*made(points), COMPRESSION)
+    assert found is not None
+    assert list(found.points["on_front"]) == [not dominated(point, points) for point in points]
+
+
+@given(st.lists(st.tuples(number, number), min_size=2, max_size=8))
+def test_hypervolume_is_the_area_of_the_stair(points: list[tuple[float, float]]) -> None:
+    found = front(*made(points), COMPRESSION)
+    assert found is not None
+    base_x, base_y = points[0]
+    worst = 2.0
+    area, reached = 0.0, 1.0
+    inside = {(x / base_x, y / base_y) for x, y in points if x > base_x and y < worst * base_y}
+    for x, y in sorted(inside, key=lambda point: (point[1], -point[0])):
+        if x > reached:
+            area += (x - reached) * (worst - y)
+            reached = x
+    assert found.hypervolume == pytest.approx(area)
+
+
+def test_seconds_are_better_small() -> None:
+    found = front(*made([(1.0, 10.0), (0.5, 12.0), (2.0, 11.0)], "seconds_per_image"), SECONDS)
+    assert found is not None
+    assert list(found.members["label"]) == ["cell 1", "cell 0"]
+    assert found.dominated == ["cell 2"]
+    assert found.reference == (1.0, 20.0)
+    assert found.hypervolume == pytest.approx(0.5 * 0.8)
+
+
+def test_nothing_won_is_no_hypervolume() -> None:
+    found = front(*made([(1.0, 10.0), (1.0, 12.0)]), COMPRESSION)
+    assert found is not None
+    assert found.hypervolume == 0
+
+
+def test_without_a_baseline_there_is_no_reference(study: StudyFrame) -> None:
+    rows = study.usable[~study.usable["is_baseline"]]
+    found = front(study, rows, COMPRESSION)
+    assert found is not None
+    assert found.hypervolume is None
+
+
+def test_one_point_is_no_front(study: StudyFrame) -> None:
+    assert front(study, study.usable.iloc[:1], COMPRESSION) is None
+    assert front(study, study.usable.drop(columns="fid"), COMPRESSION) is None
+
+
+def test_outline_bounds_every_point(study: StudyFrame) -> None:
+    found = front(study, study.usable, COMPRESSION)
+    assert found is not None
+    corners = np.array(outline(found, (0.0, 5.0), 40.0))
+    assert corners[0][0] == 0.0
+    assert corners[-1][1] == 40.0
+    for _, row in found.points.iterrows():
+        beyond = corners[corners[:, 0] >= row["step_compression"] - 1e-12]
+        assert beyond[:, 1].min() <= row["fid"] + 1e-12

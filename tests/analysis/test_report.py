@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import csv
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests import synthetic
+from vvsbench.analysis import report
+from vvsbench.analysis.report import ReportPaths
+
+MIB = 2**20
+
+
+class Page(HTMLParser):
+    """Collects what a browser would fetch and whether elements are closed."""
+
+    VOID = frozenset({"meta", "link", "img", "br", "circle", "line", "rect", "polygon", "polyline"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.open: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def paths(root: Path) -> ReportPaths:
+    return report.write("demo", root)
+
+
+@pytest.fixture(scope="module")
+def page(paths: ReportPaths) -> Page:
+    parsed = Page()
+    parsed.feed(paths.html.read_text())
+    return parsed
+
+
+def test_everything_is_written_where_it_is_said(paths: ReportPaths, root: Path) -> None:
+    assert paths.html == root / "reports" / "demo" / "index.html"
+    for path in (paths.html, paths.markdown, paths.latex, paths.table, *paths.figures):
+        assert path.stat().st_size > 0
+    assert {path.name for path in paths.figures} >= {"fronts.pdf", "fronts.svg", "lengths.pdf", "samples.svg"}
+
+
+def test_the_page_stands_alone(page: Page, paths: ReportPaths) -> None:
+    assert not page.open
+    assert page.addresses
+    assert all(address.startswith("data:") for address in page.addresses)
+    content = paths.html.read_text()
+    assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest|https?://", content)
+    assert len(content) < 6 * MIB
+
+
+def test_the_page_says_all_of_it(page: Page) -> None:
+    text = " ".join(page.text)
+    for words in (
+        "Skipping verification on the tiny model",
+        "sd draws ar’s images token for token",
+        "FID rises by 9.4",
+        "What it costs",
+        "How good the images are",
+        "64 of 64",
+        "a red circle",
+        "drafted, never verified",
+        "Hypervolume",
+        "protocol tiny v1",
+        "no promise",
+        "Invented Processor 9000",
+        "vvsbench run study=demo",
+        "git checkout 0123456789abcdef0123456789abcdef01234567",
+    ):
+        assert words in text, words
+
+
+def test_every_form_shows_the_same_numbers(paths: ReportPaths, page: Page) -> None:
+    rows = {row["label"]: row for row in csv.DictReader(io.StringIO(paths.table.read_text()))}
+    shown = f"{float(rows['vvs i=2']['step_compression']):.2f}"
+    for text in (" ".join(page.text), paths.markdown.read_text(), paths.latex.read_text()):
+        assert shown in text
+        assert "28.0" in text
+
+
+def test_the_same_records_give_the_same_bytes(paths: ReportPaths, root: Path) -> None:
+    every = (paths.html, paths.markdown, paths.latex, paths.table, *paths.figures)
+    before = {path: path.read_bytes() for path in every}
+    report.write("demo", root)
+    assert {path: path.read_bytes() for path in every} == before
+
+
+def test_latex_is_balanced_and_escaped(paths: ReportPaths) -> None:
+    content = paths.latex.read_text()
+    assert content.count(r"\begin{table}") == content.count(r"\end{table}") == 2
+    assert content.count("{") - content.count(r"\{") == content.count("}") - content.count(r"\}")
+    assert not re.search(r"(?<!\\)%(?! Study)", content)
+    for line in content.splitlines():
+        if line.endswith(r"\\") and "&" in line:
+            assert line.count("&") in (8, 9), line
+    content.encode("ascii")
+
+
+def test_names_from_records_cannot_break_the_page(tmp_path: Path) -> None:
+    cells = synthetic.recipes()[:2]
+    cells[1].label = '<script>alert(1)</script> & "sd"'
+    synthetic.write(tmp_path, 8, cells=cells)
+    content = report.write("demo", tmp_path).html.read_text()
+    assert "<script>alert" not in content
+    assert "&lt;script&gt;" in content
+
+
+def test_a_study_without_quality_or_baseline_is_still_reported(tmp_path: Path) -> None:
+    for folder in synthetic.write(tmp_path, 8, cells=synthetic.recipes()[1:3]):
+        (folder / "quality" / "tiny.json").unlink()
+    content = report.write("demo", tmp_path).html.read_text()
+    assert "What it costs" in content
+    assert "Hypervolume" not in content
+
+
+def test_troubles_come_before_the_numbers(tmp_path: Path) -> None:
+    cells = synthetic.recipes()[:3]
+    cells[2].stale = True
+    synthetic.write(tmp_path, 8, cells=cells)
+    content = report.write("demo", tmp_path).html.read_text()
+    assert 0 < content.index("Before the numbers") < content.index("What is won")
+    assert "is stale" in content
+
+
+def test_the_terminal_shows_the_front(root: Path) -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    report.print_front("demo", root, console)
+    text = console.export_text()
+    lines = {line.split("  ")[0].strip(): line for line in text.splitlines() if "●" in line}
+    assert set(lines) == {"sd", "vvs i=5", "vvs i=4", "vvs i=3", "vvs i=2"}
+    assert "28.0 [26.7, 29.3]" in text
+    assert all(len(line) <= 80 for line in text.splitlines())

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from tests import synthetic
+from vvsbench.analysis import sentences
+from vvsbench.analysis.frame import StudyFrame, frame
+from vvsbench.analysis.pareto import fronts
+
+
+def said(study: StudyFrame) -> dict[str, sentences.Verdict]:
+    return {verdict.label: verdict for _, rows in study.comparisons() for verdict in sentences.verdicts(rows)}
+
+
+def test_what_is_won_and_what_is_lost(study: StudyFrame) -> None:
+    found = said(study)
+    assert set(found) == {"sd", "sd top-k", "vvs i=2", "vvs i=3", "vvs i=4", "vvs i=5"}
+    assert any("token for token" in clause for clause in found["sd"].won)
+    assert not found["sd"].lost
+    assert any("slower" in clause for clause in found["sd top-k"].lost)
+    harmed = found["vvs i=2"]
+    assert any(clause.startswith("FID rises by 9.4 [") for clause in harmed.lost)
+    assert any(clause.startswith("class accuracy falls by") for clause in harmed.lost)
+    assert any("fewer target forwards than ar [" in clause for clause in harmed.won)
+
+
+def test_a_change_within_its_interval_is_neither_won_nor_lost(study: StudyFrame) -> None:
+    even = said(study)["vvs i=5"]
+    assert not even.lost
+    assert any("FID changes by +1.6" in clause and "not beyond" in clause for clause in even.even)
+
+
+def test_a_better_quality_is_won(tmp_path: Path) -> None:
+    cells = synthetic.recipes()
+    synthetic.write(tmp_path, 8, cells=[cells[0], replace(cells[3], harm=-9.0)])
+    found = said(frame("demo", tmp_path))["vvs i=2"]
+    assert any(clause.startswith("FID falls by 9.0") for clause in found.won)
+
+
+def test_more_forwards_are_lost(tmp_path: Path) -> None:
+    cells = synthetic.recipes()
+    synthetic.write(tmp_path, 8, cells=[replace(cells[1], label="ar", decoder={"name": "ar"}), cells[2]])
+    found = said(frame("demo", tmp_path))["sd top-k"]
+    assert any("more target forwards than ar" in clause for clause in found.lost)
+
+
+def test_an_exact_decoder_that_differs_says_so(tmp_path: Path) -> None:
+    cells = synthetic.recipes()
+    synthetic.write(
+        tmp_path, 8, cells=[cells[0], cells[1], replace(cells[3], guarantee="exact", label="sd odd", flips=2)]
+    )
+    found = said(frame("demo", tmp_path))["sd odd"]
+    assert any("6 of 8 images equal ar’s token for token" in clause for clause in found.even)
+
+
+def test_the_headline_has_the_free_gain_and_the_paid_one(study: StudyFrame) -> None:
+    (_, rows) = study.comparisons()[0]
+    free, paid = sentences.headline(rows)
+    assert free.startswith("sd draws ar’s images token for token with 2.")
+    assert paid.startswith("vvs i=2 needs 3.")
+    assert "pays with 9.4" in paid
+
+
+def test_fronts_state_their_reference_point(study: StudyFrame) -> None:
+    for _, rows in study.comparisons():
+        for front in fronts(study, rows):
+            text = sentences.about_front(front)
+            assert "Dominated: ar, sd top-k." in text
+            assert "FID 37.2" in text
