@@ -9,7 +9,8 @@ import pytest
 
 from tests import synthetic
 from vvsbench.analysis.estimate import estimate
-from vvsbench.analysis.frame import NothingToReport, StudyFrame, frame, missing, timed
+from vvsbench.analysis.frame import NothingToReport, StudyFrame, frame, timed
+from vvsbench.analysis.settings import missing
 from vvsbench.runs import files, store
 
 

@@ -72,7 +72,7 @@ def test_the_page_says_all_of_it(page: Page) -> None:
     text = " ".join(page.text)
     for words in (
         "Skipping verification on the tiny model",
-        "sd draws ar’s images token for token",
+        "draws ar’s images token for token",
         "FID rises by 9.4",
         "What it costs",
         "How good the images are",
@@ -80,8 +80,9 @@ def test_the_page_says_all_of_it(page: Page) -> None:
         "a red circle",
         "drafted, never verified",
         "Hypervolume",
-        "protocol tiny v1",
-        "no promise",
+        "Protocol tiny v1",
+        "Nothing is promised by vvs i=5, vvs i=4",
+        "commits a path of every i-th tree with no target forward",
         "Invented Processor 9000",
         "vvsbench run study=demo",
         "git checkout 0123456789abcdef0123456789abcdef01234567",

@@ -56,10 +56,10 @@ def test_an_exact_decoder_that_differs_says_so(tmp_path: Path) -> None:
 
 def test_the_headline_has_the_free_gain_and_the_paid_one(study: StudyFrame) -> None:
     (_, rows) = study.comparisons()[0]
-    free, paid = sentences.headline(rows)
+    free, paid = map(str, sentences.headline(rows))
     assert free.startswith("sd draws ar’s images token for token with 2.")
     assert paid.startswith("vvs i=2 needs 3.")
-    assert "pays with 9.4" in paid
+    assert "its FID rises by 9.40 [" in paid
 
 
 def test_fronts_state_their_reference_point(study: StudyFrame) -> None:

@@ -67,7 +67,7 @@ def test_an_offline_study_holds_the_numbers_of_its_records(
 
     entries = logged(place, "demo-report")
     summary = updates(entries, "summary")
-    assert "pays with 9.4" in summary["in words"]
+    assert "its FID rises by 9.40 [" in summary["in words"]
     assert summary["pareto/step_compression_hypervolume"] > 0
     assert summary["pareto/step_compression._type"].startswith("table")
 

@@ -104,6 +104,10 @@ def labels(found: Front, x_of: Scale, y_of: Scale, width: float) -> list[Box]:
         low, high = _ends(estimate(row, QUALITY))
         x = x_of(float(row[column]))
         obstacles.append(Box(x - 1.5, y_of(high), 3, y_of(low) - y_of(high)))
+    base = points[points["is_baseline"]]
+    if len(base):
+        y = y_of(float(base[QUALITY].iloc[0]))
+        obstacles.append(Box(x_of.start, y - 1, x_of.end - x_of.start, 2))
     obstacles += segments([(x_of(x), y_of(y)) for x, y in outline(found, (x_of.low, x_of.high), y_of.high)], 3)
     sizes = [(LETTER * len(str(label)) + 2, 17.0) for label in points["label"]]
     inside = Box(LEFT, TOP - 8, width - LEFT - 4, y_of.start - TOP + 8)

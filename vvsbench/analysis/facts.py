@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from vvsbench.analysis.frame import StudyFrame, hardware
-from vvsbench.analysis.sentences import GUARANTEES, capital
+from vvsbench.analysis.sentences import GUARANTEES, Claim, capital
 from vvsbench.runs.record import QualityRecord
 from vvsbench.runs.store import StoredCell
 
@@ -33,13 +33,40 @@ def described(study: StudyFrame, rows: pd.DataFrame) -> list[tuple[str, str]]:
     found.append(("Comparison", _comparison(str(config["batch_size"]))))
     machines = list(dict.fromkeys(rows["hardware"]))
     found.append(("Machine", "; ".join(machines)))
-    return found
+    return [(name, capital(text)) for name, text in found]
+
+
+def decoders(study: StudyFrame, rows: pd.DataFrame) -> list[Claim]:
+    """What each family of decoders does, in a sentence each."""
+    said = []
+    for family, members in rows.groupby("family", sort=False):
+        decoder = study.cells[str(members.index[0])].record.config["decoder"]
+        text = _does(decoder)
+        label = str(members["label"].iloc[0]) if len(members) == 1 else str(family)
+        if text:
+            said.append(Claim(label, str(family), text))
+    return said
+
+
+def _does(decoder: Mapping[str, Any]) -> str:
+    """From a decoder's settings; empty for one that this page has no words for."""
+    if decoder["name"] == "ar":
+        return "draws one token per target forward."
+    structure, schedule = decoder.get("structure"), decoder.get("schedule")
+    if not structure or not schedule:
+        return ""
+    coupled = structure["candidates"] == "shared_noise"
+    tree = f"a {structure['name']} tree of {structure['nodes']} tokens"
+    source = "drawn under the target’s own noise" if coupled else "the drafter’s likeliest"
+    if schedule["name"] == "uniform":
+        return f"drafts {tree}, {source}, and commits a path of every i-th tree with no target forward."
+    return f"drafts {tree}, {source}, and verifies each tree with one target forward."
 
 
 def _target(model: Mapping[str, Any]) -> str:
     grid = model.get("grid", "?")
     return (
-        f"{model.get('name')}, a {model.get('kind')} model of {model.get('layers', '?')} layers of width "
+        f"The {model.get('name')} model ({model.get('kind')}): {model.get('layers', '?')} layers of width "
         f"{model.get('dim', '?')}; an image is {grid} × {grid} tokens out of {model.get('vocab', '?')}"
     )
 
@@ -65,8 +92,7 @@ def _sampling(sampling: Mapping[str, Any]) -> str:
 
 def _promises(rows: pd.DataFrame) -> str:
     kinds = rows.groupby("guarantee", sort=False)["label"].apply(list)
-    texts = [f"{kind} ({GUARANTEES[str(kind)]}): {', '.join(labels)}" for kind, labels in kinds.items()]
-    return "; ".join(texts)
+    return ". ".join(f"{GUARANTEES[str(kind)]} {', '.join(labels)}" for kind, labels in kinds.items())
 
 
 def _protocol(quality: QualityRecord, metrics: Mapping[str, Any]) -> str:

@@ -16,8 +16,8 @@ import pandas as pd
 
 from vvsbench.analysis import comparison
 from vvsbench.analysis.estimate import Estimate, estimate
+from vvsbench.analysis.settings import differences, flat, missing, shared
 from vvsbench.errors import UserError
-from vvsbench.identity import WITHOUT_EFFECT
 from vvsbench.runs.record import QualityRecord
 from vvsbench.runs.store import Store, StoredCell
 
@@ -126,36 +126,6 @@ def frame(study: str, root: Path) -> StudyFrame:
     return StudyFrame(study, str(declared.get("title") or study), baseline, rows, by_key, troubles)
 
 
-def missing(declared: Sequence[Sequence[str]], configs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """The declared cells that no record answers to.
-
-    Args:
-        declared: the overrides of each cell, as in a study's file.
-        configs: the resolved settings of the records. Each answers to one declaration, the most specific that it fits.
-    """
-    left = list(configs)
-    unmet = []
-    for overrides in sorted(declared, key=len, reverse=True):
-        match = next((config for config in left if all(_fits(config, text) for text in overrides)), None)
-        if match is None:
-            unmet.append(list(overrides))
-        else:
-            left.remove(match)
-    return unmet
-
-
-def _fits(config: Mapping[str, Any], override: str) -> bool:
-    path, _, wanted = override.lstrip("+").partition("=")
-    node: Any = config
-    for part in path.split("@")[0].split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return False
-        node = node[part]
-    if isinstance(node, Mapping):
-        node = node.get("name")
-    return str(node).lower() == wanted.strip("'\"").lower()
-
-
 def _protocol(cells: Sequence[StoredCell]) -> str:
     """The protocol that the latest cell was scored under; empty when none was scored."""
     for cell in reversed(cells):
@@ -185,7 +155,7 @@ def _row(cell: StoredCell, baseline: str, protocol: str) -> dict[str, Any]:
         "guarantee": record.guarantee,
         "count": record.count,
         "hardware": hardware(record.provenance.hardware),
-        "setting": _setting(record.config),
+        "setting": shared(record.config),
     }
     if usable:
         for name in COSTS:
@@ -233,12 +203,6 @@ def hardware(found: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _setting(config: Mapping[str, Any]) -> str:
-    """Everything that cells must share to be compared: their settings but for the decoder."""
-    shared = {key: value for key, value in config.items() if key not in WITHOUT_EFFECT and key != "decoder"}
-    return json.dumps(shared, sort_keys=True)
-
-
 def _named(rows: pd.DataFrame, cells: Sequence[StoredCell]) -> pd.DataFrame:
     """Short names for settings, and labels that no two cells of a setting share."""
     settings = {text: flat(json.loads(text)) for text in rows["setting"]}
@@ -251,23 +215,6 @@ def _named(rows: pd.DataFrame, cells: Sequence[StoredCell]) -> pd.DataFrame:
                 extra = differences(decoders[str(key)], [decoders[str(twin)] for twin in twins.index])
                 rows.loc[key, "label"] = f"{rows.loc[key, 'label']} {extra}".strip()
     return rows
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """A settings tree as dotted names to text."""
-    found: dict[str, str] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = str(value)
-    return found
-
-
-def differences(one: Mapping[str, str], every: Sequence[Mapping[str, str]]) -> str:
-    """What is said in `one` and not the same in all of `every`, as "count=64 seed=1"."""
-    varying = [name for name in one if len({other.get(name) for other in every}) > 1]
-    return " ".join(f"{name.rsplit('.', 1)[-1]}={one[name]}" for name in varying)
 
 
 def _ordered(rows: pd.DataFrame) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from vvsbench import __version__
 from vvsbench.analysis import charts, pictures, plots, sentences, tables
-from vvsbench.analysis.facts import commands, described, origin
+from vvsbench.analysis.facts import commands, decoders, described, origin
 from vvsbench.analysis.frame import StudyFrame
 from vvsbench.analysis.pareto import COMPRESSION, Front, fronts
 from vvsbench.runs.store import StoredCell
@@ -34,7 +34,7 @@ def html(study: StudyFrame) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["small"] = small
+    environment.filters |= {"small": small, "unbroken": unbroken}
     slots = families(study)
     return environment.get_template("page.html").render(
         title=study.title,
@@ -64,6 +64,11 @@ def small(text: str) -> Markup:
     return Markup(re.sub(r"(\[[^\]]*\])", r'<span class="ci">\1</span>', str(escape(text))))
 
 
+def unbroken(title: str) -> str:
+    """A heading whose arrow and powers stay with their word."""
+    return re.sub(r" (?=[↓↑×])", "\N{NO-BREAK SPACE}", title)
+
+
 def _date(study: StudyFrame) -> str:
     finished = [study.cells[str(key)].record.finished for key in study.usable.index]
     latest = max((text for text in finished if text), default="")
@@ -78,6 +83,7 @@ def _part(study: StudyFrame, setting: str, rows: pd.DataFrame, slots: Mapping[st
     cells = {str(key): study.cells[str(key)] for key in rows.index}
     first = next(iter(cells.values()))
     side = next(first.shards()).images.shape[-1]
+    top = pictures.ceiling(list(cells.values()))
     return {
         "setting": setting,
         "baseline": "" if base is None else str(base["label"]),
@@ -88,7 +94,9 @@ def _part(study: StudyFrame, setting: str, rows: pd.DataFrame, slots: Mapping[st
         "tables": [tables.costs(rows), tables.quality(rows)],
         "gallery": _gallery(rows, cells),
         "magnified": side < 96,
-        "drafts": [_draft(row, cells[str(key)], slots) for key, row in rows.iterrows() if drafts(cells[str(key)])],
+        "drafts": [_draft(row, cells[str(key)], slots, top) for key, row in rows.iterrows() if drafts(cells[str(key)])],
+        "top": round(100 * top),
+        "decoders": decoders(study, rows),
         "facts": described(study, rows),
     }
 
@@ -141,7 +149,7 @@ def drafts(cell: StoredCell) -> bool:
     return bool(cell.trace["draft_forwards"].sum())
 
 
-def _draft(row: pd.Series[Any], cell: StoredCell, slots: Mapping[str, int]) -> dict[str, Any]:
+def _draft(row: pd.Series[Any], cell: StoredCell, slots: Mapping[str, int], top: float) -> dict[str, Any]:
     verified, skipped = (list(pictures.lengths(cell, column)) for column in ("accepted", "skipped"))
     about = f"{_mean(verified):.2f} drafts kept per verified step"
     if skipped:
@@ -151,8 +159,8 @@ def _draft(row: pd.Series[Any], cell: StoredCell, slots: Mapping[str, int]) -> d
     for kind, name in kinds:
         shares = pictures.origins(cell, kind)
         if shares is not None:
-            span = f"{100 * shares.min():.0f} to {100 * shares.max():.0f} %"
-            maps.append({"uri": pictures.uri(pictures.coloured(shares)), "about": f"{name}: {span}"})
+            span = f"{100 * shares.min():.0f} to {100 * shares.max():.0f}\N{NO-BREAK SPACE}%"
+            maps.append({"uri": pictures.uri(pictures.coloured(shares / top)), "about": f"{name}: {span}"})
     return {
         "label": row["label"],
         "family": row["family"],

@@ -6,13 +6,14 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isqrt
+from math import ceil, isqrt
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from vvsbench.runs import shards
 from vvsbench.runs.store import StoredCell
 
 SHOWN = 12
@@ -51,7 +52,7 @@ def choose(trace: pd.DataFrame, count: int = SHOWN) -> Chosen:
 
 
 def pick(cell: StoredCell, indices: Sequence[int]) -> list[NDArray[np.uint8]]:
-    """Some of a cell's images, one shard in memory at a time.
+    """Some of a cell's images, reading no more shards than hold them.
 
     Args:
         cell: with all its shards.
@@ -60,11 +61,11 @@ def pick(cell: StoredCell, indices: Sequence[int]) -> list[NDArray[np.uint8]]:
     Returns:
         uint8 [3, H, W] each.
     """
-    wanted = list(indices)
     found: list[NDArray[np.uint8]] = []
-    for shard in cell.shards():
-        end = shard.first + len(shard.images)
-        found += [shard.images[index - shard.first].copy() for index in wanted if shard.first <= index < end]
+    for where in shards.ranges(cell.record.count, int(cell.record.config["shard_size"])):
+        wanted = [index for index in indices if where.first <= index < where.end]
+        shard = shards.read(cell.folder, where) if wanted else None
+        found += [shard.images[index - where.first].copy() for index in wanted] if shard else []
     return found
 
 
@@ -121,6 +122,13 @@ def origins(cell: StoredCell, kind: int) -> NDArray[np.float64] | None:
         return None
     shares: NDArray[np.float64] = found.mean(axis=0).reshape(side, side)
     return shares
+
+
+def ceiling(cells: Sequence[StoredCell]) -> float:
+    """The largest share of any map of these cells, rounded up to tenths: one scale of colours for all of them."""
+    maps = [origins(cell, kind) for cell in cells for kind in (ACCEPTED, SKIPPED)]
+    largest = max((float(shares.max()) for shares in maps if shares is not None), default=1.0)
+    return ceil(10 * largest) / 10
 
 
 def lengths(cell: StoredCell, column: str) -> NDArray[np.float64]:

@@ -174,15 +174,19 @@ def lengths(cells: Sequence[tuple[StoredCell, str, int]], folder: Path, name: st
             verified, skipped = (100 * pictures.lengths(cell, column) for column in ("accepted", "skipped"))
             width = 0.4 if len(skipped) else 0.7
             shift = width / 2 if len(skipped) else 0
-            axis.bar(np.arange(len(verified)) - shift, verified, width * 0.94, color=colour, label="verified")
+            axis.bar(np.arange(len(verified)) - shift, verified, width * 0.94, color=colour)
             if len(skipped):
                 places = np.arange(len(skipped)) + shift
-                axis.bar(places, skipped, width * 0.94, color="white", edgecolor=colour, linewidth=0.9, label="skipped")
-                axis.legend(frameon=False, fontsize=7, handlelength=1)
+                axis.bar(places, skipped, width * 0.94, color="white", edgecolor=colour, linewidth=0.9)
             axis.set_title(label, color=colour, fontweight="bold")
             axis.tick_params(length=0)
             axis.set_xticks(range(max(len(verified), len(skipped))))
-        figure.supxlabel("drafted tokens kept in a step", fontsize=8.5, color="#3a4149")
+        note = (
+            ""
+            if all(cell.trace["skipped_steps"].sum() == 0 for cell, _, _ in cells)
+            else " (hollow: steps that skipped verification)"
+        )
+        figure.supxlabel(f"drafted tokens kept in a step{note}", fontsize=8.5, color="#3a4149")
         figure.supylabel("% of steps", fontsize=8.5, color="#3a4149")
         return _save(figure, folder, name)
 

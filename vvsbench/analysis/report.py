@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from vvsbench.analysis import page, pictures, plots, sentences, tables
-from vvsbench.analysis.facts import commands, described
+from vvsbench.analysis.facts import commands, decoders, described
 from vvsbench.analysis.frame import StudyFrame, frame
 from vvsbench.analysis.pareto import COMPRESSION, front, fronts
 from vvsbench.runs import files
@@ -91,8 +91,9 @@ def markdown(study: StudyFrame, figures: tuple[Path, ...]) -> str:
     for number, (setting, rows) in enumerate(study.comparisons()):
         if setting:
             blocks.append(f"## {setting}")
-        blocks.append(" ".join(sentences.headline(rows)))
+        blocks.append(" ".join(str(claim) for claim in sentences.headline(rows)))
         blocks.append("\n".join(f"- **{v.label}** {v.predicate()}" for v in sentences.verdicts(rows)))
+        blocks.append(" ".join(str(claim) for claim in decoders(study, rows)))
         for table in (tables.costs(rows), tables.quality(rows)):
             blocks += [f"### {table.caption}", tables.markdown(table)]
         blocks.append("Brackets: 95 % intervals. ▼ worse, ▲ better than the baseline beyond its interval.")
@@ -130,8 +131,8 @@ def print_front(study: str, root: Path, console: Console) -> None:
         console.print(
             tables.console(rows, _keys_on_front(found, rows), f"{found.title}{f' ({setting})' if setting else ''}")
         )
-        for sentence in sentences.headline(rows):
-            console.print(Text(sentence))
+        for claim in sentences.headline(rows):
+            console.print(Text(str(claim)))
     console.print()
 
 

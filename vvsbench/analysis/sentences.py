@@ -26,9 +26,9 @@ TOLD = tuple(NAMES)
 """Metrics that are put in words; KID and IS say the same as FID in other units and stand in the table."""
 
 GUARANTEES = {
-    "exact": "the target’s own distribution",
-    "bounded": "within a stated distance of the target’s distribution",
-    "none": "no promise",
+    "exact": "The target’s own distribution is promised by",
+    "bounded": "A distribution within a stated distance of the target’s is promised by",
+    "none": "Nothing is promised by",
 }
 
 
@@ -146,7 +146,24 @@ def inverted(change: Estimate) -> Estimate:
     return Estimate(-change.value, low, high)
 
 
-def headline(rows: pd.DataFrame) -> list[str]:
+@dataclass(frozen=True)
+class Claim:
+    """A sentence about one decoder.
+
+    Attributes:
+        family: of the decoder, for its colour.
+        text: what follows its name.
+    """
+
+    label: str
+    family: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.label} {self.text}"
+
+
+def headline(rows: pd.DataFrame) -> list[Claim]:
     """The study in one or two sentences: the most that is won for nothing, and the most that is won at all."""
     if "baseline" not in rows or rows["baseline"].isna().all():
         return []
@@ -159,12 +176,16 @@ def headline(rows: pd.DataFrame) -> list[str]:
         ratio = estimate(best, "forwards_ratio")
         if ratio and ratio.value > 1:
             said.append(
-                f"{best['label']} draws {base}’s images token for token with {times(ratio)} fewer target forwards."
+                _claim(best, f"draws {base}’s images token for token with {times(ratio)} fewer target forwards.")
             )
     most = _most(compared.drop(free.index))
     if most is not None and (best is None or most["forwards_ratio"] > best["forwards_ratio"]):
-        said.append(_at_a_price(most, base, bool(said)))
+        said.append(_claim(most, _at_a_price(most, base, bool(said))))
     return said
+
+
+def _claim(row: pd.Series[Any], text: str) -> Claim:
+    return Claim(str(row["label"]), str(row["family"]), text)
 
 
 def _most(rows: pd.DataFrame) -> pd.Series[Any] | None:
@@ -175,14 +196,14 @@ def _most(rows: pd.DataFrame) -> pd.Series[Any] | None:
 def _at_a_price(row: pd.Series[Any], base: str, follows: bool) -> str:
     ratio, moved = estimate(row, "forwards_ratio"), estimate(row, "fid_change")
     assert ratio is not None
-    text = f"{row['label']} needs {times(ratio)} fewer" + ("" if follows else f" target forwards than {base}")
+    text = f"needs {times(ratio)} fewer" + ("" if follows else f" target forwards than {base}")
     if moved is None:
         return f"{text}; its quality was not measured."
     if not moved.sure:
         return f"{text}; its FID changes by {number(moved.value, 2, sign=True)} {interval(moved, 2, sign=True)}."
     size = moved if moved.value > 0 else inverted(moved)
-    verb = "pays with" if moved.value > 0 else "has a FID lower by"
-    return f"{text} and {verb} {number(size.value, 2)} {interval(size, 2)}{' of FID' if moved.value > 0 else ''}."
+    verb = "rises" if moved.value > 0 else "falls"
+    return f"{text}, and its FID {verb} by {number(size.value, 2)} {interval(size, 2)}."
 
 
 def about_front(found: Front) -> str:

@@ -196,7 +196,7 @@ def _log_report(wandb: Any, run: Any, study: StudyFrame) -> None:
         suffix = f"_{number + 1}" if number else ""
         said += [
             setting,
-            *sentences.headline(group),
+            *(str(claim) for claim in sentences.headline(group)),
             *(f"{v.label} {v.predicate()}" for v in sentences.verdicts(group)),
         ]
         for front in fronts(study, group):
