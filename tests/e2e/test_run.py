@@ -36,7 +36,9 @@ def test_a_sweep_runs_once_and_the_second_time_does_nothing(vvsbench, weights, t
     command.append("decoder.schedule.interval=2,3")
     code, out, err = vvsbench(*command)
     assert (code, err) == (0, "")
-    assert [line.split()[:2] for line in out.splitlines()] == [["vvs", "i=2"], ["vvs", "i=3"]]
+    *cells, last = out.splitlines()
+    assert [line.split()[:2] for line in cells] == [["vvs", "i=2"], ["vvs", "i=3"]]
+    assert last == "records: outputs/cells/s; to compare them: vvsbench report study=s"
     cells = Store(tmp_path / "outputs").cells("s")
     assert [cell.record.status for cell in cells] == ["ok", "ok"]
     assert cells[0].record.provenance.command.startswith("vvsbench run -m")

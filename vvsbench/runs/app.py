@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 from vvsbench import config
 from vvsbench.composition import plain, prepare, typed
-from vvsbench.config import LoggerKind
+from vvsbench.config import LoggerKind, RunConfig
 from vvsbench.errors import ConfigError, UserError
 from vvsbench.explaining import EXPECTED, explained
 from vvsbench.runs import provenance
@@ -76,6 +76,8 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError([f"{word}: has no key; write KEY=VALUE." for word in nameless])
     prepare()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `explained` instead of being printed
+    os.environ.setdefault("TQDM_DISABLE", "1")  # libraries show no bars beside ours
+    logging.captureWarnings(True)
     logging.raiseExceptions = False  # a log that cannot be written must not drown the reason
     alone: list[Outcome] = []
 
@@ -103,13 +105,16 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def finish(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """After the last cell: log the study if asked to, and say what failed.
+    """After the last cell: say where the records are, log the study if asked to, and say what failed.
 
     Raises:
         CellsFailed: at least one cell was not finished.
     """
     outcomes = list(outcomes)
     failed = [outcome for outcome in outcomes if outcome.error]
+    for study, root in dict.fromkeys((o.study, o.root) for o in outcomes if not o.error):
+        elsewhere = "" if root == RunConfig.output_root else f" output_root={root}"
+        print(f"records: {Path(root) / 'cells' / study}; to compare them: vvsbench report study={study}{elsewhere}")
     for study, root, mode in {(o.study, o.root, o.logger_mode) for o in outcomes if o.logger_mode and not o.error}:
         from vvsbench.tracking.wandb import log_study
 
