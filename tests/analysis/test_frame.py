@@ -79,6 +79,17 @@ def test_a_cell_that_does_not_hold_is_told_and_not_compared(tmp_path: Path, brok
     assert "sd" not in set(found.usable["label"])
 
 
+def test_stale_cells_that_were_run_again_are_told_in_one_line(tmp_path: Path) -> None:
+    cells = synthetic.recipes()
+    synthetic.write(tmp_path, 8, cells=[*(replace(cell, stale=True, changes={"old": 1}) for cell in cells), *cells])
+    found = frame("demo", tmp_path)
+    assert len(found.usable) == 7
+    (trouble,) = found.troubles
+    assert trouble.subject == "Older records"
+    assert "ar, sd, sd top-k, vvs i=" in trouble.what
+    assert [name for name, _ in found.comparisons()] == [""]
+
+
 def test_quality_of_other_images_is_left_out(tmp_path: Path) -> None:
     folder = synthetic.write(tmp_path, 8, cells=synthetic.recipes()[:2])[1]
     path = folder / store.QUALITY / "tiny.json"
@@ -91,9 +102,10 @@ def test_quality_of_other_images_is_left_out(tmp_path: Path) -> None:
 
 def test_missing_cells_are_told(tmp_path: Path) -> None:
     synthetic.write(tmp_path, 8, cells=synthetic.recipes()[:2])
-    told = {trouble.subject for trouble in frame("demo", tmp_path).troubles}
-    assert "decoder=vvs decoder.schedule.interval=3" in told
-    assert len(told) == 5
+    (trouble,) = frame("demo", tmp_path).troubles
+    assert trouble.subject == "Not run yet"
+    assert trouble.what.count(";") == 4
+    assert "decoder=vvs decoder.schedule.interval=3" in trouble.what
 
 
 def test_each_record_answers_to_its_most_specific_declaration() -> None:

@@ -32,5 +32,14 @@ def test_labels_do_not_cover_each_other_nor_their_points() -> None:
     marks = [Box(x - 5, y - 5, 10, 10) for x, y in points]
     boxes = place(points, sizes, marks, Box(0, 0, 300, 300), 8)
     for number, box in enumerate(boxes):
+        assert box is not None
         assert box.outside(Box(0, 0, 300, 300)) == 0
-        assert all(box.overlap(other) == 0 for other in boxes[number + 1 :])
+        assert all(other is not None and box.overlap(other) == 0 for other in boxes[number + 1 :])
+
+
+def test_a_crowd_loses_labels_rather_than_legibility() -> None:
+    points = [(100.0 + number, 100.0) for number in range(30)]
+    boxes = [box for box in place(points, [(40.0, 14.0)] * 30, [], Box(0, 0, 300, 300), 8) if box]
+    assert 3 <= len(boxes) < 20
+    for number, box in enumerate(boxes):
+        assert all(box.overlap(other) < 0.13 * 40 * 14 for other in boxes[number + 1 :])

@@ -49,7 +49,7 @@ def front(found: Front, slots: Mapping[str, int], size: tuple[int, int]) -> Mark
         size: width and height in pixels.
     """
     width, height = size
-    points = found.points
+    points = found.points.sort_values("on_front", ascending=False, kind="stable")
     x_of, y_of = scales(found, width, height)
     parts = [_grid(x_of, y_of, found.axis.title), _stair(found, x_of, y_of)]
     base = points[points["is_baseline"]]
@@ -61,6 +61,8 @@ def front(found: Front, slots: Mapping[str, int], size: tuple[int, int]) -> Mark
     boxes = labels(found, x_of, y_of, width)
     for (key, row), box in zip(points.iterrows(), boxes, strict=True):
         parts.append(_point(str(key), row, found, slots, x_of, y_of))
+        if box is None:
+            continue
         parts.append(
             Markup('<text class="name f{}" data-key="{}" x="{:.1f}" y="{:.1f}">{}</text>').format(
                 slots[str(row["family"])], key, box.x, box.y + box.height - 4, row["label"]
@@ -95,15 +97,16 @@ def _ends(found: Estimate | None) -> tuple[float, float]:
     return found.value - down, found.value + up
 
 
-def labels(found: Front, x_of: Scale, y_of: Scale, width: float) -> list[Box]:
-    """Where the labels of a scatter go: clear of marks, intervals and lines."""
-    points, column = found.points, found.axis.column
+def labels(found: Front, x_of: Scale, y_of: Scale, width: float) -> list[Box | None]:
+    """Where the labels of a scatter go: clear of marks, intervals and lines; None where it is too crowded."""
+    points, column = found.points.sort_values("on_front", ascending=False, kind="stable"), found.axis.column
     places = [(x_of(float(row[column])), y_of(float(row[QUALITY]))) for _, row in points.iterrows()]
     obstacles = [Box(x - 7, y - 7, 14, 14) for x, y in places]
     for _, row in points.iterrows():
-        low, high = _ends(estimate(row, QUALITY))
-        x = x_of(float(row[column]))
+        (low, high), (left, right) = _ends(estimate(row, QUALITY)), _ends(estimate(row, column))
+        x, y = x_of(float(row[column])), y_of(float(row[QUALITY]))
         obstacles.append(Box(x - 1.5, y_of(high), 3, y_of(low) - y_of(high)))
+        obstacles.append(Box(x_of(left), y - 1.5, x_of(right) - x_of(left), 3))
     base = points[points["is_baseline"]]
     if len(base):
         y = y_of(float(base[QUALITY].iloc[0]))

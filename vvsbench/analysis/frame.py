@@ -16,9 +16,9 @@ import pandas as pd
 
 from vvsbench.analysis import comparison
 from vvsbench.analysis.estimate import Estimate, estimate
-from vvsbench.analysis.settings import differences, flat, missing, shared
+from vvsbench.analysis.settings import differences, flat, shared
+from vvsbench.analysis.troubles import Trouble, of_cell, of_study
 from vvsbench.errors import UserError
-from vvsbench.runs.record import QualityRecord
 from vvsbench.runs.store import Store, StoredCell
 
 METRICS = ("fid", "kid", "is", "precision", "recall", "clip", "accuracy")
@@ -39,19 +39,6 @@ HARDWARE = ("cpu", "cores", "gpu", "driver")
 
 class NothingToReport(UserError):
     """A study has no cell whose numbers can be shown."""
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """Something that a reader must know before the numbers.
-
-    Attributes:
-        subject: the cell or axis it is about.
-        what: what is wrong, and what to do.
-    """
-
-    subject: str
-    what: str
 
 
 @dataclass(frozen=True)
@@ -117,12 +104,7 @@ def frame(study: str, root: Path) -> StudyFrame:
         reasons = "; ".join(f"{row['label']}: {row['trouble']}" for _, row in rows.iterrows())
         raise NothingToReport(f"no cell of study {study} can be shown ({reasons}); run the study again.")
     rows = _relative(rows, by_key)
-    troubles = [Trouble(str(row["label"]), str(row["trouble"])) for _, row in rows.iterrows() if row["trouble"]]
-    troubles += [
-        Trouble(" ".join(overrides), "declared by the study and not run yet")
-        for overrides in missing(declared.get("cells") or [], [cell.record.config for cell in cells])
-    ]
-    troubles += _hardware_troubles(rows)
+    troubles = of_study(rows, timed(rows[rows["usable"]]), cells, declared.get("cells") or [])
     return StudyFrame(study, str(declared.get("title") or study), baseline, rows, by_key, troubles)
 
 
@@ -140,7 +122,7 @@ def _row(cell: StoredCell, baseline: str, protocol: str) -> dict[str, Any]:
     record = cell.record
     decoder = str(record.config["decoder"]["name"])
     quality = cell.quality.get(protocol)
-    trouble = _trouble(cell, quality, protocol)
+    trouble = of_cell(cell, quality, protocol)
     usable = record.status == "ok" and not cell.stale
     row: dict[str, Any] = {
         "key": record.key,
@@ -179,21 +161,6 @@ def _columns(name: str, value: Estimate | None) -> dict[str, float | None]:
     }
 
 
-def _trouble(cell: StoredCell, quality: QualityRecord | None, protocol: str) -> str:
-    record = cell.record
-    if record.status == "started":
-        return f"is being drawn or was killed ({record.done} of {record.count} images); its numbers are left out"
-    if record.status != "ok":
-        return f"{record.status.replace('_', ' ')}: {record.error or 'no reason given'}"
-    if cell.stale:
-        return f"is stale ({cell.stale_because}); its numbers are left out until it is run again"
-    if protocol and quality is None:
-        return f"has no quality record under protocol {protocol}"
-    if quality and quality.image_digest != record.image_digest:
-        return "was scored on other images than it has now; its quality is left out"
-    return ""
-
-
 def hardware(found: Mapping[str, Any]) -> str:
     """Fingerprint of a machine: what decides how long a forward takes."""
     parts = [str(found.get("cpu") or "unknown processor"), f"{found.get('cores', '?')} cores"]
@@ -204,12 +171,13 @@ def hardware(found: Mapping[str, Any]) -> str:
 
 
 def _named(rows: pd.DataFrame, cells: Sequence[StoredCell]) -> pd.DataFrame:
-    """Short names for settings, and labels that no two cells of a setting share."""
-    settings = {text: flat(json.loads(text)) for text in rows["setting"]}
+    """Short names for settings, and labels that no two usable cells of a setting share."""
+    usable = rows[rows["usable"]]
+    settings = {str(text): flat(json.loads(text)) for text in usable["setting"]}
     names = {text: differences(found, list(settings.values())) for text, found in settings.items()}
-    rows = rows.assign(setting=rows["setting"].map(names))
+    rows = rows.assign(setting=rows["setting"].map(names).fillna(""))
     decoders = {cell.record.key: flat(cell.record.config["decoder"]) for cell in cells}
-    for _, twins in rows.groupby(["setting", "label"]):
+    for _, twins in rows[rows["usable"]].groupby(["setting", "label"]):
         if len(twins) > 1:
             for key in twins.index:
                 extra = differences(decoders[str(key)], [decoders[str(twin)] for twin in twins.index])
@@ -260,26 +228,6 @@ def _against(cell: StoredCell, base: StoredCell, row: pd.Series[Any], base_row: 
             change = Estimate(0.0, 0.0, 0.0) if equality.images == row["count"] else comparison.change(mine, theirs)
         added |= _columns(f"{name}_change", change)
     return added
-
-
-def _hardware_troubles(rows: pd.DataFrame) -> list[Trouble]:
-    troubles = []
-    usable = rows[rows["usable"]]
-    if usable["hardware"].nunique() > 1:
-        kept = timed(usable)
-        others = [str(label) for label in usable["label"][~usable.index.isin(kept.index)]]
-        troubles.append(
-            Trouble(
-                "Times",
-                f"the cells ran on different machines; seconds are compared on {kept['hardware'].iloc[0]} only, "
-                f"without {', '.join(others)}",
-            )
-        )
-    scored = usable.loc[usable["protocol"] != "", ["protocol", "reference"]]
-    if len(scored.drop_duplicates()) > 1:
-        what = "the cells were scored under different protocols or references; run the study again to score them alike"
-        troubles.append(Trouble("Quality", what))
-    return troubles
 
 
 def timed(rows: pd.DataFrame) -> pd.DataFrame:

@@ -69,17 +69,21 @@ class Box:
         return self.width * self.height - self.overlap(other)
 
 
+COVERED = 0.12
+"""Share of a label that may lie on another one; three times as much may lie on marks and lines."""
+
+
 def place(
     points: Sequence[tuple[float, float]],
     sizes: Sequence[tuple[float, float]],
     obstacles: Sequence[Box],
     inside: Box,
     gap: float,
-) -> list[Box]:
-    """Put a label beside every point.
+) -> list[Box | None]:
+    """Put a label beside every point that has room for one.
 
-    Each label takes, of the places around its point, the one that covers least of the other labels, of the obstacles
-    and of the outside; the right side wins a tie.
+    Each label takes, of the places around its point, the one that covers least of the labels before it, of the
+    obstacles and of the outside; the right side wins a tie. A label that would still hide something is left out.
 
     Args:
         points: what the labels belong to, in drawing units, y downwards.
@@ -87,20 +91,26 @@ def place(
         obstacles: rectangles to keep clear, those of the points included.
         inside: that labels should not leave.
         gap: between a point and its label.
+
+    Returns:
+        A rectangle per point, or None.
     """
-    placed: list[Box] = []
+    placed: list[Box | None] = []
     for (x, y), (width, height) in zip(points, sizes, strict=True):
         best: tuple[float, Box] | None = None
         for number, (dx, dy) in enumerate(_AROUND):
             left = x + (gap if dx > 0 else -gap - width if dx < 0 else -width / 2)
             top = y + (gap if dy > 0 else -gap - height if dy < 0 else -height / 2)
             box = Box(left, top, width, height)
-            cost = 4 * box.outside(inside) + sum(3 * box.overlap(other) for other in placed)
+            cost = 4 * box.outside(inside) + sum(3 * box.overlap(other) for other in placed if other)
             cost += sum(box.overlap(other) for other in obstacles) + 0.1 * number
             if best is None or cost < best[0]:
                 best = (cost, box)
         assert best is not None
-        placed.append(best[1])
+        area = width * height
+        crowded = sum(best[1].overlap(other) for other in placed if other) > COVERED * area
+        crowded |= sum(best[1].overlap(other) for other in obstacles) > 3 * COVERED * area
+        placed.append(None if crowded else best[1])
     return placed
 
 

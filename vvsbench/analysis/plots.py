@@ -134,17 +134,20 @@ def _name_points(front: Front, slots: Mapping[str, int], axis: Axes) -> None:
     x_of = Scale(*axis.get_xlim(), area.x0 * unit, area.x1 * unit)
     y_of = Scale(*axis.get_ylim(), -area.y0 * unit, -area.y1 * unit)
     places, obstacles = [], []
-    for _, row in front.points.iterrows():
+    points = front.points.sort_values("on_front", ascending=False, kind="stable")
+    for _, row in points.iterrows():
         x, y = x_of(float(row[front.axis.column])), y_of(float(row[QUALITY]))
         low, high = (y_of(value) for value in _ends(row, QUALITY))
         places.append((x, y))
         obstacles += [Box(x - 4, y - 4, 8, 8), Box(x - 1, high, 2, low - high)]
     corners = outline(front, axis.get_xlim(), axis.get_ylim()[1])
     obstacles += segments([(x_of(x), y_of(y)) for x, y in corners], 2)
-    sizes = [(4.6 * len(str(label)), 10.0) for label in front.points["label"]]
+    sizes = [(4.6 * len(str(label)), 10.0) for label in points["label"]]
     inside = Box(x_of.start, y_of.end, x_of.end - x_of.start, y_of.start - y_of.end)
     boxes = place(places, sizes, obstacles, inside, 5.0)
-    for (_, row), (x, y), box in zip(front.points.iterrows(), places, boxes, strict=True):
+    for (_, row), (x, y), box in zip(points.iterrows(), places, boxes, strict=True):
+        if box is None:
+            continue
         axis.annotate(
             str(row["label"]),
             (float(row[front.axis.column]), float(row[QUALITY])),

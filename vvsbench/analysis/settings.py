@@ -24,7 +24,7 @@ def missing(declared: Sequence[Sequence[str]], configs: Sequence[Mapping[str, An
             unmet.append(list(overrides))
         else:
             left.remove(match)
-    return unmet
+    return [list(overrides) for overrides in declared if list(overrides) in unmet]
 
 
 def _fits(config: Mapping[str, Any], override: str) -> bool:

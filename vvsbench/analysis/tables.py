@@ -285,7 +285,6 @@ def _stacked(title: str) -> str:
 
 TERMINAL = {
     "step_compression": "tokens per forward",
-    "forwards_ratio": "fewer forwards",
     "seconds_per_image": "seconds per image",
     "fid": "FID ↓",
     "accuracy": "accuracy ↑",

@@ -1,0 +1,78 @@
+"""What a reader must know before the numbers: cells unfinished, failed, stale or missing, and axes that mix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from vvsbench.analysis.settings import missing
+from vvsbench.runs.record import QualityRecord
+from vvsbench.runs.store import StoredCell
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that a reader must know before the numbers.
+
+    Attributes:
+        subject: the cell or axis it is about.
+        what: what is wrong, and what to do.
+    """
+
+    subject: str
+    what: str
+
+
+def of_cell(cell: StoredCell, quality: QualityRecord | None, protocol: str) -> str:
+    """What is wrong with a cell; empty when nothing is."""
+    record = cell.record
+    if record.status == "started":
+        return f"is being drawn or was killed ({record.done} of {record.count} images); its numbers are left out"
+    if record.status != "ok":
+        return f"{record.status.replace('_', ' ')}: {record.error or 'no reason given'}"
+    if cell.stale:
+        return f"is stale ({cell.stale_because}); its numbers are left out until it is run again"
+    if protocol and quality is None:
+        return f"has no quality record under protocol {protocol}"
+    if quality and quality.image_digest != record.image_digest:
+        return "was scored on other images than it has now; its quality is left out"
+    return ""
+
+
+def of_study(
+    rows: pd.DataFrame, timed: pd.DataFrame, cells: Sequence[StoredCell], declared: Sequence[Sequence[str]]
+) -> list[Trouble]:
+    """Everything that is wrong with a study.
+
+    Args:
+        rows: of its frame.
+        timed: those of them whose seconds are compared.
+        cells: its cells.
+        declared: the overrides of the cells that it should have.
+    """
+    again = {str(label) for label in rows.loc[rows["usable"], "label"]}
+    replaced = (rows["stale"] != "") & (rows["status"] == "ok") & rows["label"].isin(again)
+    told = rows[(rows["trouble"] != "") & ~replaced]
+    found = [Trouble(str(row["label"]), str(row["trouble"])) for _, row in told.iterrows()]
+    if replaced.any():
+        names = ", ".join(dict.fromkeys(str(label) for label in rows.loc[replaced, "label"]))
+        found.append(
+            Trouble("Older records", f"are stale and left out, since these cells have been run again: {names}")
+        )
+    configs: list[Mapping[str, Any]] = [cell.record.config for cell in cells]
+    if absent := missing(declared, configs):
+        found.append(Trouble("Not run yet", "; ".join(" ".join(overrides) for overrides in absent)))
+    usable = rows[rows["usable"]]
+    left_out = [str(label) for label in usable.loc[~usable.index.isin(timed.index), "label"]]
+    if left_out:
+        machine = timed["hardware"].iloc[0]
+        what = f"the cells ran on different machines; seconds are compared on {machine} only, without"
+        found.append(Trouble("Times", f"{what} {', '.join(left_out)}"))
+    scored = usable.loc[usable["protocol"] != "", ["protocol", "reference"]]
+    if len(scored.drop_duplicates()) > 1:
+        what = "the cells were scored under different protocols or references; run the study again to score them alike"
+        found.append(Trouble("Quality", what))
+    return found
