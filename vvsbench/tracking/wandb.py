@@ -45,14 +45,15 @@ def log_study(study: str, root: Path, mode: str = "online") -> None:
         return
     try:
         wandb = importlib.import_module("wandb")
+        folder = Path(os.environ.get("WANDB_DIR") or root)
         found = frame(study, Path(root))
-        _Log(wandb, found, Path(root), _reachable(wandb) if mode == "online" else mode).write()
+        _Log(wandb, found, folder, _reachable(wandb, folder) if mode == "online" else mode).write()
     except Exception as error:  # whatever happens to a view of the records must not fail what made them
         log.warning("The study was not logged to Weights & Biases: %s", error)
         log.debug("traceback", exc_info=True)
 
 
-def _reachable(wandb: Any) -> str:
+def _reachable(wandb: Any, folder: Path) -> str:
     """Online with a key that the service confirms, else offline: a run that starts online cannot change its mind."""
     try:
         if wandb.login(prompt=False, verify=True, timeout=SECONDS_TO_REACH):
@@ -60,7 +61,10 @@ def _reachable(wandb: Any) -> str:
         reason = "there is no key (wandb login)"
     except wandb.errors.Error as error:
         reason = f"it does not answer ({error})"
-    log.warning("Weights & Biases: %s; the study is logged offline, send it later with wandb sync.", reason)
+    log.warning(
+        "Weights & Biases: %s; the study is logged offline, send it later: wandb sync %s/wandb/offline-run-*",
+        *(reason, folder),
+    )
     return "offline"
 
 
@@ -70,12 +74,13 @@ class _Log:
 
     Attributes:
         wandb: the module.
+        folder: that offline runs go to, below wandb/.
         mode: online or offline.
     """
 
     wandb: Any
     study: StudyFrame
-    root: Path
+    folder: Path
     mode: str
 
     def write(self) -> None:
@@ -99,7 +104,7 @@ class _Log:
             mode=self.mode,
             project=_project(self.study),
             group=self.study.name,
-            dir=os.environ.get("WANDB_DIR") or str(self.root),
+            dir=str(self.folder),
             resume="allow" if self.mode == "online" else None,
             settings=settings,
             **identity,
