@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -88,6 +89,17 @@ def test_the_page_says_all_of_it(page: Page) -> None:
         "git checkout 0123456789abcdef0123456789abcdef01234567",
     ):
         assert words in text, words
+
+
+def test_markdown_shows_the_figures_of_each_comparison(paths: ReportPaths, root: Path, tmp_path: Path) -> None:
+    assert re.findall(r"!\[.*?\]\((.*?)\)", paths.markdown.read_text()) == ["fronts.svg", "lengths.svg", "samples.svg"]
+    cells = synthetic.recipes()[:2]
+    synthetic.write(tmp_path, 8, cells=cells + [replace(cell, changes={"seed": 1}) for cell in cells])
+    both = report.write("demo", tmp_path)
+    shown = re.findall(r"!\[.*?\]\((.*?)\)", both.markdown.read_text())
+    assert len(shown) == 6
+    assert {f"{name}-2.svg" for name in report.FIGURES} <= set(shown)
+    assert all((both.markdown.parent / name).is_file() for name in shown)
 
 
 def test_every_form_shows_the_same_numbers(paths: ReportPaths, page: Page) -> None:

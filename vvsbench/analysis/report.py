@@ -16,6 +16,10 @@ from vvsbench.analysis.pareto import COMPRESSION, front, fronts
 from vvsbench.runs import files
 
 
+FIGURES = ("fronts", "lengths", "samples")
+"""Names of the figures, without number and suffix."""
+
+
 @dataclass(frozen=True)
 class ReportPaths:
     """Where a report lies.
@@ -98,7 +102,8 @@ def markdown(study: StudyFrame, figures: tuple[Path, ...]) -> str:
             blocks += [f"### {table.caption}", tables.markdown(table)]
         blocks.append("Brackets: 95 % intervals. ▼ worse, ▲ better than the baseline beyond its interval.")
         suffix = f"-{number + 1}" if number else ""
-        blocks += [f"![{path.stem}]({path.name})" for path in drawings if path.stem.endswith(suffix) == bool(suffix)]
+        mine = {f"{name}{suffix}" for name in FIGURES}
+        blocks += [f"![{path.stem}]({path.name})" for path in drawings if path.stem in mine]
         blocks += [f"{found.axis.title}: {sentences.about_front(found)}" for found in fronts(study, rows)]
         blocks += ["### What was compared", "\n".join(f"- {name}: {text}" for name, text in described(study, rows))]
     blocks += ["## How to get these numbers again", "\n".join(["```", *commands(study), "```"])]
