@@ -15,7 +15,6 @@ from vvsbench.analysis.frame import StudyFrame, frame
 from vvsbench.analysis.pareto import COMPRESSION, front, fronts
 from vvsbench.runs import files
 
-
 FIGURES = ("fronts", "lengths", "samples")
 """Names of the figures, without number and suffix."""
 
