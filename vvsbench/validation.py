@@ -25,6 +25,7 @@ from vvsbench.config import (
 from vvsbench.errors import CheckpointError, UserError
 from vvsbench.identity import device
 from vvsbench.models import checkpoints
+from vvsbench.quality.config import LEAST_IMAGES
 from vvsbench.quality.config import problems as metric_problems
 from vvsbench.quality.weights import locate as metric_weights
 
@@ -150,9 +151,11 @@ def _conf() -> Path:
 
 
 def _metric_files(cfg: RunConfig) -> Iterator[str]:
-    """Networks of the protocol that are missing: better said before hours of sampling than after."""
+    """Why the protocol could not be measured: better said before hours of sampling than after."""
     if not cfg.metrics.values:
         return
+    if 0 < cfg.count < LEAST_IMAGES:
+        yield f"count={cfg.count} is too few for metrics={cfg.metrics.name}; take {LEAST_IMAGES} or more."
     try:
         metric_weights(cfg.metrics)
     except UserError as error:

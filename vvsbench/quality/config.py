@@ -22,6 +22,8 @@ METRICS = (*FIDELITY, "clip", "accuracy")
 EXTRACTORS = ("classifier", "inception")
 REFERENCES = ("shapes", "folder", "statistics")
 DEVICES = ("auto", "cpu", "cuda")
+LEAST_IMAGES = 16
+"""Below this neither a covariance nor a jackknife means anything."""
 
 PINNED_RECIPES = {
     "none v1": "63b5ab016b75",

@@ -12,16 +12,13 @@ from numpy.typing import NDArray
 
 from vvsbench.errors import ConfigError
 from vvsbench.quality import weights
-from vvsbench.quality.config import MetricsConfig, QualityError, problems, protocol_version
+from vvsbench.quality.config import LEAST_IMAGES, MetricsConfig, QualityError, problems, protocol_version
 from vvsbench.quality.extractors import check_images
 from vvsbench.quality.identity import quality_key
 from vvsbench.quality.scorers import SCORERS, Subject
 from vvsbench.runs.record import QualityRecord
 
 LIBRARIES = ("torch", "torchvision", "torch-fidelity", "torchmetrics", "transformers", "scipy", "numpy")
-
-LEAST_IMAGES = 16
-"""Below this neither a covariance nor a jackknife means anything."""
 
 
 def evaluate(
