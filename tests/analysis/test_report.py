@@ -69,7 +69,7 @@ def test_the_page_stands_alone(page: Page, paths: ReportPaths) -> None:
     assert len(content) < 6 * MIB
 
 
-def test_the_page_says_all_of_it(page: Page) -> None:
+def test_the_page_says_all_of_it(page: Page, root: Path) -> None:
     text = " ".join(page.text)
     for words in (
         "Skipping verification on the tiny model",
@@ -86,6 +86,7 @@ def test_the_page_says_all_of_it(page: Page) -> None:
         "commits a path of every i-th tree with no target forward",
         "Invented Processor 9000",
         "vvsbench run study=demo",
+        f"vvsbench report study=demo output_root={root}",
         "git checkout 0123456789abcdef0123456789abcdef01234567",
     ):
         assert words in text, words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,7 @@ def described(study: StudyFrame, rows: pd.DataFrame) -> list[tuple[str, str]]:
         ("Target", _target(config["model"])),
         ("Images", _images(config, cell.record.count)),
         ("Sampling", _sampling(config["sampling"])),
-        ("Decoding", f"batches of {config['batch_size']}, {config['dtype']}, on {config['device']}"),
+        ("Decoding", f"batches of {config['batch_size']}, {config['dtype']}, on {_device(cell)}"),
         ("Promises", _promises(rows)),
     ]
     quality = cell.quality.get(str(rows["protocol"].iloc[0]).split(" ")[0]) if "protocol" in rows else None
@@ -69,6 +70,11 @@ def _target(model: Mapping[str, Any]) -> str:
         f"The {model.get('name')} model ({model.get('kind')}): {model.get('layers', '?')} layers of width "
         f"{model.get('dim', '?')}; an image is {grid} × {grid} tokens out of {model.get('vocab', '?')}"
     )
+
+
+def _device(cell: StoredCell) -> str:
+    asked = str(cell.record.config["device"])
+    return asked if asked != "auto" else "the GPU" if cell.record.provenance.hardware.get("gpu") else "the CPU"
 
 
 def _images(config: Mapping[str, Any], count: int) -> str:
@@ -123,7 +129,9 @@ def commands(study: StudyFrame) -> list[str]:
     commits = dict.fromkeys((git.commit, git.dirty) for record in records if (git := record.provenance.git) is not None)
     lines = [f"git checkout {commit}{'   # and uncommitted changes' if dirty else ''}" for commit, dirty in commits]
     lines += dict.fromkeys(record.provenance.command for record in records if record.provenance.command)
-    return [*lines, f"vvsbench report study={study.name}"]
+    root = str(next(iter(study.cells.values())).record.config.get("output_root", "outputs"))
+    where = "" if root == "outputs" else f" output_root={shlex.quote(root)}"
+    return [*lines, f"vvsbench report study={study.name}{where}"]
 
 
 def origin(cell: StoredCell, label: str) -> dict[str, Any]:

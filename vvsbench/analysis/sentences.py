@@ -112,7 +112,7 @@ def _quality(found: Verdict, row: pd.Series[Any], column: Column) -> None:
     if moved is None or value is None:
         return
     change, now = scaled(moved, column.scale), value.value * column.scale
-    digits, name = column.digits, NAMES[column.name]
+    digits, name = telling(change, column.digits), NAMES[column.name]
     unit = " points" if column.suffix == " %" else ""
     side = verdict(column.name, moved)
     if side:
@@ -124,7 +124,15 @@ def _quality(found: Verdict, row: pd.Series[Any], column: Column) -> None:
         (found.won if side == "better" else found.lost).append(text)
     elif column.name == "fid":
         moved_by = f"{number(change.value, digits, sign=True)} {interval(change, digits, sign=True)}".strip()
-        found.even.append(f"{name} changes by {moved_by}, which is not beyond its interval")
+        found.even.append(f"{name} changes by {moved_by}, which may be no change")
+
+
+def telling(change: Estimate, digits: int) -> int:
+    """Decimals at which an end of an interval near zero still shows on which side it lies."""
+    ends = [abs(end) for end in (change.low, change.high) if end]
+    while digits < 4 and any(round(end, digits) == 0 for end in ends):
+        digits += 1
+    return digits
 
 
 def times(ratio: Estimate) -> str:
@@ -164,7 +172,7 @@ class Claim:
 
 
 def headline(rows: pd.DataFrame) -> list[Claim]:
-    """The study in one or two sentences: the most that is won for nothing, and the most that is won at all."""
+    """The study in at most three sentences: the most that is won for nothing, the most at a price, and the clock."""
     if "baseline" not in rows or rows["baseline"].isna().all():
         return []
     base = str(rows["baseline"].dropna().iloc[0])
@@ -181,6 +189,9 @@ def headline(rows: pd.DataFrame) -> list[Claim]:
     most = _most(compared.drop(free.index))
     if most is not None and (best is None or most["forwards_ratio"] > best["forwards_ratio"]):
         said.append(_claim(most, _at_a_price(most, base, bool(said))))
+    fastest = _most(compared, "speed_up")
+    if fastest is not None:
+        said.append(_claim(fastest, _by_the_clock(fastest, base, alone=len(compared) == 1)))
     return said
 
 
@@ -188,9 +199,23 @@ def _claim(row: pd.Series[Any], text: str) -> Claim:
     return Claim(str(row["label"]), str(row["family"]), text)
 
 
-def _most(rows: pd.DataFrame) -> pd.Series[Any] | None:
-    known = rows[rows["forwards_ratio"].notna()]
-    return None if known.empty else known.iloc[int(known["forwards_ratio"].astype(float).argmax())]
+def _most(rows: pd.DataFrame, name: str = "forwards_ratio") -> pd.Series[Any] | None:
+    known = rows[rows[name].notna()]
+    return None if known.empty else known.iloc[int(known[name].astype(float).argmax())]
+
+
+def _by_the_clock(row: pd.Series[Any], base: str, alone: bool) -> str:
+    """What the fastest decoder's time is, which may be a loss."""
+    ratio = estimate(row, "speed_up")
+    assert ratio is not None
+    if ratio.low is not None and ratio.low > 1:
+        first = "" if alone else "the fastest on this machine: "
+        return f"is {first}{times(ratio)} faster than {base} {interval(ratio, 2)}."
+    if ratio.high is not None and ratio.high < 1:
+        slower = inverse(ratio)
+        first = "is slower" if alone else "is the fastest of them on this machine, and still slower"
+        return f"{first} than {base}: {times(slower)} its time {interval(slower, 2)}."
+    return f"takes as long as {base} on this machine, as far as can be told: {times(ratio)} {interval(ratio, 2)}."
 
 
 def _at_a_price(row: pd.Series[Any], base: str, follows: bool) -> str:
