@@ -38,15 +38,15 @@ def _records(folder: Path) -> dict[str, Any]:
     for part, path in parts.items():
         if path.is_dir():
             training = json.loads((path / "training.json").read_text())
-            shapes_of = checkpoints.header(path / "model.safetensors").shapes
+            sizes = checkpoints.header(path / "model.safetensors").shapes
         else:
             head = checkpoints.header(path)
-            training, shapes_of = json.loads(head.metadata["training"]), head.shapes
+            training, sizes = json.loads(head.metadata["training"]), head.shapes
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
         out[part] = {
             "sha256": checkpoints.digest(path),
             "bytes": sum(file.stat().st_size for file in files),
-            "parameters": sum(torch.Size(shape).numel() for shape in shapes_of.values()),
+            "parameters": sum(torch.Size(size).numel() for key, size in sizes.items() if "codebook_used" not in key),
             **training,
         }
     return out
