@@ -120,7 +120,6 @@ def _config(root: Path, study: str, count: int, recipe: Recipe) -> dict[str, Any
         },
         "model": {
             "name": "tiny",
-            "kind": "llamagen",
             "condition": "label",
             "dim": 256,
             "layers": 4,

@@ -24,13 +24,6 @@ GROUPS = ("model", "decoder", "drafter", "acceptance", "schedule", "sampling", "
 """The groups of which a user chooses one option each."""
 
 
-class ModelKind(StrEnum):
-    """Which implementation of a target reads the model's settings."""
-
-    llamagen = "llamagen"
-    toy = "toy"
-
-
 class Condition(StrEnum):
     """What an image is generated from."""
 
@@ -102,10 +95,9 @@ class TokenizerConfig:
 
 @dataclass
 class ModelConfig:
-    """A target: a LlamaGen transformer with its tokenizer, or the enumerable toy."""
+    """A target: a LlamaGen transformer with its tokenizer."""
 
     name: str = MISSING
-    kind: ModelKind = ModelKind.llamagen
     condition: Condition = Condition.label
     dim: int = MISSING
     layers: int = MISSING
@@ -135,18 +127,18 @@ class DrafterConfig:
     grid: int = MISSING
     bias: bool = True  # of the layer that joins token and feature
     norm_eps: float = 1e-6
+    # how often the target draws the drafter's candidate of each rank, best first (python -m vvsbench.decoding.fitting)
+    hit_rates: list[float] = field(default_factory=list)
 
 
 @dataclass
 class StructureConfig:
-    """Shape of the draft and where its candidates come from."""
+    """Shape of the draft, and where its candidates come from; a static tree is fitted to the drafter's hit rates."""
 
     name: StructureName = StructureName.static
     candidates: Candidates = Candidates.shared_noise
     depth: int = 5  # levels below the root
     nodes: int = 59  # size of the tree, root included
-    # static: how often the target draws the drafter's candidate of each rank, best first; `vvsbench fit` measures them
-    hit_rates: list[float] = field(default_factory=list)
     top_k: int = 10  # dynamic: nodes of the beam, and children of each
 
 

@@ -146,8 +146,6 @@ def _settings(overrides: Sequence[str]) -> RunConfig:
 
 def needed(cfg: RunConfig) -> Iterator[Need]:
     """Every file that a model and its drafter read."""
-    if cfg.model.kind != "llamagen":
-        return
     names = identity.weights_names(composition.plain(cfg))
     if cfg.model.text_encoder:
         names["model.text_encoder"] = cfg.model.text_encoder

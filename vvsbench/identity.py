@@ -49,8 +49,6 @@ def cell_key(config: Mapping[str, Any]) -> str:
 def weights_names(config: Mapping[str, Any]) -> dict[str, str]:
     """The checkpoints that a run reads: setting to name, in reading order."""
     model = config["model"]
-    if model["kind"] != "llamagen":
-        return {}
     names = {"model.checkpoint": model["checkpoint"], "model.tokenizer.checkpoint": model["tokenizer"]["checkpoint"]}
     drafter = config["decoder"].get("drafter")
     if drafter:

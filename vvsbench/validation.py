@@ -17,7 +17,6 @@ from vvsbench.config import (
     DrafterConfig,
     LanternConfig,
     ModelConfig,
-    ModelKind,
     PromptKind,
     RunConfig,
     SpeculativeConfig,
@@ -117,13 +116,15 @@ def _decoder(cfg: RunConfig) -> Iterator[str]:
         yield f"decoder.structure.depth={structure.depth} must be at least 1."
     if structure.nodes < 1 + structure.depth:
         yield f"decoder.structure.nodes={structure.nodes} must be at least {1 + structure.depth}, one per level."
-    rates = structure.hit_rates
-    if structure.name == StructureName.static and (not rates or not all(0 < rate < 1 for rate in rates)):
-        yield f"decoder.structure.hit_rates={rates} must name a rate in (0, 1) per candidate, as in [0.5,0.15,0.1]."
     if structure.name == StructureName.dynamic and not 1 <= structure.top_k <= cfg.model.vocab:
         yield f"decoder.structure.top_k={structure.top_k} must lie in [1, {cfg.model.vocab}]."
-    if cfg.model.kind == ModelKind.llamagen:
-        yield from _fit(decoder.drafter, cfg.model)
+    yield from _fit(decoder.drafter, cfg.model)
+    rates = decoder.drafter.hit_rates if decoder.drafter else [0.5]
+    if structure.name == StructureName.static and (not rates or not all(0 < rate < 1 for rate in rates)):
+        yield (
+            f"decoder.drafter.hit_rates={rates} must name a rate in (0, 1) for each rank, as in [0.5,0.15,0.1]; "
+            "python -m vvsbench.decoding.fitting measures them."
+        )
 
 
 def _fit(drafter: DrafterConfig | None, model: ModelConfig) -> Iterator[str]:
@@ -163,8 +164,6 @@ def _metric_files(cfg: RunConfig) -> Iterator[str]:
 
 
 def _target_file(model: ModelConfig) -> Iterator[str]:
-    if model.kind != ModelKind.llamagen:
-        return
     path, problem = _located("model.checkpoint", model.checkpoint)
     if path is None:
         yield problem
@@ -187,8 +186,6 @@ def _asked(model: ModelConfig) -> dict[str, int]:
 
 
 def _tokenizer_file(model: ModelConfig) -> Iterator[str]:
-    if model.kind != ModelKind.llamagen:
-        return
     tokenizer = model.tokenizer
     if tokenizer.codebook_size != model.vocab:
         yield (
@@ -211,7 +208,7 @@ def _tokenizer_file(model: ModelConfig) -> Iterator[str]:
 
 def _drafter_file(cfg: RunConfig) -> Iterator[str]:
     drafter = getattr(cfg.decoder, "drafter", None)
-    if drafter is None or cfg.model.kind != ModelKind.llamagen:
+    if drafter is None:
         return
     path, problem = _located("decoder.drafter.checkpoint", drafter.checkpoint)
     if path is None:
@@ -232,7 +229,7 @@ def _drafter_file(cfg: RunConfig) -> Iterator[str]:
 def remarks(cfg: RunConfig) -> list[str]:
     """What is no mistake but worth knowing before a run."""
     drafter = getattr(cfg.decoder, "drafter", None)
-    if drafter is None or cfg.model.kind != ModelKind.llamagen:
+    if drafter is None:
         return []
     path = checkpoints.locate(drafter.checkpoint)
     made_for = checkpoints.header(path).metadata.get("target_digest") if path.suffix == ".safetensors" else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
+from vvsbench.composition import composed, plain
 from vvsbench.config import PACKAGE
 from vvsbench.runs import provenance
 
@@ -20,6 +21,6 @@ def test_the_commit_is_the_packages(tmp_path, monkeypatch):
 
 def test_no_secret_of_the_machine_is_told(monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "hunter2")
-    found = provenance.collect({"model": {"kind": "toy"}, "decoder": {}, "prompts": {}})
+    found = provenance.collect(plain(composed(["model=tiny"])))
     assert "hunter2" not in found.model_dump_json()
     assert set(found.hardware) == {"cpu", "cores", "memory_gib", "gpu", "driver"}

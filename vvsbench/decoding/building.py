@@ -19,14 +19,10 @@ from vvsbench.drafting.tree import DynamicTree, StaticTree, Structure, fitted_pa
 from vvsbench.errors import ConfigError
 from vvsbench.models.llamagen import LlamaGen
 from vvsbench.models.loading import load_target
-from vvsbench.models.toy import ToySource, ToyTarget, noisy
 from vvsbench.sampling import Sampling
 
 if TYPE_CHECKING:
-    from vvsbench.config import AcceptanceConfig, RunConfig, StructureConfig
-
-TOY_DRAFT_NOISE = 0.7
-"""How far the toy's drafter is from the toy: standard deviation of what is added to its logits."""
+    from vvsbench.config import AcceptanceConfig, RunConfig
 
 
 def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> Decoder:
@@ -48,7 +44,7 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
     return Speculative(
         target=target,
         source=_source(cfg.decoder, target, device, dtype),
-        structure=_structure(cfg.decoder.structure, device),
+        structure=_structure(cfg.decoder, device),
         candidates=cfg.decoder.structure.candidates,
         rule=_rule(cfg.decoder.acceptance, target),
         schedule=cfg.decoder.schedule,
@@ -58,26 +54,25 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
 
 
 def _source(
-    decoder: SpeculativeConfig, target: LlamaGen | ToyTarget, device: torch.device, dtype: torch.dtype
+    decoder: SpeculativeConfig, target: LlamaGen, device: torch.device, dtype: torch.dtype
 ) -> DraftSource[Any]:
-    if isinstance(target, ToyTarget):
-        return ToySource(noisy(target.table, TOY_DRAFT_NOISE, seed=1))
     if decoder.drafter is None:
         raise ConfigError(["decoder.drafter: none is chosen; pick one with drafter@decoder.drafter=NAME."])
     return load_drafter(decoder.drafter, target, device, dtype)
 
 
-def _rule(acceptance: AcceptanceConfig, target: LlamaGen | ToyTarget) -> AcceptanceRule:
+def _rule(acceptance: AcceptanceConfig, target: LlamaGen) -> AcceptanceRule:
     if isinstance(acceptance, LanternConfig):
-        if isinstance(target, ToyTarget) or target.tokenizer is None:
-            raise ConfigError(["decoder.acceptance=lantern needs a target with a codebook."])
+        assert target.tokenizer is not None
         codebook = target.tokenizer.quantize.embedding.weight
         table = nearest(codebook, min(acceptance.k + 1, len(codebook) - 1), acceptance.normalised).to(target.device)
         return Lantern(table, acceptance.k, acceptance.delta, acceptance.residual)
     return Match() if acceptance.name is AcceptanceName.match else Sequential()
 
 
-def _structure(structure: StructureConfig, device: torch.device) -> Structure:
+def _structure(decoder: SpeculativeConfig, device: torch.device) -> Structure:
+    structure = decoder.structure
     if structure.name is StructureName.dynamic:
         return DynamicTree(structure.depth, structure.top_k, structure.nodes)
-    return StaticTree(fitted_paths(structure.hit_rates, structure.nodes, structure.depth), device)
+    rates = decoder.drafter.hit_rates if decoder.drafter else []
+    return StaticTree(fitted_paths(rates, structure.nodes, structure.depth), device)

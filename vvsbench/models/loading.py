@@ -13,7 +13,6 @@ from vvsbench.models import checkpoints
 from vvsbench.models.llamagen import Guidance, LlamaGen
 from vvsbench.models.llamagen_layouts import to_official
 from vvsbench.models.t5 import T5Features
-from vvsbench.models.toy import ToyTarget, random_table
 from vvsbench.models.transformer import Transformer, TransformerConfig
 from vvsbench.models.vq import VQModel
 
@@ -43,7 +42,7 @@ def transformer_config(model: ModelConfig, norm_eps: float = 1e-5) -> Transforme
 
 def load_target(
     model: ModelConfig, sampling: SamplingConfig, device: torch.device, dtype: torch.dtype
-) -> LlamaGen | ToyTarget:
+) -> LlamaGen:
     """Load a target.
 
     Args:
@@ -54,9 +53,6 @@ def load_target(
     Raises:
         CheckpointError: a file is missing, unreadable or of another size.
     """
-    if model.kind.value == "toy":
-        tokens = model.grid**2
-        return ToyTarget(random_table(model.vocab, tokens, seed=0).to(device), tokens)
     transformer = load_transformer(model)
     tokenizer = load_tokenizer(model.tokenizer)
     encoder = None
