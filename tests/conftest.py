@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # models this small only wait for a second thread; before torch is read
 
 import pytest
 from hypothesis import settings

@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 a cell failed, 2 the request was wrong, 130 after ^C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin on a busy machine cost ten times the work
     if arguments[:1] == ["-sc"]:
         return _complete(arguments)
     if not arguments or arguments[0] in {"-h", "--help", "help"}:

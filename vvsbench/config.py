@@ -243,6 +243,7 @@ class RunConfig:
     seed: int = 0
     dtype: Dtype = Dtype.fp32
     device: Device = Device.auto
+    threads: int = 0
     output_root: str = "outputs"
 
 

@@ -58,6 +58,8 @@ def _counts(cfg: RunConfig) -> Iterator[str]:
             f"shard_size={cfg.shard_size} must be a multiple of batch_size={cfg.batch_size}, so that a resumed run "
             f"forms the same batches; use shard_size={near}."
         )
+    if cfg.threads < 0:
+        yield f"threads={cfg.threads} must be 0 (torch's own choice) or more."
     if cfg.seed < 0:
         yield f"seed={cfg.seed} must be 0 or more."
     if cfg.device == Device.cuda and device("auto") != "cuda":

@@ -46,6 +46,7 @@ def test_everything_is_listed_at_once(weights):
     [
         ("shard_size=5", "shard_size=5 must be a multiple of batch_size=2"),
         ("shard_size=0", "shard_size=0 must be at least 1"),
+        ("threads=-1", "threads=-1 must be 0"),
         ("seed=-1", "seed=-1 must be 0 or more"),
         ("sampling.top_k=99", "sampling.top_k=99 must lie in [0, 32]"),
         ("sampling.guidance_scale=0.5", "sampling.guidance_scale=0.5 must be at least 1"),

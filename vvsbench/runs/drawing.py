@@ -6,8 +6,9 @@ conditions, writing) is outside both clocks.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -72,21 +73,35 @@ def draw(
     """
     chosen = prompts(cfg)
     words = texts(cfg, chosen)
-    started = time.perf_counter()
-    warm_up = next(missing[0].batches(cfg.batch_size))
-    _batch(cfg, session.decoder, chosen, warm_up)
-    session.first_image_seconds = time.perf_counter() - started
-    for where in missing:
-        parts, times = [], []
-        for batch in where.batches(cfg.batch_size):
-            part, seconds = _batch(cfg, session.decoder, chosen, batch)
-            parts.append(part)
-            times.append(seconds | {"warm": len(batch) == len(warm_up)})
-            progress(len(batch))
-        shard = _joined(where, parts)
-        for row in shard.rows:
-            row["prompt"] = words[row["image"] % len(words)]
-        write(where, shard, times)
+    with _threads(cfg.threads):
+        started = time.perf_counter()
+        warm_up = next(missing[0].batches(cfg.batch_size))
+        _batch(cfg, session.decoder, chosen, warm_up)
+        session.first_image_seconds = time.perf_counter() - started
+        for where in missing:
+            parts, times = [], []
+            for batch in where.batches(cfg.batch_size):
+                part, seconds = _batch(cfg, session.decoder, chosen, batch)
+                parts.append(part)
+                times.append(seconds | {"warm": len(batch) == len(warm_up)})
+                progress(len(batch))
+            shard = _joined(where, parts)
+            for row in shard.rows:
+                row["prompt"] = words[row["image"] % len(words)]
+            write(where, shard, times)
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let torch use so many CPU threads; 0 changes nothing."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _batch(
