@@ -53,9 +53,7 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
     )
 
 
-def _source(
-    decoder: SpeculativeConfig, target: LlamaGen, device: torch.device, dtype: torch.dtype
-) -> DraftSource[Any]:
+def _source(decoder: SpeculativeConfig, target: LlamaGen, device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:
     if decoder.drafter is None:
         raise ConfigError(["decoder.drafter: none is chosen; pick one with drafter@decoder.drafter=NAME."])
     return load_drafter(decoder.drafter, target, device, dtype)

@@ -40,9 +40,7 @@ def transformer_config(model: ModelConfig, norm_eps: float = 1e-5) -> Transforme
     )
 
 
-def load_target(
-    model: ModelConfig, sampling: SamplingConfig, device: torch.device, dtype: torch.dtype
-) -> LlamaGen:
+def load_target(model: ModelConfig, sampling: SamplingConfig, device: torch.device, dtype: torch.dtype) -> LlamaGen:
     """Load a target.
 
     Args:
