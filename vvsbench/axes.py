@@ -72,6 +72,16 @@ class Selector(StrEnum):
     first = "first"
 
 
+class Features(StrEnum):
+    """What the drafter goes on from after a skip, where the target has computed no features.
+
+    reuse: the last features that the target did compute (VVS). drafted: what the drafter predicted along the path.
+    """
+
+    reuse = "reuse"
+    drafted = "drafted"
+
+
 class Truncation(StrEnum):
     """Where that path is cut: at the mean path length of the tree (VVS), or not at all."""
 

@@ -14,7 +14,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from vvsbench.axes import AcceptanceName, Candidates, Residual, Selector, StructureName, Truncation
+from vvsbench.axes import AcceptanceName, Candidates, Features, Residual, Selector, StructureName, Truncation
 from vvsbench.decoding.schedule import SCHEDULES, Schedule
 from vvsbench.quality.config import MetricsConfig
 from vvsbench.registry import Registry
@@ -168,6 +168,7 @@ class SkipConfig:
 
     selector: Selector = Selector.random
     truncation: Truncation = Truncation.dynamic
+    features: Features = Features.reuse
 
 
 @dataclass

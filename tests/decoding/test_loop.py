@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.decoding.toys import autoregressive, speculative, structures, toy_target
-from vvsbench.axes import Candidates, Selector
+from vvsbench.axes import Candidates, Features, Selector
 from vvsbench.decoding.base import Decoder
 from vvsbench.decoding.schedule import Uniform
 from vvsbench.decoding.trace import Origin, StepKind
@@ -36,13 +36,15 @@ def test_exact_decoders_return_the_tokens_of_ar(structure: str, candidates: Cand
     interval=st.integers(2, 5),
     seed=st.integers(0, 2**40),
     selector=st.sampled_from(Selector),
+    features=st.sampled_from(Features),
     structure=st.sampled_from(["chain", "static", "dynamic"]),
 )
 @settings(max_examples=40)
 def test_an_image_does_not_depend_on_its_batch(
-    images: list[int], interval: int, seed: int, selector: Selector, structure: str
+    images: list[int], interval: int, seed: int, selector: Selector, features: Features, structure: str
 ) -> None:
-    decoder = speculative(TARGET, structure, schedule=Uniform(interval=interval, first_tokens=1), selector=selector)
+    schedule = Uniform(interval=interval, first_tokens=1)
+    decoder = speculative(TARGET, structure, schedule=schedule, selector=selector, features=features)
     together = generate(decoder, images, seed)
     alone = torch.cat([generate(decoder, [image], seed) for image in images])
     assert torch.equal(together, alone)

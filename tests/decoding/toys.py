@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vvsbench.axes import Candidates, Selector, Truncation
+from vvsbench.axes import Candidates, Features, Selector, Truncation
 from vvsbench.decoding.acceptance import AcceptanceRule, Match
 from vvsbench.decoding.autoregressive import Autoregressive
 from vvsbench.decoding.schedule import Always, Schedule
@@ -40,6 +40,7 @@ def speculative(
     sampling: Sampling | None = None,
     rule: AcceptanceRule | None = None,
     selector: Selector = Selector.random,
+    features: Features = Features.reuse,
 ) -> Speculative:
     return Speculative(
         target,
@@ -48,6 +49,6 @@ def speculative(
         candidates,
         rule or Match(),
         schedule or Always(),
-        SkipRule(selector, Truncation.dynamic),
+        SkipRule(selector, Truncation.dynamic, features),
         sampling or Sampling(),
     )

@@ -26,7 +26,7 @@ def tree_of(folder: GoldenFolder, case: str) -> TokenTree:
     width = int(torch.bincount(parents[0, 1:]).max())
     levels = int(depths.max())
     noise = torch.zeros(1, levels + 1, folder[f"{case}_node_logits"].shape[1])
-    return TokenTree(folder[f"{case}_tokens"][None], parents, depths, visible, noise, levels, width)
+    return TokenTree(folder[f"{case}_tokens"][None], parents, depths, visible, noise, levels, width, parents - 1)
 
 
 def placed(folder: GoldenFolder, case: str, tree: TokenTree, accepted: list[int]) -> torch.Tensor:

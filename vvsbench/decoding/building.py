@@ -48,7 +48,7 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
         candidates=cfg.decoder.structure.candidates,
         rule=_rule(cfg.decoder.acceptance, target),
         schedule=cfg.decoder.schedule,
-        skip=SkipRule(cfg.decoder.skip.selector, cfg.decoder.skip.truncation),
+        skip=SkipRule(cfg.decoder.skip.selector, cfg.decoder.skip.truncation, cfg.decoder.skip.features),
         sampling=sampling,
     )
 

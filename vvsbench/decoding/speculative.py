@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vvsbench.axes import Candidates, Guarantee, Selector, Truncation
+from vvsbench.axes import Candidates, Features, Guarantee, Selector, Truncation
 from vvsbench.decoding.acceptance import AcceptanceRule
 from vvsbench.decoding.base import Decoder
 from vvsbench.decoding.batch import Batch, Gain
@@ -35,6 +35,7 @@ class SkipRule:
 
     selector: Selector = Selector.random
     truncation: Truncation = Truncation.dynamic
+    features: Features = Features.reuse
 
 
 class Speculative(Decoder):
@@ -96,7 +97,7 @@ class Speculative(Decoder):
         while min(batch.known, default=length) < length:
             tree = structure.grow(self._growth(batch, draft, seed), batch.roots)
             skips = self._due(batch)
-            gain = self._gain(state, batch, tree, skips, seed)
+            gain = self._gain(state, draft, batch, tree, skips, seed)
             counts = gain.count.tolist()  # the one synchronisation of the step
             _log(steps, batch, skips, counts, length)
             before = batch.known
@@ -125,15 +126,17 @@ class Speculative(Decoder):
         history = zip(batch.steps, batch.known, batch.skipped_last, strict=True)
         return [not last and self.schedule.skips(step, known - 1) for step, known, last in history]
 
-    def _gain(self, state: Any, batch: Batch, tree: TokenTree, skips: list[bool], seed: int) -> Gain:
+    def _gain(self, state: Any, draft: Any, batch: Batch, tree: TokenTree, skips: list[bool], seed: int) -> Gain:
         """Skip or verify every row; rows that skip take no part in the target's forward."""
         verifying = [row for row, skip in enumerate(skips) if not skip]
         if not verifying:
-            return self._skip(batch, tree, seed)
+            return self._skip(draft, batch, tree, seed)
         if len(verifying) == len(skips):
             return self._verify(state, batch, tree, verifying, seed)
         rows = torch.tensor(verifying, device=tree.tokens.device)
-        return self._skip(batch, tree, seed).replace(rows, self._verify(state, batch, tree.take(rows), verifying, seed))
+        return self._skip(draft, batch, tree, seed).replace(
+            rows, self._verify(state, batch, tree.take(rows), verifying, seed)
+        )
 
     def _verify(self, state: Any, batch: Batch, tree: TokenTree, verifying: list[int], seed: int) -> Gain:
         """One target forward over the pending chains and the trees of some rows."""
@@ -165,16 +168,20 @@ class Speculative(Decoder):
         on_path = (slot - pending[:, None]).clamp(0, path.shape[1] - 1)
         return torch.where(slot < pending[:, None], slot, width + path.gather(1, on_path))
 
-    def _skip(self, batch: Batch, tree: TokenTree, seed: int) -> Gain:
+    def _skip(self, draft: Any, batch: Batch, tree: TokenTree, seed: int) -> Gain:
         """Follow one path of the tree without asking the target; its last token becomes the next root."""
         chance = uniform(seed, batch.keys, batch.known_count, Purpose.SKIP_PATH)
         leaf = choose_leaf(tree, self.skip.selector, chance)
         path = tree.path_to(leaf)
         count = path_length(tree, leaf, self.skip.truncation) - 1
         nothing = torch.zeros_like(count)
+        if self.skip.features is Features.reuse:
+            features = last_features(batch.recent, count, path.shape[1])
+        else:
+            features = self.source.predicted(draft, tree.expansions.expand(len(path), -1).gather(1, path))
         return Gain(
             tokens=torch.cat([tree.tokens.gather(1, path)[:, 1:], torch.zeros_like(path[:, :1])], 1),
-            features=last_features(batch.recent, count, path.shape[1]),
+            features=features,
             count=count,
             drafted=count,
             kept=path.new_zeros(len(path), self.structure.levels + path.shape[1]),

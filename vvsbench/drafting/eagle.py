@@ -239,9 +239,7 @@ class EagleSource:
         """See `DraftSource.expand`."""
         batch, width = tokens.shape
         expanded = state.ancestors.shape[1]
-        dim = state.outputs.shape[-1]
-        index = (parents + 1)[:, None, :, None].expand(batch, self.branches, width, dim)
-        x = self.network.join(state.outputs.gather(2, index), tokens[:, None].expand(-1, self.branches, -1))
+        x = self.network.join(self.predicted(state, parents), tokens[:, None].expand(-1, self.branches, -1))
         above = nn.functional.pad(state.ancestors, (0, 0, 1, 0)).gather(
             1, (parents + 1)[..., None].expand(-1, -1, expanded)
         )
@@ -253,6 +251,11 @@ class EagleSource:
         state.outputs = torch.cat([state.outputs, out], 2)
         state.level += 1
         return self.target.head(out, self._predicted(state))
+
+    def predicted(self, state: EagleState, nodes: Tensor) -> Tensor:
+        """See `DraftSource.predicted`."""
+        index = (nodes + 1)[:, None, :, None].expand(-1, self.branches, -1, state.outputs.shape[-1])
+        return state.outputs.gather(2, index)
 
     def select(self, state: EagleState, rows: list[int], totals: Sequence[int]) -> None:
         """See `DraftSource.select`."""

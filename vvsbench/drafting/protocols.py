@@ -53,6 +53,15 @@ class DraftSource(Protocol[DraftStateT]):
         """
         ...
 
+    def predicted(self, state: DraftStateT, nodes: Tensor) -> Tensor:
+        """Features [B, G, M, D] that the source predicted for nodes of its tree.
+
+        Args:
+            state: of the batch.
+            nodes: int64 [B, M], numbers in the order of expansion; -1 for the root.
+        """
+        ...
+
     def select(self, state: DraftStateT, rows: list[int], totals: Sequence[int]) -> None:
         """Keep only these rows of the batch."""
         ...

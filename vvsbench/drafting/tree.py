@@ -33,6 +33,8 @@ class TokenTree:
         noise: float [B, levels + 1, V], Gumbel noise of the token after a node of each depth.
         levels: depth of the deepest node that the structure allows.
         width: the most children that a node can have.
+        expansions: int64 [B or 1, T], number of each node in the order in which the drafter ran them; -1 for the root,
+            and for nodes that it did not run, which have no children.
     """
 
     tokens: Tensor
@@ -42,6 +44,7 @@ class TokenTree:
     noise: Tensor
     levels: int
     width: int
+    expansions: Tensor
 
     @property
     def leaves(self) -> Tensor:
@@ -76,9 +79,9 @@ class TokenTree:
             return x[rows] if x.shape[0] == batch and batch > 1 else x
 
         tokens, noise = self.tokens[rows], self.noise[rows]
-        return TokenTree(
-            tokens, pick(self.parents), pick(self.depths), pick(self.visible), noise, self.levels, self.width
-        )
+        parents, depths, visible = pick(self.parents), pick(self.depths), pick(self.visible)
+        expansions = pick(self.expansions)
+        return TokenTree(tokens, parents, depths, visible, noise, self.levels, self.width, expansions)
 
 
 @dataclass
@@ -175,6 +178,7 @@ class StaticTree(Structure):
         self.expanded = len(inner)
         order = {node: index for index, node in enumerate(inner)} | {0: -1}
         self._parents = torch.tensor([parents], device=device)
+        self._expansions = torch.tensor([[order.get(node, -1) for node in range(self.nodes)]], device=device)
         self._depths = torch.tensor([[0, *map(len, ordered)]], device=device)
         self._visible = _ancestors(self._parents, self.levels)
         self._levels = []
@@ -199,7 +203,16 @@ class StaticTree(Structure):
             scores = growth.root() if depth == 0 else growth.expand(tokens[:, frontier], above)
             proposed = growth.propose(scores, depth, count)
             tokens = torch.cat([tokens, proposed[:, parent_in_frontier, ranks]], 1)
-        return TokenTree(tokens, self._parents, self._depths, self._visible, growth.noise, self.levels, self.width)
+        return TokenTree(
+            tokens,
+            self._parents,
+            self._depths,
+            self._visible,
+            growth.noise,
+            self.levels,
+            self.width,
+            self._expansions,
+        )
 
 
 class DynamicTree(Structure):
@@ -224,7 +237,7 @@ class DynamicTree(Structure):
         beam = torch.zeros(batch, 1, dtype=torch.long, device=roots.device)
         total = growth.noise.new_zeros(batch, 1)
         log_probs = growth.root()
-        pool_tokens, pool_totals, pool_parents = [], [], []
+        pool_tokens, pool_totals, pool_parents, beams = [], [], [], []
         for depth in range(self.levels):
             log_probs = log_probs.log_softmax(-1)
             proposed = growth.propose(log_probs, depth, k)
@@ -237,15 +250,20 @@ class DynamicTree(Structure):
                 break
             total, chosen = totals.topk(k, 1)
             beam = chosen + (1 if depth == 0 else created)
+            beams.append(beam)
             run = torch.arange(k, device=roots.device) + (depth - 1) * k
             above = torch.full_like(chosen, -1) if depth == 0 else run[chosen // k]
             log_probs = growth.expand(pool_tokens[-1].gather(1, chosen), above)
-        return self._keep(
-            growth, roots, torch.cat(pool_tokens, 1), torch.cat(pool_totals, 1), torch.cat(pool_parents, 1)
-        )
+        pool = (torch.cat(columns, 1) for columns in (pool_tokens, pool_totals, pool_parents))
+        return self._keep(growth, roots, *pool, run=torch.cat(beams, 1) if beams else beam[:, :0])
 
-    def _keep(self, growth: Growth, roots: Tensor, tokens: Tensor, totals: Tensor, parents: Tensor) -> TokenTree:
-        """Keep the best nodes of the pool [B, M], in the order of their creation; parents are pool indices + 1."""
+    def _keep(
+        self, growth: Growth, roots: Tensor, tokens: Tensor, totals: Tensor, parents: Tensor, run: Tensor
+    ) -> TokenTree:
+        """Keep the best nodes of the pool [B, M], in the order of their creation; parents are pool indices + 1.
+
+        `run` [B, E] are the pool indices + 1 of the nodes that the drafter ran, in order.
+        """
         order = totals.sort(dim=1, descending=True, stable=True).indices[:, : self.nodes - 1]
         kept = order.sort(1).values
         number = torch.zeros(len(roots), tokens.shape[1] + 1, dtype=torch.long, device=roots.device)
@@ -255,8 +273,11 @@ class DynamicTree(Structure):
         chosen_parents = torch.cat([torch.zeros_like(own[:, :1]), own], 1)
         visible = _ancestors(chosen_parents, self.levels)
         depths = visible.sum(-1) - 1
+        order_run = torch.arange(run.shape[1], device=roots.device).expand_as(run)
+        expansions = torch.full_like(number, -1).scatter(1, run, order_run)
+        expansions = torch.cat([torch.full_like(own[:, :1], -1), expansions.gather(1, kept + 1)], 1)
         chosen = torch.cat([roots[:, None], tokens.gather(1, kept)], 1)
-        return TokenTree(chosen, chosen_parents, depths, visible, growth.noise, self.levels, self.top_k)
+        return TokenTree(chosen, chosen_parents, depths, visible, growth.noise, self.levels, self.top_k, expansions)
 
 
 def _ancestors(parents: Tensor, levels: int) -> Tensor:

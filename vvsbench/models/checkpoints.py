@@ -65,6 +65,10 @@ def locate(name: str) -> Path:
     path = resolve(name)
     if path.exists():
         return path
+    if name.startswith(ZOO_PREFIX):
+        raise CheckpointError(
+            f"{path} is missing: the tiny zoo is incomplete. Install vvsbench again, or run make zoo."
+        )
     where = "" if Path(name).is_absolute() else f" or set ${WEIGHTS_VARIABLE} to the folder that holds {name}"
     raise CheckpointError(f"weights not found: {path.absolute()}. Put the file there{where}.")
 

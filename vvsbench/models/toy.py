@@ -196,6 +196,10 @@ class ToySource:
         state.nodes = torch.cat([state.nodes, prefix], 1)
         return self._logits(prefix)
 
+    def predicted(self, state: ToyDraftState, nodes: Tensor) -> Tensor:
+        """See `DraftSource.predicted`."""
+        return state.nodes.gather(1, nodes + 1)[:, None, :, None].double()
+
     def select(self, state: ToyDraftState, rows: list[int], totals: Sequence[int]) -> None:
         """See `DraftSource.select`."""
         state.images, state.nodes = [state.images[row] for row in rows], state.nodes[rows]

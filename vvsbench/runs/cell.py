@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vvsbench import identity
-from vvsbench.axes import AcceptanceName, Candidates, Selector
+from vvsbench.axes import AcceptanceName, Candidates, Features, Selector
 from vvsbench.config import RunConfig, SpeculativeConfig
 from vvsbench.errors import UserError
 from vvsbench.runs import files, provenance, shards, store, tables
@@ -197,6 +197,8 @@ def label(cfg: RunConfig) -> str:
         parts.append("top-k")
     if decoder.schedule.ever_skips and decoder.skip.selector == Selector.first:
         parts.append("first")
+    if decoder.schedule.ever_skips and decoder.skip.features == Features.drafted:
+        parts.append("drafted")
     return " ".join(parts)
 
 
