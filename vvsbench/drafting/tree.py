@@ -254,8 +254,9 @@ class DynamicTree(Structure):
             run = torch.arange(k, device=roots.device) + (depth - 1) * k
             above = torch.full_like(chosen, -1) if depth == 0 else run[chosen // k]
             log_probs = growth.expand(pool_tokens[-1].gather(1, chosen), above)
-        pool = (torch.cat(columns, 1) for columns in (pool_tokens, pool_totals, pool_parents))
-        return self._keep(growth, roots, *pool, run=torch.cat(beams, 1) if beams else beam[:, :0])
+        tokens, totals, parents = (torch.cat(columns, 1) for columns in (pool_tokens, pool_totals, pool_parents))
+        run = torch.cat(beams, 1) if beams else beam[:, :0]
+        return self._keep(growth, roots, tokens, totals, parents, run)
 
     def _keep(
         self, growth: Growth, roots: Tensor, tokens: Tensor, totals: Tensor, parents: Tensor, run: Tensor
