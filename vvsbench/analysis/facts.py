@@ -67,7 +67,7 @@ def _does(decoder: Mapping[str, Any]) -> str:
 def _target(model: Mapping[str, Any]) -> str:
     grid = model.get("grid", "?")
     return (
-        f"The {model.get('name')} model ({model.get('kind')}): {model.get('layers', '?')} layers of width "
+        f"The {model.get('name')} model: {model.get('layers', '?')} layers of width "
         f"{model.get('dim', '?')}; an image is {grid} × {grid} tokens out of {model.get('vocab', '?')}"
     )
 
