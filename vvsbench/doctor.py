@@ -43,7 +43,6 @@ class Need:
     name: str
     path: Path
     found: bool
-    optional: bool = False
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from vvsbench.analysis.estimate import Estimate, estimate, number
 from vvsbench.analysis.layout import Box, Scale, padded, place, segments, ticks
@@ -241,11 +241,3 @@ def histogram(verified: Sequence[float], skipped: Sequence[float], slot: int, si
                 )
         parts.append(Markup('<text class="tick mid" x="{:.1f}" y="{:.1f}">{}</text>').format(middle, height - 4, index))
     return svg(size, "share of steps in % by number of drafted tokens kept", parts)
-
-
-def legend(slot: int, label: str) -> Markup:
-    """A family's mark in a line of text."""
-    mark = shape(slot, 8, 8, 5)
-    return Markup('<svg class="key f{}" viewBox="0 0 16 16" width="16" height="16" aria-hidden="true">{}</svg>').format(
-        slot, mark
-    ) + escape(label)

@@ -152,11 +152,6 @@ class Decoder(nn.Module):
         self.norm_out = _norm(widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], 3, 3, padding=1)
 
-    @property
-    def last_layer(self) -> Tensor:
-        """Weight of the output convolution."""
-        return self.conv_out.weight
-
     def forward(self, z: Tensor) -> Tensor:
         x = self.conv_in(z)
         for block in (*self.mid, *self.conv_blocks):

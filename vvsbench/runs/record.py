@@ -6,8 +6,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 1
-
 Status = Literal["started", "ok", "failed", "out_of_memory", "interrupted"]
 Guarantee = Literal["exact", "bounded", "none"]
 
