@@ -33,7 +33,7 @@ SHAPES = ("circle", "square", "ring", "cross")
 CELLS = (
     ["decoder=ar"],
     ["decoder=sd"],
-    ["decoder=sd", "decoder.structure.name=dynamic", "decoder.structure.candidates=top_k"],
+    ["decoder=eagle2"],
     ["decoder=vvs", "decoder.schedule.interval=2"],
     ["decoder=vvs", "decoder.schedule.interval=3"],
     ["decoder=vvs", "decoder.schedule.interval=4"],
@@ -77,7 +77,7 @@ def _speculative(name: str, interval: int = 0, candidates: str = "shared_noise")
         "name": name,
         "drafter": {"kind": "eagle", "checkpoint": "zoo:drafter.safetensors", "dim": 256},
         "structure": {
-            "name": "static" if candidates == "shared_noise" else "dynamic",
+            "name": "fitted" if candidates == "shared_noise" else "dynamic",
             "candidates": candidates,
             "depth": DEPTH,
             "nodes": 27,
@@ -93,7 +93,7 @@ def recipes() -> list[Recipe]:
     return [
         Recipe("ar", {"name": "ar"}, seconds=0.105),
         Recipe("sd", _speculative("sd"), accept=0.68, seconds=0.071),
-        Recipe("sd top-k", _speculative("sd", candidates="top_k"), accept=0.30, seconds=0.118),
+        Recipe("eagle2", _speculative("eagle2", candidates="top_k"), accept=0.30, seconds=0.118),
         *(
             Recipe(f"vvs i={interval}", _speculative("vvs", interval), "none", 0.66, interval, seconds, harm)
             for interval, seconds, harm in ((2, 0.049, 9.4), (3, 0.054, 5.8), (4, 0.058, 4.1), (5, 0.0605, 1.6))

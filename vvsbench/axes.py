@@ -20,26 +20,16 @@ class Guarantee(StrEnum):
     none = "none"
 
 
-class StructureName(StrEnum):
-    """Which nodes a draft tree has.
-
-    static: the rank paths that are most likely to be accepted, the same at every step. dynamic: the nodes with the
-    highest cumulative probability, found anew at every step (EAGLE-2).
-    """
-
-    static = "static"
-    dynamic = "dynamic"
-
-
 class Candidates(StrEnum):
     """Which tokens a node of the tree proposes.
 
     shared_noise: the top-k of log q + G, with the noise that the target will draw with. top_k: the top-k of log q
-    (EAGLE-2).
+    (EAGLE-2). sampled: draws from q without replacement, with noise of their own (EAGLE-1).
     """
 
     shared_noise = "shared_noise"
     top_k = "top_k"
+    sampled = "sampled"
 
 
 class AcceptanceName(StrEnum):
@@ -66,10 +56,29 @@ class Residual(StrEnum):
 
 
 class Selector(StrEnum):
-    """Which root path a skipped step follows: a leaf by uniform chance (VVS), or the first candidate of each level."""
+    """Which root path a skipped step follows.
+
+    random: a leaf by uniform chance (VVS). first: the first candidate of each level. best: the leaf whose path is
+    likeliest. central: the leaf whose path is most like all the others.
+    """
 
     random = "random"
     first = "first"
+    best = "best"
+    central = "central"
+
+
+class Truncation(StrEnum):
+    """Where that path is cut.
+
+    dynamic: at the mean path length of the tree (VVS). fixed: after `length` drafts. hits: before the chance that the
+    target would draw all of it falls below `least_hits`. none: not at all.
+    """
+
+    dynamic = "dynamic"
+    fixed = "fixed"
+    hits = "hits"
+    none = "none"
 
 
 class Features(StrEnum):
@@ -82,8 +91,25 @@ class Features(StrEnum):
     drafted = "drafted"
 
 
-class Truncation(StrEnum):
-    """Where that path is cut: at the mean path length of the tree (VVS), or not at all."""
+class Recheck(StrEnum):
+    """What is done with skipped tokens when the next verification computes the target's distribution for them.
 
-    dynamic = "dynamic"
+    none: nothing. audit: count those that the target would have drawn itself. rollback: take them back from the first
+    that the target would not have drawn, which makes skipping exact: verification is delayed, not left out.
+    """
+
     none = "none"
+    audit = "audit"
+    rollback = "rollback"
+
+
+class Signal(StrEnum):
+    """What a schedule may ask about the tree of a step before it decides; all are by-products of drafting.
+
+    path: chance that the target would draw every token of the path that a skip would commit. expected: tokens that a
+    verification is expected to accept. similarity: how alike the paths of the tree are, from -1 to 1 (VVS-D).
+    """
+
+    path = "path"
+    expected = "expected"
+    similarity = "similarity"

@@ -19,6 +19,8 @@ from vvsbench.errors import ConfigError
 
 KINDS = {
     "decoders": "decoder",
+    "drafters": "drafter",
+    "structures": "structure",
     "rules": "acceptance",
     "schedules": "schedule",
     "models": "model",
@@ -27,7 +29,7 @@ KINDS = {
 }
 """What `vvsbench list` shows: heading to group."""
 
-USAGE = "usage: vvsbench list [decoders | rules | schedules | models | studies | metrics] ..."
+USAGE = "usage: vvsbench list [decoders | drafters | structures | rules | schedules | models | studies | metrics] ..."
 
 
 @dataclass(frozen=True)

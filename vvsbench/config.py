@@ -14,13 +14,27 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from vvsbench.axes import AcceptanceName, Candidates, Features, Residual, Selector, StructureName, Truncation
+from vvsbench.axes import AcceptanceName, Residual
 from vvsbench.decoding.schedule import SCHEDULES, Schedule
+from vvsbench.decoding.settings import AblationConfig, SkipConfig
+from vvsbench.drafting.structures import STRUCTURES, StructureConfig
 from vvsbench.quality.config import MetricsConfig
 from vvsbench.registry import Registry
 
 PACKAGE = Path(__file__).resolve().parent
-GROUPS = ("model", "decoder", "drafter", "acceptance", "schedule", "sampling", "prompts", "metrics", "logger", "study")
+GROUPS = (
+    "model",
+    "decoder",
+    "drafter",
+    "structure",
+    "acceptance",
+    "schedule",
+    "sampling",
+    "prompts",
+    "metrics",
+    "logger",
+    "study",
+)
 """The groups of which a user chooses one option each."""
 
 
@@ -132,17 +146,6 @@ class DrafterConfig:
 
 
 @dataclass
-class StructureConfig:
-    """Shape of the draft, and where its candidates come from; a static tree is fitted to the drafter's hit rates."""
-
-    name: StructureName = StructureName.static
-    candidates: Candidates = Candidates.shared_noise
-    depth: int = 5  # levels below the root
-    nodes: int = 59  # size of the tree, root included
-    top_k: int = 10  # dynamic: nodes of the beam, and children of each
-
-
-@dataclass
 class AcceptanceConfig:
     """Rule by which drafted tokens are kept."""
 
@@ -160,15 +163,6 @@ class LanternConfig(AcceptanceConfig):
     normalised: bool = (
         False  # neighbours of unit-length codes, as the tokenizer decodes them; the authors take raw ones
     )
-
-
-@dataclass
-class SkipConfig:
-    """What a skipped step commits."""
-
-    selector: Selector = Selector.random
-    truncation: Truncation = Truncation.dynamic
-    features: Features = Features.reuse
 
 
 @dataclass
@@ -191,10 +185,12 @@ class SpeculativeConfig(DecoderConfig):
 
     name: str = MISSING
     drafter: DrafterConfig | None = None  # chosen by the model; another: drafter@decoder.drafter=NAME
-    structure: StructureConfig = field(default_factory=StructureConfig)
+    structure: StructureConfig = MISSING  # conf/structure
     acceptance: AcceptanceConfig = MISSING  # conf/acceptance
     schedule: Schedule = MISSING  # conf/schedule
     skip: SkipConfig = field(default_factory=SkipConfig)
+    ablation: AblationConfig = field(default_factory=AblationConfig)
+    surplus: int = 0  # tokens decided past the end of an image before its loop stops; the released VVS code has 2
 
 
 @dataclass
@@ -250,6 +246,7 @@ class RunConfig:
 
 PLUGINS: dict[str, Registry[Any]] = {
     "decoder": Registry("vvsbench.decoders", DecoderConfig),
+    "structure": Registry("vvsbench.structures", StructureConfig),
     "schedule": Registry("vvsbench.schedules", Schedule),
 }
 """What other packages may add, by group. An added decoder also has a method `build(cfg, device, dtype)`."""
@@ -271,6 +268,8 @@ def register() -> None:
     store.store(group="schema/decoder", name="speculative", node=SpeculativeConfig)
     store.store(group="schema/acceptance", name="rule", node=AcceptanceConfig)
     store.store(group="schema/acceptance", name="lantern", node=LanternConfig)
+    for structure in STRUCTURES:
+        store.store(group="schema/structure", name=structure.name, node=structure)
     for schedule in SCHEDULES:
         store.store(group="schema/schedule", name=schedule.name, node=schedule)
     for group, registry in PLUGINS.items():

@@ -18,12 +18,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vvsbench import catalog, config
 from vvsbench.decoding.schedule import SCHEDULES
+from vvsbench.drafting.structures import STRUCTURES
 from vvsbench.errors import ConfigError, UserError
 
 EXPECTED = (HydraException, OmegaConfBaseException)
 """What a wrong override raises, somewhere in Hydra or OmegaConf."""
 
-INSIDE_DECODER = ("drafter", "acceptance", "schedule")
+INSIDE_DECODER = ("drafter", "structure", "acceptance", "schedule")
 """Groups that are mounted inside the decoder."""
 
 
@@ -91,6 +92,7 @@ def _schema() -> dict[str, Any]:
     run.decoder.drafter = config.DrafterConfig
     tree: Any = OmegaConf.to_container(run)
     tree["decoder"]["acceptance"] = {field.name: None for field in dataclasses.fields(config.LanternConfig)}
+    tree["decoder"]["structure"] = {field.name: None for kind in STRUCTURES for field in dataclasses.fields(kind)}
     tree["decoder"]["schedule"] = {field.name: None for kind in SCHEDULES for field in dataclasses.fields(kind)}
     assert isinstance(tree, dict)
     return tree

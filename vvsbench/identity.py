@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from vvsbench.config import PACKAGE, PLUGINS
+from vvsbench.config import PACKAGE, PLUGINS, folder
 from vvsbench.models import checkpoints
 
 WITHOUT_EFFECT = ("study", "logger", "metrics", "output_root", "hydra")
@@ -25,10 +25,6 @@ WITHOUT_EFFECT = ("study", "logger", "metrics", "output_root", "hydra")
 
 CODE = ("noise.py", "sampling.py", "models", "drafting", "decoding")
 """Modules that draw the tokens and images. Whatever else changes leaves the records valid."""
-
-
-OWN = {"ar", "sd", "vvs", "always", "uniform", None}
-"""Names that no plug-in can take; the common case need not look for any."""
 
 
 def cell_key(config: Mapping[str, Any]) -> str:
@@ -79,14 +75,19 @@ def code_digest(config: Mapping[str, Any] | None = None) -> str:
         config: settings as plain containers; they name the plug-ins that take part. None stands for no plug-in.
     """
     decoder = config["decoder"] if config else {}
-    chosen = {"decoder": decoder.get("name"), "schedule": (decoder.get("schedule") or {}).get("name")}
+    chosen = {group: (decoder if group == "decoder" else decoder.get(group) or {}).get("name") for group in PLUGINS}
     added = [
         _meaning(plugin.source)
         for group, name in chosen.items()
-        for plugin in (PLUGINS[group] if name not in OWN else ())
+        for plugin in (PLUGINS[group] if name and not _is_own(group, name) else ())
         if plugin.name == name
     ]
     return hashlib.sha256("\n".join([_own_code(), *added]).encode()).hexdigest()
+
+
+def _is_own(group: str, name: str) -> bool:
+    """Whether a choice is the package's own: the common case need not look for plug-ins."""
+    return (folder("conf") / group / f"{name}.yaml").is_file()
 
 
 @cache

@@ -36,6 +36,7 @@ class Purpose(IntEnum):
     TOKEN = 0
     SKIP_PATH = 1
     ACCEPTANCE = 2
+    DRAFT = 3
 
 
 def _mix_key(x: Tensor) -> Tensor:
@@ -58,7 +59,7 @@ def _unit(bits: Tensor) -> Tensor:
     return bits.bitwise_and_(_MANTISSA).to(torch.float32).add_(0.5).mul_(2.0**-31)
 
 
-def gumbel(seed: int, images: Tensor, positions: Tensor, vocab: int) -> Tensor:
+def gumbel(seed: int, images: Tensor, positions: Tensor, vocab: int, purpose: Purpose = Purpose.TOKEN) -> Tensor:
     """Gumbel noise for the token at each position.
 
     Args:
@@ -66,11 +67,12 @@ def gumbel(seed: int, images: Tensor, positions: Tensor, vocab: int) -> Tensor:
         images: int64, indices of the images, any shape.
         positions: int64, image-token positions, broadcastable against `images`.
         vocab: number of tokens V.
+        purpose: whose noise it is; the target draws with Purpose.TOKEN.
 
     Returns:
         float32 [..., V]. The largest values, which decide, are resolved down to probabilities of 2^-32.
     """
-    key = _key(seed, images, positions, Purpose.TOKEN)[..., None]
+    key = _key(seed, images, positions, purpose)[..., None]
     low, high = key.to(torch.int32), (key >> 32).to(torch.int32)
     tokens = torch.arange(vocab, device=key.device, dtype=torch.int32) * _TOKEN_STEP
     x = low + tokens

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from vvsbench.axes import AcceptanceName, Candidates, StructureName
+from vvsbench.axes import AcceptanceName, Candidates, Recheck
 from vvsbench.config import (
     Condition,
     Device,
@@ -114,19 +114,20 @@ def _decoder(cfg: RunConfig) -> Iterator[str]:
             yield f"decoder.acceptance.k={decoder.acceptance.k} must lie in [1, {cfg.model.vocab - 1}]."
         if decoder.acceptance.delta < 0:
             yield f"decoder.acceptance.delta={decoder.acceptance.delta} must be 0 or more."
-    if structure.depth < 1:
-        yield f"decoder.structure.depth={structure.depth} must be at least 1."
-    if structure.nodes < 1 + structure.depth:
-        yield f"decoder.structure.nodes={structure.nodes} must be at least {1 + structure.depth}, one per level."
-    if structure.name == StructureName.dynamic and not 1 <= structure.top_k <= cfg.model.vocab:
-        yield f"decoder.structure.top_k={structure.top_k} must lie in [1, {cfg.model.vocab}]."
-    yield from _fit(decoder.drafter, cfg.model)
     rates = decoder.drafter.hit_rates if decoder.drafter else [0.5]
-    if structure.name == StructureName.static and (not rates or not all(0 < rate < 1 for rate in rates)):
+    yield from (f"decoder.structure.{problem}." for problem in structure.problems(cfg.model.vocab, rates))
+    yield from (f"decoder.skip.{problem}." for problem in decoder.skip.problems())
+    yield from (f"decoder.ablation.{problem}." for problem in decoder.ablation.problems())
+    if decoder.surplus < 0:
+        yield f"decoder.surplus={decoder.surplus} must be 0 or more."
+    if decoder.skip.rewinds and decoder.ablation.staleness:
+        yield "decoder.ablation.staleness does not go with decoder.skip.repair or rollback, which renew those features."
+    if decoder.skip.recheck == Recheck.rollback and decoder.acceptance.name != AcceptanceName.match:
         yield (
-            f"decoder.drafter.hit_rates={rates} must name a rate in (0, 1) for each rank, as in [0.5,0.15,0.1]; "
-            "python -m vvsbench.decoding.fitting measures them."
+            f"decoder.skip.recheck=rollback does not go with acceptance={decoder.acceptance.name}: it takes back what "
+            "the target would not have drawn, so only acceptance@decoder.acceptance=match stays exact with it."
         )
+    yield from _fit(decoder.drafter, cfg.model)
 
 
 def _fit(drafter: DrafterConfig | None, model: ModelConfig) -> Iterator[str]:

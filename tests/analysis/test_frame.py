@@ -19,8 +19,8 @@ def named(study: StudyFrame, label: str):
 
 
 def test_every_cell_has_a_row_the_baseline_first_and_families_together(study: StudyFrame) -> None:
-    assert list(study.rows["label"]) == ["ar", "sd", "sd top-k", "vvs i=5", "vvs i=4", "vvs i=3", "vvs i=2"]
-    assert list(study.rows["family"].unique()) == ["ar", "sd", "sd top-k", "vvs"]
+    assert list(study.rows["label"]) == ["ar", "sd", "eagle2", "vvs i=5", "vvs i=4", "vvs i=3", "vvs i=2"]
+    assert list(study.rows["family"].unique()) == ["ar", "sd", "eagle2", "vvs"]
     assert study.rows["usable"].all()
     assert not study.troubles
     assert study.title == "Skipping verification on the tiny model"
@@ -86,7 +86,7 @@ def test_stale_cells_that_were_run_again_are_told_in_one_line(tmp_path: Path) ->
     assert len(found.usable) == 7
     (trouble,) = found.troubles
     assert trouble.subject == "Older records"
-    assert "ar, sd, sd top-k, vvs i=" in trouble.what
+    assert "ar, sd, eagle2, vvs i=" in trouble.what
     assert [name for name, _ in found.comparisons()] == [""]
 
 
@@ -123,9 +123,9 @@ def test_seconds_of_two_machines_never_share_an_axis(tmp_path: Path) -> None:
     synthetic.write(tmp_path, 8, cells=cells)
     found = frame("demo", tmp_path)
     assert list(timed(found.usable)["label"]) == ["ar", "sd"]
-    assert named(found, "sd top-k")[["speed_up"]].isna().all()
-    assert named(found, "sd top-k")["forwards_ratio"] > 1
-    assert any(trouble.subject == "Times" and "sd top-k" in trouble.what for trouble in found.troubles)
+    assert named(found, "eagle2")[["speed_up"]].isna().all()
+    assert named(found, "eagle2")["forwards_ratio"] > 1
+    assert any(trouble.subject == "Times" and "eagle2" in trouble.what for trouble in found.troubles)
 
 
 def test_only_cells_of_one_setting_are_compared(tmp_path: Path) -> None:

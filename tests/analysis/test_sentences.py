@@ -16,10 +16,10 @@ def said(study: StudyFrame) -> dict[str, sentences.Verdict]:
 
 def test_what_is_won_and_what_is_lost(study: StudyFrame) -> None:
     found = said(study)
-    assert set(found) == {"sd", "sd top-k", "vvs i=2", "vvs i=3", "vvs i=4", "vvs i=5"}
+    assert set(found) == {"sd", "eagle2", "vvs i=2", "vvs i=3", "vvs i=4", "vvs i=5"}
     assert any("token for token" in clause for clause in found["sd"].won)
     assert not found["sd"].lost
-    assert any("slower" in clause for clause in found["sd top-k"].lost)
+    assert any("slower" in clause for clause in found["eagle2"].lost)
     harmed = found["vvs i=2"]
     assert any(clause.startswith("FID rises by 9.4 [") for clause in harmed.lost)
     assert any(clause.startswith("class accuracy falls by") for clause in harmed.lost)
@@ -42,7 +42,7 @@ def test_a_better_quality_is_won(tmp_path: Path) -> None:
 def test_more_forwards_are_lost(tmp_path: Path) -> None:
     cells = synthetic.recipes()
     synthetic.write(tmp_path, 8, cells=[replace(cells[1], label="ar", decoder={"name": "ar"}), cells[2]])
-    found = said(frame("demo", tmp_path))["sd top-k"]
+    found = said(frame("demo", tmp_path))["eagle2"]
     assert any("more target forwards than ar" in clause for clause in found.lost)
 
 

@@ -57,9 +57,12 @@ def test_a_model_without_a_drafter_composes():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("decoder=nope", "decoder=nope: there is no such decoder. Choose from: ar, sd, vvs."),
+        (
+            "decoder=nope",
+            "decoder=nope: there is no such decoder. Choose from: ar, eagle2, lantern, sd, vvs, vvs_released.",
+        ),
         ("decoder=vsv", "Did you mean vvs?"),
-        ("decoder=", "Choose from: ar, sd, vvs."),
+        ("decoder=", "Choose from: ar, eagle2, lantern, sd, vvs, vvs_released."),
         ("model=llamagen_b_265", "Did you mean llamagen_b_256?"),
         (
             "bacth_size=3",

@@ -27,8 +27,8 @@ class Late(Schedule):
     name: str = "late"
     start: int = 3
 
-    def skips(self, step, committed):
-        return step >= self.start
+    def skips(self, moment):
+        return moment.step >= self.start
 
     def problems(self):
         return [f"start={self.start} must be 1 or more"] if self.start < 1 else []

@@ -52,7 +52,7 @@ def test_everything_is_listed_at_once(weights):
         ("sampling.guidance_scale=0.5", "sampling.guidance_scale=0.5 must be at least 1"),
         ("sampling.guidance_interval=-2", "sampling.guidance_interval=-2 must be -1"),
         ("prompts.classes=[0,4]", "prompts.classes has 4; class ids of model=tiny are 0 to 3"),
-        ("decoder.drafter.hit_rates=[]", "decoder.drafter.hit_rates=[] must name"),
+        ("decoder.drafter.hit_rates=[]", "decoder.structure.name=fitted needs a rate"),
         ("decoder.structure.nodes=3", "decoder.structure.nodes=3 must be at least 6"),
         ("decoder.structure.depth=0", "decoder.structure.depth=0 must be at least 1"),
         ("decoder.drafter.dim=64", "decoder.drafter.dim=64 does not fit the target's model.dim=32"),

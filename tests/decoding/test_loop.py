@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.decoding.toys import autoregressive, speculative, structures, toy_target
-from vvsbench.axes import Candidates, Features, Selector
+from vvsbench.axes import Candidates, Features, Guarantee, Recheck, Selector, Truncation
 from vvsbench.decoding.base import Decoder
-from vvsbench.decoding.schedule import Uniform
+from vvsbench.decoding.schedule import Confident, Dynamic, Schedule, Uniform
+from vvsbench.decoding.settings import SkipConfig
 from vvsbench.decoding.trace import Origin, StepKind
 
 TOKENS = 9
@@ -31,23 +32,60 @@ def test_exact_decoders_return_the_tokens_of_ar(structure: str, candidates: Cand
     assert torch.equal(tokens, expected)
 
 
+SCHEDULES: list[Schedule] = [
+    Uniform(interval=2, first_tokens=1),
+    Uniform(interval=4, first_tokens=1),
+    Confident(chance=0.2, first_tokens=1),
+    Dynamic(threshold=0.0, first_tokens=1),
+]
+
+
 @given(
     images=st.lists(st.integers(0, 10_000), min_size=1, max_size=6, unique=True),
-    interval=st.integers(2, 5),
+    schedule=st.sampled_from(SCHEDULES),
     seed=st.integers(0, 2**40),
-    selector=st.sampled_from(Selector),
-    features=st.sampled_from(Features),
+    skip=st.builds(
+        SkipConfig,
+        selector=st.sampled_from(Selector),
+        truncation=st.sampled_from(Truncation),
+        features=st.sampled_from(Features),
+        in_a_row=st.integers(1, 3),
+        recheck=st.sampled_from(Recheck),
+        repair=st.booleans(),
+    ),
     structure=st.sampled_from(["chain", "static", "dynamic"]),
+    candidates=st.sampled_from(Candidates),
 )
-@settings(max_examples=40)
+@settings(max_examples=60)
 def test_an_image_does_not_depend_on_its_batch(
-    images: list[int], interval: int, seed: int, selector: Selector, features: Features, structure: str
+    images: list[int], schedule: Schedule, seed: int, skip: SkipConfig, structure: str, candidates: Candidates
 ) -> None:
-    schedule = Uniform(interval=interval, first_tokens=1)
-    decoder = speculative(TARGET, structure, schedule=schedule, selector=selector, features=features)
+    decoder = speculative(TARGET, structure, candidates, schedule=schedule, skip=skip)
     together = generate(decoder, images, seed)
     alone = torch.cat([generate(decoder, [image], seed) for image in images])
     assert torch.equal(together, alone)
+
+
+@given(
+    skip=st.builds(
+        SkipConfig,
+        selector=st.sampled_from(Selector),
+        truncation=st.sampled_from(Truncation),
+        features=st.sampled_from(Features),
+        in_a_row=st.integers(1, 3),
+        recheck=st.just(Recheck.rollback),
+    ),
+    schedule=st.sampled_from(SCHEDULES),
+    structure=st.sampled_from(["chain", "static", "dynamic"]),
+    candidates=st.sampled_from(Candidates),
+)
+@settings(max_examples=40)
+def test_skips_that_are_taken_back_leave_the_tokens_of_ar(
+    skip: SkipConfig, schedule: Schedule, structure: str, candidates: Candidates
+) -> None:
+    decoder = speculative(TARGET, structure, candidates, schedule=schedule, skip=skip)
+    assert decoder.guarantee is Guarantee.exact
+    assert torch.equal(generate(decoder, range(30)), generate(autoregressive(TARGET), range(30)))
 
 
 @pytest.mark.parametrize("interval", [2, 3])
@@ -58,14 +96,16 @@ def test_trace_adds_up(structure: str, interval: int) -> None:
     rows = trace.rows()
     assert [row["image"] for row in rows] == list(range(20))
     for row, steps in zip(rows, trace.steps, strict=True):
-        kinds = [kind for kind, _ in steps]
-        assert sum(count for _, count in steps) == TOKENS - 1
+        kinds = [step.kind for step in steps]
+        assert sum(step.tokens for step in steps) == TOKENS - 1
         assert row["target_forwards"] == kinds.count(StepKind.VERIFIED) == row["verified_steps"]
         assert row["prefill_forwards"] == 1
         assert row["step_compression"] == TOKENS / (row["target_forwards"] + 1)
         assert not any(a is b is StepKind.SKIPPED for a, b in zip(kinds, kinds[1:], strict=False))
         assert row["origin"].count(Origin.SKIPPED) == sum(row["skipped"])
-        assert row["origin"].count(Origin.ACCEPTED) <= sum(row["accepted"]) + 1
+        assert row["origin"].count(Origin.ACCEPTED) == sum(row["accepted"])
+        assert len(row["agreed"]) in {len(row["skipped"]), len(row["skipped"]) - 1}
+        assert all(0 <= agreed <= kept for agreed, kept in zip(row["agreed"], row["skipped"], strict=False))
         levels = decoder.structure.levels
         assert all(0 <= accepted <= levels for accepted in row["accepted"])
         assert all(1 <= skipped <= levels for skipped in row["skipped"])
@@ -78,9 +118,9 @@ def test_the_schedule_is_followed() -> None:
     )
     for steps in trace.steps:
         committed = 0
-        for index, (kind, count) in enumerate(steps):
-            assert (kind is StepKind.SKIPPED) == (index % 3 == 1 and committed > 2)
-            committed += count
+        for index, step in enumerate(steps):
+            assert (step.kind is StepKind.SKIPPED) == (index % 3 == 1 and committed > 2)
+            committed += step.tokens
 
 
 def test_a_schedule_that_never_falls_due_is_speculative_decoding() -> None:

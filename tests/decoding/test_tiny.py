@@ -16,7 +16,7 @@ from vvsbench.decoding.trace import DecodeTrace
 CELLS = {
     "ar": ["decoder=ar"],
     "sd": ["decoder=sd"],
-    "sd top-k": ["decoder=sd", "decoder.structure.name=dynamic", "decoder.structure.candidates=top_k"],
+    "sd top-k": ["decoder=sd", "structure@decoder.structure=dynamic"],
     "vvs": ["decoder=vvs", "decoder.schedule.interval=3"],
     "vvs drafted": ["decoder=vvs", "decoder.schedule.interval=3", "decoder.skip.features=drafted"],
 }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from vvsbench.axes import Candidates, Features, Selector, Truncation
+from vvsbench.axes import Candidates
 from vvsbench.decoding.acceptance import AcceptanceRule, Match
 from vvsbench.decoding.autoregressive import Autoregressive
 from vvsbench.decoding.schedule import Always, Schedule
-from vvsbench.decoding.speculative import SkipRule, Speculative
-from vvsbench.drafting.tree import DynamicTree, StaticTree, Structure, fitted_paths
+from vvsbench.decoding.settings import SkipConfig
+from vvsbench.decoding.speculative import Grid, Speculative
+from vvsbench.drafting.growing import DynamicTree, StaticTree, Structure, fitted_paths
 from vvsbench.models.toy import ToySource, ToyTarget, noisy, random_table
 from vvsbench.sampling import Sampling
 
@@ -39,16 +40,7 @@ def speculative(
     schedule: Schedule | None = None,
     sampling: Sampling | None = None,
     rule: AcceptanceRule | None = None,
-    selector: Selector = Selector.random,
-    features: Features = Features.reuse,
+    skip: SkipConfig | None = None,
 ) -> Speculative:
-    return Speculative(
-        target,
-        ToySource(noisy(target.table, 0.7, seed=7)),
-        structures()[structure],
-        candidates,
-        rule or Match(),
-        schedule or Always(),
-        SkipRule(selector, Truncation.dynamic, features),
-        sampling or Sampling(),
-    )
+    grid = Grid(structures()[structure], candidates, rule or Match(), schedule or Always(), skip or SkipConfig())
+    return Speculative(target, ToySource(noisy(target.table, 0.7, seed=7)), grid, sampling or Sampling())

@@ -14,7 +14,8 @@ from torch import Tensor
 from tests.golden.conftest import GoldenFolder
 from vvsbench.axes import Candidates
 from vvsbench.drafting.eagle import EagleHead, EagleSource, EagleState, from_published, to_published
-from vvsbench.drafting.tree import DynamicTree, Growth, TokenTree
+from vvsbench.drafting.growing import DynamicTree, Growth
+from vvsbench.drafting.tree import TokenTree
 from vvsbench.models import checkpoints
 from vvsbench.models.llamagen import Guidance, LlamaGen, LlamaGenState, join_caption
 from vvsbench.models.llamagen_layouts import to_official

@@ -30,7 +30,7 @@ def missing(declared: Sequence[Sequence[str]], configs: Sequence[Mapping[str, An
 def _fits(config: Mapping[str, Any], override: str) -> bool:
     path, _, wanted = override.lstrip("+").partition("=")
     node: Any = config
-    for part in path.split("@")[0].split("."):
+    for part in path.split("@")[-1].split("."):
         if not isinstance(node, Mapping) or part not in node:
             return False
         node = node[part]

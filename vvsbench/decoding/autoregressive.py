@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vvsbench.axes import Guarantee
 from vvsbench.decoding.base import Decoder
-from vvsbench.decoding.trace import CallCounter, DecodeTrace, Origin, StepKind
+from vvsbench.decoding.trace import CallCounter, DecodeTrace, Origin, StepKind, StepLog
 from vvsbench.models.protocols import Block, TokenModel
 from vvsbench.noise import gumbel
 from vvsbench.sampling import Sampling, draw
@@ -52,5 +52,5 @@ class Autoregressive(Decoder):
                     logits = target.forward(state, block)[0][:, 0]
                     target.commit(state, None, ones, [index + 1] * batch)
         origin = torch.full((batch, length), Origin.DRAWN, dtype=torch.int8, device=device)
-        steps = [[(StepKind.VERIFIED, 1)] * (length - 1) for _ in images]
+        steps = [[StepLog(StepKind.VERIFIED, 1, 0)] * (length - 1) for _ in images]
         return tokens, DecodeTrace(list(images), origin, steps, calls, CallCounter())

@@ -17,17 +17,25 @@ class Gain:
 
     Attributes:
         tokens: int64 [B, M], new known tokens; row b has count[b], the last of them the next root.
+        origin: int8 [B, M], an `Origin` for each.
         features: [B, G, M, D], at the positions before the tokens: the target's, or stand-ins on a skip.
         count: int64 [B].
-        drafted: int64 [B], how many of the tokens, from the first, were drafted; the rest was drawn by the target.
+        rewound: int64 [B], known tokens that were taken back before: those of a skip, which the gain decides anew.
+        accepted: int64 [B], drafts of the tree among the tokens.
+        agreed: int64 [B], tokens of the skip before that the target would have drawn itself; -1 where nobody looked.
+        rolled: int64 [B], 1 where some of these were taken back for good.
         kept: int64 [B, K], slots of the target's last block that stay in its cache, in order.
         added: int64 [B], how many of them.
     """
 
     tokens: Tensor
+    origin: Tensor
     features: Tensor
     count: Tensor
-    drafted: Tensor
+    rewound: Tensor
+    accepted: Tensor
+    agreed: Tensor
+    rolled: Tensor
     kept: Tensor
     added: Tensor
 
@@ -39,6 +47,22 @@ class Gain:
         """These gains with those of some rows taken from another."""
         pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
         return Gain(*(own.index_copy(0, rows, new.to(own.dtype)) for own, new in pairs))
+
+    def on_host(self) -> list[GainOnHost]:
+        """Its numbers, in one synchronisation."""
+        columns = torch.stack([self.count, self.rewound, self.accepted, self.agreed, self.rolled], 1)
+        return [GainOnHost(*row) for row in columns.tolist()]
+
+
+@dataclass(frozen=True)
+class GainOnHost:
+    """The numbers of a `Gain` for one row."""
+
+    count: int
+    rewound: int
+    accepted: int
+    agreed: int
+    rolled: int
 
 
 @dataclass
@@ -56,7 +80,8 @@ class Batch:
         recent: [B, G, K, D], the last K features that the target computed.
         known, pending: on the host; the same on the device as `known_count` and `pending_count`.
         steps: steps taken.
-        skipped_last: whether the last step was a skip.
+        in_a_row: skips since the last verified step.
+        accepted, skipped: drafts accepted by each verified step, tokens committed by each skip.
     """
 
     rows: list[int]
@@ -69,34 +94,38 @@ class Batch:
     known: list[int]
     pending: list[int]
     steps: list[int]
-    skipped_last: list[bool]
+    in_a_row: list[int]
+    accepted: list[list[int]]
+    skipped: list[list[int]]
 
     @classmethod
-    def begin(cls, images: Sequence[int], first: Tensor, features: Tensor, length: int, reach: int) -> Batch:
+    def begin(cls, images: Sequence[int], first: Tensor, features: Tensor, room: int, remembered: int) -> Batch:
         """A batch that knows the first token of every image.
 
         Args:
             images: their indices.
             first: int64 [B].
             features: [B, G, 1, D], the feature that the first tokens were drawn from.
-            length: tokens per image.
-            reach: the most tokens that a step can add.
+            room: tokens that a row must hold.
+            remembered: features that are kept, K.
         """
         size = len(images)
-        tokens = first.new_zeros(size, length + reach)
+        tokens = first.new_zeros(size, room)
         tokens[:, 0] = first
         return cls(
             rows=list(range(size)),
             keys=torch.tensor(list(images), device=first.device),
             tokens=tokens,
             origin=torch.full_like(tokens, Origin.DRAWN, dtype=torch.int8),
-            recent=features.expand(-1, -1, reach, -1),
+            recent=features.expand(-1, -1, remembered, -1),
             known_count=torch.ones_like(first),
             pending_count=torch.zeros_like(first),
             known=[1] * size,
             pending=[0] * size,
             steps=[0] * size,
-            skipped_last=[False] * size,
+            in_a_row=[0] * size,
+            accepted=[[] for _ in images],
+            skipped=[[] for _ in images],
         )
 
     @property
@@ -109,27 +138,27 @@ class Batch:
         """Image tokens in the target's cache, per row."""
         return [known - 1 - pending for known, pending in zip(self.known, self.pending, strict=True)]
 
-    def take_in(self, gain: Gain, counts: Sequence[int], skips: Sequence[bool]) -> None:
+    def take_in(self, gain: Gain, numbers: Sequence[GainOnHost], skips: Sequence[bool]) -> None:
         """Add what a step gained.
 
         Args:
             gain: on the device.
-            counts: its `count` on the host.
-            skips: which rows skipped; their new tokens' predecessors become the pending chain.
+            numbers: of the same gain, on the host.
+            skips: which rows skipped; their new tokens' predecessors join the pending chain.
         """
-        column = torch.arange(gain.tokens.shape[1], device=gain.tokens.device)
-        target = self.known_count[:, None] + column
+        base = self.known_count - gain.rewound
+        target = base[:, None] + torch.arange(gain.tokens.shape[1], device=base.device)
         self.tokens.scatter_(1, target, gain.tokens)
-        skipped = torch.tensor(skips, device=target.device)
-        drafted = torch.where(skipped, Origin.SKIPPED, Origin.ACCEPTED).to(torch.int8)
-        origin = torch.where(column < gain.drafted[:, None], drafted[:, None], Origin.DRAWN)
-        self.origin.scatter_(1, target, origin.to(torch.int8))
-        self.known_count = self.known_count + gain.count
-        self.pending_count = torch.where(skipped, gain.count, 0)
-        self.known = [known + count for known, count in zip(self.known, counts, strict=True)]
-        self.pending = [count if skip else 0 for count, skip in zip(counts, skips, strict=True)]
-        self.steps = [step + 1 for step in self.steps]
-        self.skipped_last = list(skips)
+        self.origin.scatter_(1, target, gain.origin)
+        self.known_count = base + gain.count
+        skipped = torch.tensor(skips, device=base.device)
+        self.pending_count = torch.where(skipped, self.pending_count + gain.count, 0)
+        for row, (number, skip) in enumerate(zip(numbers, skips, strict=True)):
+            self.known[row] += number.count - number.rewound
+            self.pending[row] = self.pending[row] + number.count if skip else 0
+            self.in_a_row[row] = self.in_a_row[row] + 1 if skip else 0
+            self.steps[row] += 1
+            (self.skipped if skip else self.accepted)[row].append(number.accepted)
 
     def keep(self, index: Sequence[int]) -> None:
         """Drop every row that is not named."""

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from vvsbench.axes import AcceptanceName, StructureName
+from vvsbench.axes import AcceptanceName
 from vvsbench.config import ARConfig, LanternConfig, SpeculativeConfig
 from vvsbench.decoding.acceptance import AcceptanceRule, Lantern, Match, Sequential
 from vvsbench.decoding.acceptance.lantern import nearest
 from vvsbench.decoding.autoregressive import Autoregressive
 from vvsbench.decoding.base import Decoder
-from vvsbench.decoding.speculative import SkipRule, Speculative
+from vvsbench.decoding.speculative import Grid, Speculative
 from vvsbench.drafting.loading import load_drafter
-from vvsbench.drafting.protocols import DraftSource
-from vvsbench.drafting.tree import DynamicTree, StaticTree, Structure, fitted_paths
 from vvsbench.errors import ConfigError
 from vvsbench.models.llamagen import LlamaGen
 from vvsbench.models.loading import load_target
@@ -39,24 +37,21 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
     target = load_target(cfg.model, cfg.sampling, device, dtype)
     if isinstance(cfg.decoder, ARConfig):
         return Autoregressive(target, sampling)
-    if not isinstance(cfg.decoder, SpeculativeConfig):
-        raise ConfigError([f"decoder.name={cfg.decoder.name}: no such decoder."])
-    return Speculative(
-        target=target,
-        source=_source(cfg.decoder, target, device, dtype),
-        structure=_structure(cfg.decoder, device),
-        candidates=cfg.decoder.structure.candidates,
-        rule=_rule(cfg.decoder.acceptance, target),
-        schedule=cfg.decoder.schedule,
-        skip=SkipRule(cfg.decoder.skip.selector, cfg.decoder.skip.truncation, cfg.decoder.skip.features),
-        sampling=sampling,
-    )
-
-
-def _source(decoder: SpeculativeConfig, target: LlamaGen, device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:
+    decoder = cfg.decoder
+    if not isinstance(decoder, SpeculativeConfig):
+        raise ConfigError([f"decoder.name={decoder.name}: no such decoder."])
     if decoder.drafter is None:
         raise ConfigError(["decoder.drafter: none is chosen; pick one with drafter@decoder.drafter=NAME."])
-    return load_drafter(decoder.drafter, target, device, dtype)
+    grid = Grid(
+        structure=decoder.structure.build(decoder.drafter.hit_rates, device),
+        candidates=decoder.structure.candidates,
+        rule=_rule(decoder.acceptance, target),
+        schedule=decoder.schedule,
+        skip=decoder.skip,
+        ablation=decoder.ablation,
+        surplus=decoder.surplus,
+    )
+    return Speculative(target, load_drafter(decoder.drafter, target, device, dtype), grid, sampling)
 
 
 def _rule(acceptance: AcceptanceConfig, target: LlamaGen) -> AcceptanceRule:
@@ -66,11 +61,3 @@ def _rule(acceptance: AcceptanceConfig, target: LlamaGen) -> AcceptanceRule:
         table = nearest(codebook, min(acceptance.k + 1, len(codebook) - 1), acceptance.normalised).to(target.device)
         return Lantern(table, acceptance.k, acceptance.delta, acceptance.residual)
     return Match() if acceptance.name is AcceptanceName.match else Sequential()
-
-
-def _structure(decoder: SpeculativeConfig, device: torch.device) -> Structure:
-    structure = decoder.structure
-    if structure.name is StructureName.dynamic:
-        return DynamicTree(structure.depth, structure.top_k, structure.nodes)
-    rates = decoder.drafter.hit_rates if decoder.drafter else []
-    return StaticTree(fitted_paths(rates, structure.nodes, structure.depth), device)

@@ -18,8 +18,9 @@ from vvsbench.composition import composed
 from vvsbench.decoding import build
 from vvsbench.decoding.acceptance import Match, Verdict
 from vvsbench.decoding.schedule import Always
-from vvsbench.decoding.speculative import SkipRule, Speculative
-from vvsbench.drafting.tree import StaticTree, TokenTree
+from vvsbench.decoding.speculative import Grid, Speculative
+from vvsbench.drafting.growing import StaticTree
+from vvsbench.drafting.tree import TokenTree
 
 IMAGES, BATCH = 64, 16
 
@@ -48,9 +49,7 @@ def hit_rates(decoder: Speculative, candidates: Candidates, ranks: int, images: 
     """
     counter = RankCounter(ranks)
     tree = StaticTree([(rank,) for rank in range(ranks)], decoder.target.device)
-    probe = Speculative(
-        decoder.target, decoder.source, tree, candidates, counter, Always(), SkipRule(), decoder.sampling
-    )
+    probe = Speculative(decoder.target, decoder.source, Grid(tree, candidates, counter, Always()), decoder.sampling)
     for first in range(0, images, BATCH):
         size = min(BATCH, images - first)
         conditions = decoder.target.conditions([7 * (first + row) % 64 for row in range(size)])

@@ -31,6 +31,27 @@ class StepKind(IntEnum):
     SKIPPED = 1
 
 
+@dataclass(frozen=True)
+class StepLog:
+    """One step of one image.
+
+    Attributes:
+        kind: verified or skipped.
+        tokens: image tokens that it decided, past the end of the image not counted. A verification that took skipped
+            tokens back may have decided fewer than none.
+        accepted: drafts of the step's own tree that were accepted, or committed by a skip.
+        agreed: how many of the tokens skipped just before it the target would have drawn itself; None where there were
+            none, or nobody looked.
+        rolled_back: whether some of them were taken back.
+    """
+
+    kind: StepKind
+    tokens: int
+    accepted: int
+    agreed: int | None = None
+    rolled_back: bool = False
+
+
 @dataclass
 class Calls:
     """Forwards of one network for one image."""
@@ -85,13 +106,13 @@ class DecodeTrace:
     Attributes:
         images: indices of the images, one per row.
         origin: int8 [B, N], an `Origin` per image token, on the device.
-        steps: per image, what each step was and how many image tokens it made known.
+        steps: per image, what each step was and did.
         target, draft: calls of the two networks.
     """
 
     images: list[int]
     origin: Tensor
-    steps: list[list[tuple[StepKind, int]]]
+    steps: list[list[StepLog]]
     target: CallCounter
     draft: CallCounter
 
@@ -104,11 +125,9 @@ class DecodeTrace:
         ]
 
 
-def _row(
-    image: int, target: Calls, draft: Calls, origin: list[int], steps: list[tuple[StepKind, int]]
-) -> dict[str, Any]:
-    accepted = [count - 1 for kind, count in steps if kind is StepKind.VERIFIED]
-    skipped = [count for kind, count in steps if kind is StepKind.SKIPPED]
+def _row(image: int, target: Calls, draft: Calls, origin: list[int], steps: list[StepLog]) -> dict[str, Any]:
+    accepted = [step.accepted for step in steps if step.kind is StepKind.VERIFIED]
+    skipped = [step.accepted for step in steps if step.kind is StepKind.SKIPPED]
     return {
         "image": image,
         "target_forwards": target.decode,
@@ -121,5 +140,7 @@ def _row(
         "step_compression": len(origin) / (target.decode + target.prefill),
         "accepted": accepted,
         "skipped": skipped,
+        "agreed": [step.agreed for step in steps if step.agreed is not None],
+        "rolled_back": sum(step.rolled_back for step in steps),
         "origin": origin,
     }

@@ -191,6 +191,10 @@ class EagleSource:
         """See `DraftSource.extend`."""
         self._run_known(state, features, tokens, added, [total + self.prefix - 1 for total in totals], False)
 
+    def rewind(self, state: EagleState, removed: Tensor, totals: Sequence[int]) -> None:
+        """See `DraftSource.rewind`."""
+        state.cache.commit(None, -removed, [total + self.prefix - 1 for total in totals])
+
     def _run_known(
         self, state: EagleState, features: Tensor, tokens: Tensor, added: Tensor, totals: Sequence[int], prefill: bool
     ) -> None:

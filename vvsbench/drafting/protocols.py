@@ -36,6 +36,16 @@ class DraftSource(Protocol[DraftStateT]):
         """
         ...
 
+    def rewind(self, state: DraftStateT, removed: Tensor, totals: Sequence[int]) -> None:
+        """Forget the last known tokens and the last tree; `extend` follows.
+
+        Args:
+            state: of the batch.
+            removed: int64 [B], tokens to forget.
+            totals: known tokens per row afterwards, on the host.
+        """
+        ...
+
     def root_logits(self, state: DraftStateT) -> Tensor:
         """Guided logits [B, 1, V] for the children of the root."""
         ...

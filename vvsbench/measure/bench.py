@@ -36,7 +36,7 @@ from vvsbench.models.llamagen import LlamaGen
 CELLS = {
     "ar": ["decoder=ar"],
     "sd": ["decoder=sd"],
-    "sd top-k": ["decoder=sd", "decoder.structure.name=dynamic", "decoder.structure.candidates=top_k"],
+    "sd top-k": ["decoder=sd", "structure@decoder.structure=dynamic", "decoder.structure.nodes=27"],
     "vvs i=2": ["decoder=vvs", "decoder.schedule.interval=2"],
 }
 BATCHES = (1, 16)

@@ -101,6 +101,17 @@ class LlamaGen:
         """The module whose calls are counted."""
         return self.transformer
 
+    @property
+    def codebook(self) -> Tensor:
+        """See `TokenModel.codebook`."""
+        return self._tokenizer.quantize.embedding.weight
+
+    @property
+    def _tokenizer(self) -> VQModel:
+        if self.tokenizer is None:
+            raise ValueError("this target was built without a tokenizer")
+        return self.tokenizer
+
     def conditions(self, prompts: Sequence[int] | Sequence[str]) -> Tensor:
         """Class ids int64 [B], or text features [B, P, C + 1] whose last channel is the padding mask."""
         if self.text_encoder is None:
@@ -201,9 +212,7 @@ class LlamaGen:
 
     def to_images(self, tokens: Tensor) -> Tensor:
         """Decode tokens [B, N] into uint8 [B, 3, H, W]."""
-        if self.tokenizer is None:
-            raise ValueError("this target was built without a tokenizer")
-        return self.tokenizer.to_uint8(self.tokenizer.decode_code(tokens, self.spec.grid))
+        return self._tokenizer.to_uint8(self._tokenizer.decode_code(tokens, self.spec.grid))
 
 
 def join_caption(features: Tensor, mask: Tensor) -> Tensor:

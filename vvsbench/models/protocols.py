@@ -90,6 +90,11 @@ class TokenModel(Protocol[StateT]):
         """The module whose calls are counted."""
         ...
 
+    @property
+    def codebook(self) -> Tensor:
+        """What tokens decode from, float32 [V, C]: raw rows of the tokenizer's codebook."""
+        ...
+
     def conditions(self, prompts: Sequence[int] | Sequence[str]) -> Tensor:
         """Turn class ids or captions into what `start` takes."""
         ...

@@ -69,6 +69,7 @@ class ToyTarget:
     def __init__(self, table: Tensor, tokens: int) -> None:
         self.table, self.network, self.device = table, ToyNetwork(), table.device
         vocab, grid = table.shape[1], max(1, round(tokens**0.5))
+        self.codebook = torch.randn(vocab, 2, generator=torch.Generator().manual_seed(0)).to(table.device)
         self.spec = ModelSpec("toy", tokens, grid, vocab, 1, 1, 1, table.numel(), 8 * table.numel(), 8, 0)
 
     def conditions(self, prompts: Sequence[int] | Sequence[str]) -> Tensor:
@@ -182,6 +183,13 @@ class ToySource:
             longer = child(prefix, tokens[:, column : column + 1], self.table.shape[1])
             prefix = torch.where((column < added)[:, None], longer, prefix)
         state.nodes = self._run(state, prefix)
+
+    def rewind(self, state: ToyDraftState, removed: Tensor, totals: Sequence[int]) -> None:
+        """See `DraftSource.rewind`."""
+        prefix = state.nodes[:, :1]
+        for count in range(int(removed.max())):
+            prefix = torch.where((count < removed)[:, None], (prefix - 1) // self.table.shape[1], prefix)
+        state.nodes = prefix
 
     def root_logits(self, state: ToyDraftState) -> Tensor:
         """See `DraftSource.root_logits`."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vvsbench import identity
-from vvsbench.axes import AcceptanceName, Candidates, Features, Selector
+from vvsbench.axes import AcceptanceName
 from vvsbench.config import RunConfig, SpeculativeConfig
 from vvsbench.errors import UserError
 from vvsbench.runs import files, provenance, shards, store, tables
@@ -185,21 +185,24 @@ class Cell:
             log.warning("the record of %s could not be written", self.folder)
 
 
+SAID_BY_NAME = {
+    "eagle2": {"sequential", "top-k"},
+    "lantern": {"lantern", "top-k"},
+    "vvs_released": {"lantern", "top-k"},
+}
+"""Words that a published method's name says already."""
+
+
 def label(cfg: RunConfig) -> str:
     """Short name of a cell for tables and plots, as in "vvs i=3"."""
     decoder = cfg.decoder
     if not isinstance(decoder, SpeculativeConfig):
         return decoder.name
-    parts = [decoder.name, *decoder.schedule.label]
-    if decoder.acceptance.name != AcceptanceName.match:
-        parts.append(decoder.acceptance.name.value)
-    if decoder.structure.candidates == Candidates.top_k:
-        parts.append("top-k")
-    if decoder.schedule.ever_skips and decoder.skip.selector == Selector.first:
-        parts.append("first")
-    if decoder.schedule.ever_skips and decoder.skip.features == Features.drafted:
-        parts.append("drafted")
-    return " ".join(parts)
+    rule = [] if decoder.acceptance.name == AcceptanceName.match else [decoder.acceptance.name.value]
+    words = [*rule, *decoder.structure.label, *(decoder.skip.label if decoder.schedule.ever_skips else [])]
+    said = SAID_BY_NAME.get(decoder.name, set())
+    words = [word for word in words if word not in said]
+    return " ".join([decoder.name, *decoder.schedule.label, *words, *decoder.ablation.label])
 
 
 def _now() -> str:

@@ -119,7 +119,8 @@ def contact_sheet(images: Tensor, columns: int, path: Path, scale: int = 2) -> N
 def _drafting(folder: Path, settings: CardSettings, device: torch.device) -> dict[str, float]:
     """Tokens per target forward of `sd`, with each source of candidates."""
     out = {}
-    structures: dict[str, list[str]] = {"shared_noise": [], "top_k": ["decoder.structure.name=dynamic"]}
+    dynamic = ["structure@decoder.structure=dynamic", "decoder.structure.nodes=27"]
+    structures: dict[str, list[str]] = {"shared_noise": [], "top_k": dynamic}
     for candidates, structure in structures.items():
         chosen = [f"decoder.structure.candidates={candidates}", *structure]
         rows = _drawn([*_overrides(folder, settings, "sd"), *chosen], settings.draft, device)[1]

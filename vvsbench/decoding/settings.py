@@ -1,0 +1,120 @@
+"""The settings of the speculative loop that are no axis of their own: what a skip commits, and the paper's ablations.
+
+The module imports no torch, because settings are read before torch is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vvsbench.axes import Features, Recheck, Selector, Truncation
+
+
+@dataclass
+class SkipConfig:
+    """What a skipped step commits.
+
+    Attributes:
+        selector: which path of the tree.
+        truncation: where it is cut.
+        length: drafts that truncation=fixed commits, at most.
+        least_hits: with truncation=hits, the chance that the target would draw all of what is committed.
+        features: what the drafter goes on from.
+        staleness: how many positions further back the reused features lie; the released code has 0.
+        in_a_row: skips that may follow each other; 1 means never two.
+        recheck: what is done with skipped tokens once the target has seen them.
+        repair: replace what the drafter remembers of skipped tokens once the target has computed their features.
+    """
+
+    selector: Selector = Selector.random
+    truncation: Truncation = Truncation.dynamic
+    length: int = 2
+    least_hits: float = 0.5
+    features: Features = Features.reuse
+    staleness: int = 0
+    in_a_row: int = 1
+    recheck: Recheck = Recheck.audit
+    repair: bool = False
+
+    @property
+    def rewinds(self) -> bool:
+        """Whether a verification replaces what was known of the tokens skipped before it."""
+        return self.repair or self.recheck == Recheck.rollback
+
+    @property
+    def scored(self) -> bool:
+        """Whether the chances of the tree's nodes are needed."""
+        return self.selector == Selector.best or self.truncation == Truncation.hits
+
+    @property
+    def label(self) -> list[str]:
+        """What departs from the published recipe."""
+        usual = SkipConfig()
+        words = [self.selector.value] if self.selector != usual.selector else []
+        cuts = {Truncation.fixed: f"cut {self.length}", Truncation.hits: f"cut {self.least_hits:g}"}
+        words += [cuts.get(self.truncation, "uncut")] if self.truncation != usual.truncation else []
+        words += [self.features.value] if self.features != usual.features else []
+        words += [f"stale {self.staleness}"] if self.staleness else []
+        words += [f"{self.in_a_row} in a row"] if self.in_a_row != 1 else []
+        words += ["repaired"] if self.repair else []
+        return words + (["rollback"] if self.recheck == Recheck.rollback else [])
+
+    def problems(self) -> list[str]:
+        """What is wrong with the settings, one line each: the field, the fault and the remedy."""
+        found = []
+        if self.length < 1:
+            found.append(f"length={self.length} must be at least 1")
+        if not 0 <= self.least_hits <= 1:
+            found.append(f"least_hits={self.least_hits} must lie in [0, 1]")
+        if self.staleness < 0:
+            found.append(f"staleness={self.staleness} must be 0 (the last features) or more")
+        if self.in_a_row < 1:
+            found.append(f"in_a_row={self.in_a_row} must be at least 1; decoder=sd is the one that never skips")
+        return found
+
+
+@dataclass
+class AblationConfig:
+    """Studies of the VVS paper that change verified steps.
+
+    Attributes:
+        staleness: features that drafting goes on from after a verified step: -1 the target's own, s >= 0 those that lie
+            before the fresh ones, s positions further back. Several values take turns, step by step; empty is -1.
+        first_tokens: fresh features while fewer tokens than this are committed; the released code has 32.
+        swap_interval: every so many steps the first path of the tree replaces the accepted one, no longer than it;
+            0 for never.
+    """
+
+    staleness: list[int] = field(default_factory=list)
+    first_tokens: int = 32
+    swap_interval: int = 0
+
+    def stale(self, step: int, committed: int) -> int:
+        """Staleness after a verified step, -1 for fresh features."""
+        if not self.staleness or committed < self.first_tokens:
+            return -1
+        return self.staleness[step % len(self.staleness)]
+
+    def swaps(self, step: int) -> bool:
+        """Whether the accepted path is replaced in this step."""
+        return self.swap_interval > 0 and step % self.swap_interval == 0
+
+    @property
+    def changes(self) -> bool:
+        """Whether the law of the tokens is no longer the rule's."""
+        return self.swap_interval > 0
+
+    @property
+    def label(self) -> list[str]:
+        """What is changed."""
+        words = ["features " + ",".join(map(str, self.staleness))] if self.staleness else []
+        return words + ([f"swap {self.swap_interval}"] if self.swap_interval else [])
+
+    def problems(self) -> list[str]:
+        """What is wrong with the settings, one line each: the field, the fault and the remedy."""
+        found = []
+        if any(value < -1 for value in self.staleness):
+            found.append(f"staleness={self.staleness} must hold -1 (fresh), 0 (the last before) or more")
+        if self.swap_interval < 0:
+            found.append(f"swap_interval={self.swap_interval} must be 0 (never) or more")
+        return found

@@ -1,0 +1,313 @@
+"""How a tree is grown: the candidates that a node proposes, and the structures that choose which nodes a tree has.
+
+A static tree has the same rank paths at every step, so all its index arithmetic is done once; a dynamic tree (EAGLE-2,
+arXiv 2406.16858) keeps the nodes that are likeliest to be accepted. Both are tensor code for a whole batch with no loop
+over nodes.
+"""
+
+from __future__ import annotations
+
+import heapq
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vvsbench.axes import Candidates
+from vvsbench.drafting.protocols import DraftSource
+from vvsbench.drafting.tree import TokenTree, ancestors
+from vvsbench.sampling import Sampling
+
+
+@dataclass
+class Growth:
+    """One tree being grown: what a structure may ask for while it grows.
+
+    Attributes:
+        source, state: who drafts, and its memory of the batch.
+        sampling: turns guided logits into the drafter's distribution, as it does for the target.
+        candidates: which tokens are proposed.
+        noise: float [B, levels + 1, V], the noise that the target draws with.
+        own_noise: float [B, levels, V], noise that only the drafter knows; for sampled candidates.
+        sharpness: of the estimate of hits under shared noise: the target's token is candidate i with probability
+            softmax(sharpness (log q + G))_i. Fitted; it is the larger, the more drafter and target agree.
+        scored: whether log_hits are wanted.
+    """
+
+    source: DraftSource[Any]
+    state: Any
+    sampling: Sampling
+    candidates: Candidates
+    noise: Tensor
+    own_noise: Tensor | None = None
+    sharpness: float = 1.0
+    scored: bool = True
+    _laws: list[Tensor] = field(default_factory=list)
+
+    def root(self) -> Tensor:
+        """Log-scores [B, 1, V] of the root's children."""
+        return self._remembered(self.sampling.scores(self.source.root_logits(self.state)))
+
+    def expand(self, tokens: Tensor, parents: Tensor) -> Tensor:
+        """Log-scores [B, W, V] of the children of nodes [B, W] (see `DraftSource.expand`)."""
+        return self._remembered(self.sampling.scores(self.source.expand(self.state, tokens, parents)))
+
+    def _remembered(self, scores: Tensor) -> Tensor:
+        if self.candidates is Candidates.sampled:
+            scores = scores.log_softmax(-1)
+            self._laws.append(scores)
+        return scores
+
+    @property
+    def laws(self) -> Tensor | None:
+        """See `TokenTree.laws`."""
+        return torch.cat(self._laws, 1) if self._laws else None
+
+    def propose(self, scores: Tensor, level: int, count: int) -> tuple[Tensor, Tensor | None]:
+        """Candidates below nodes at depth `level`, best first.
+
+        Args:
+            scores: log-scores [B, W, V].
+            level: depth of the nodes.
+            count: candidates per node.
+
+        Returns:
+            Tokens int64 [B, W, count], and their log-probabilities to be the target's own [B, W, count] or None.
+        """
+        if self.candidates is Candidates.shared_noise:
+            keys = scores + self.noise[:, level, None]
+            best, tokens = keys.topk(count, -1)
+            if not self.scored:
+                return tokens, None
+            return tokens, self.sharpness * best - (self.sharpness * keys).logsumexp(-1, keepdim=True)
+        keys = scores
+        if self.candidates is Candidates.sampled:
+            assert self.own_noise is not None
+            keys = scores + self.own_noise[:, level, None]
+        tokens = keys.topk(count, -1).indices
+        return tokens, scores.log_softmax(-1).gather(-1, tokens) if self.scored else None
+
+
+class Structure(ABC):
+    """Which nodes a tree has.
+
+    Attributes:
+        levels: depth of the deepest node.
+        nodes: nodes of the tree, the root included.
+        expanded: nodes that the drafter runs.
+        scored: whether growing needs log_hits.
+    """
+
+    levels: int
+    nodes: int
+    expanded: int
+    scored: bool = False
+
+    @abstractmethod
+    def grow(self, growth: Growth, roots: Tensor) -> TokenTree:
+        """Grow the trees of a batch from its root tokens int64 [B]."""
+
+
+RankPath = tuple[int, ...]
+"""A node by the ranks of its ancestors and itself: (0, 2) is the third candidate below the first one."""
+
+
+def fitted_paths(hit_rates: Sequence[float], nodes: int, depth: int) -> list[RankPath]:
+    """The rank paths that are most likely to be accepted, if ranks hit independently of each other.
+
+    Args:
+        hit_rates: probability that the target's token is the drafter's candidate of each rank, by rank.
+        nodes: nodes of the tree, the root included.
+        depth: deepest level.
+
+    Returns:
+        nodes - 1 paths, parents before children.
+    """
+    heap: list[tuple[float, RankPath]] = [(-rate, (rank,)) for rank, rate in enumerate(hit_rates)]
+    heapq.heapify(heap)
+    paths: list[RankPath] = []
+    while heap and len(paths) < nodes - 1:
+        score, path = heapq.heappop(heap)
+        paths.append(path)
+        if len(path) < depth:
+            for rank, rate in enumerate(hit_rates):
+                heapq.heappush(heap, (score * rate, (*path, rank)))
+    return sorted(paths, key=lambda path: (len(path), path))
+
+
+def orphans(paths: Sequence[RankPath]) -> list[RankPath]:
+    """Rank paths whose parent is not among them."""
+    known = {(), *paths}
+    return [path for path in paths if path[:-1] not in known]
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Index tensors of one level of a static tree.
+
+    Attributes:
+        frontier: numbers of the nodes that have children on this level.
+        parents: for each, the expansion number of its own parent.
+        parent, rank: of each new node, its parent's place in the frontier and its rank below it.
+        count: candidates that a node must propose.
+    """
+
+    frontier: Tensor
+    parents: Tensor
+    parent: Tensor
+    rank: Tensor
+    count: int
+
+
+class StaticTree(Structure):
+    """The same rank paths at every step (EAGLE-1, Medusa).
+
+    Args:
+        paths: rank paths, closed under prefixes; see `fitted_paths`.
+        device: where the index tensors live.
+    """
+
+    def __init__(self, paths: Sequence[RankPath], device: torch.device) -> None:
+        ordered = sorted(set(paths), key=lambda path: (len(path), path))
+        number = {(): 0} | {path: index for index, path in enumerate(ordered, 1)}
+        if not ordered or orphans(ordered):
+            raise ValueError(
+                f"rank paths must be closed under prefixes; no parent for {orphans(ordered) or 'any node'}"
+            )
+        self.levels, self.nodes = len(ordered[-1]), len(ordered) + 1
+        self.width = 1 + max(path[-1] for path in ordered)
+        parents = [0, *(number[path[:-1]] for path in ordered)]
+        inner = sorted({number[path[:-1]] for path in ordered} - {0})
+        self.expanded = len(inner)
+        order = {node: index for index, node in enumerate(inner)} | {0: -1}
+        self._parents = torch.tensor([parents], device=device)
+        self._expansions = torch.tensor([[order.get(node, -1) for node in range(self.nodes)]], device=device)
+        self._depths = torch.tensor([[0, *map(len, ordered)]], device=device)
+        self._visible = ancestors(self._parents, self.levels)
+        self._levels = []
+        for depth in range(self.levels):
+            level = [path for path in ordered if len(path) == depth + 1]
+            frontier = sorted({number[path[:-1]] for path in level})
+            index = (
+                torch.tensor(frontier, device=device),
+                torch.tensor([order[parents[node]] for node in frontier], device=device),
+                torch.tensor([frontier.index(number[path[:-1]]) for path in level], device=device),
+                torch.tensor([path[-1] for path in level], device=device),
+            )
+            self._levels.append(_Level(*index, 1 + max(path[-1] for path in level)))
+
+    def grow(self, growth: Growth, roots: Tensor) -> TokenTree:
+        """See `Structure.grow`."""
+        tokens, log_hits = roots[:, None], [growth.noise.new_zeros(len(roots), 1)]
+        for depth, level in enumerate(self._levels):
+            above = level.parents.expand(len(roots), -1)
+            scores = growth.root() if depth == 0 else growth.expand(tokens[:, level.frontier], above)
+            proposed, hits = growth.propose(scores, depth, level.count)
+            tokens = torch.cat([tokens, proposed[:, level.parent, level.rank]], 1)
+            if hits is not None:
+                log_hits.append(hits[:, level.parent, level.rank])
+        return TokenTree(
+            tokens,
+            self._parents,
+            self._depths,
+            self._visible,
+            growth.noise,
+            self.levels,
+            self.width,
+            self._expansions,
+            torch.cat(log_hits, 1) if growth.scored else None,
+            growth.laws,
+        )
+
+
+class DynamicTree(Structure):
+    """EAGLE-2: a beam of top-k nodes per level, then the nodes whose whole path is likeliest.
+
+    A child's key is made no larger than its parent's, and among equals the earlier node wins: so the chosen set is
+    closed under ancestors even where scores tie.
+
+    Args:
+        levels: depth of the deepest node; the published drafters run with 5 ("depth 4" beyond the first).
+        top_k: nodes of the beam, and children of each.
+        nodes: nodes that are kept, the root included.
+    """
+
+    scored = True
+
+    def __init__(self, levels: int, top_k: int, nodes: int) -> None:
+        self.levels, self.top_k, self.expanded = levels, top_k, (levels - 1) * top_k
+        self.nodes = min(nodes, 1 + top_k + (levels - 1) * top_k * top_k)
+
+    def grow(self, growth: Growth, roots: Tensor) -> TokenTree:
+        """See `Structure.grow`."""
+        batch, k = len(roots), self.top_k
+        beam = torch.zeros(batch, 1, dtype=torch.long, device=roots.device)
+        total = growth.noise.new_zeros(batch, 1)
+        scores = growth.root()
+        pool = _Pool([], [], [], [], [])
+        for depth in range(self.levels):
+            proposed, hits = growth.propose(scores, depth, k)
+            assert hits is not None
+            totals = (total[..., None] + hits.clamp_max(0)).flatten(1)
+            created = 0 if depth == 0 else 1 + k + (depth - 1) * k * k
+            pool.add(proposed, hits, totals, beam.repeat_interleave(k, 1))
+            if depth + 1 == self.levels:
+                break
+            total, chosen = totals.topk(k, 1)
+            beam = chosen + (1 if depth == 0 else created)
+            pool.beams.append(beam)
+            run = torch.arange(k, device=roots.device) + (depth - 1) * k
+            above = torch.full_like(chosen, -1) if depth == 0 else run[chosen // k]
+            scores = growth.expand(pool.tokens[-1].gather(1, chosen), above)
+        return self._keep(growth, roots, pool)
+
+    def _keep(self, growth: Growth, roots: Tensor, pool: _Pool) -> TokenTree:
+        """Keep the best nodes of the pool, in the order of their creation."""
+        tokens, hits, totals, parents = (
+            torch.cat(columns, 1) for columns in (pool.tokens, pool.hits, pool.totals, pool.parents)
+        )
+        order = totals.sort(dim=1, descending=True, stable=True).indices[:, : self.nodes - 1]
+        kept = order.sort(1).values
+        number = torch.zeros(len(roots), tokens.shape[1] + 1, dtype=torch.long, device=roots.device)
+        fresh = torch.arange(1, self.nodes, device=roots.device).expand_as(kept)
+        number.scatter_(1, kept + 1, fresh)
+        own = number.gather(1, parents.gather(1, kept))
+        chosen_parents = torch.cat([torch.zeros_like(own[:, :1]), own], 1)
+        visible = ancestors(chosen_parents, self.levels)
+        depths = visible.sum(-1) - 1
+        run = torch.cat(pool.beams, 1) if pool.beams else parents[:, :0]
+        order_run = torch.arange(run.shape[1], device=roots.device).expand_as(run)
+        expansions = torch.full_like(number, -1).scatter(1, run, order_run)
+        expansions = torch.cat([torch.full_like(own[:, :1], -1), expansions.gather(1, kept + 1)], 1)
+        chosen = torch.cat([roots[:, None], tokens.gather(1, kept)], 1)
+        log_hits = torch.nn.functional.pad(hits.gather(1, kept), (1, 0))
+        return TokenTree(
+            chosen, chosen_parents, depths, visible, growth.noise, self.levels, self.top_k, expansions, log_hits
+        )
+
+
+@dataclass
+class _Pool:
+    """Every node that a dynamic tree has drafted, level by level.
+
+    Attributes:
+        tokens, hits, totals: [B, M] each, token, log-hit and log-probability of the whole path.
+        parents: [B, M], pool numbers + 1 of the parents, 0 for the root.
+        beams: [B, k], pool numbers + 1 of the nodes that the drafter ran, in order.
+    """
+
+    tokens: list[Tensor]
+    hits: list[Tensor]
+    totals: list[Tensor]
+    parents: list[Tensor]
+    beams: list[Tensor]
+
+    def add(self, proposed: Tensor, hits: Tensor, totals: Tensor, parents: Tensor) -> None:
+        """Add the children [B, W, k] of a beam, their totals and parents [B, W k]."""
+        self.tokens.append(proposed.flatten(1))
+        self.hits.append(hits.flatten(1))
+        self.totals.append(totals)
+        self.parents.append(parents)

@@ -1,0 +1,186 @@
+"""Which trees can be chosen: the settings under decoder.structure. Other packages add theirs as vvsbench.structures.
+
+The module imports no torch, because settings are read before torch is; `build` does.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from omegaconf import MISSING
+
+from vvsbench.axes import Candidates
+
+if TYPE_CHECKING:
+    import torch
+
+    from vvsbench.drafting.growing import Structure
+
+
+@dataclass
+class StructureConfig:
+    """Shape of the draft, and where its candidates come from.
+
+    Attributes:
+        name: as in conf/structure.
+        candidates: which tokens a node proposes.
+    """
+
+    name: str = MISSING
+    candidates: Candidates = Candidates.shared_noise
+
+    @abstractmethod
+    def build(self, hit_rates: Sequence[float], device: torch.device) -> Structure:
+        """The structure.
+
+        Args:
+            hit_rates: of the drafter, by rank.
+            device: of the models.
+        """
+
+    @property
+    def label(self) -> list[str]:
+        """What tells this setting apart in tables and plots."""
+        words = {Candidates.shared_noise: [], Candidates.top_k: ["top-k"], Candidates.sampled: ["sampled"]}
+        return words[Candidates(self.candidates)]
+
+    def problems(self, vocab: int, hit_rates: Sequence[float]) -> Iterator[str]:
+        """What is wrong with the settings, one line each: the field, the fault and the remedy."""
+        yield from ()
+
+
+@dataclass
+class ChainConfig(StructureConfig):
+    """One candidate per level.
+
+    Attributes:
+        depth: levels below the root.
+    """
+
+    name: str = "chain"
+    depth: int = 5
+
+    def build(self, hit_rates: Sequence[float], device: torch.device) -> Structure:
+        """See `StructureConfig.build`."""
+        from vvsbench.drafting.growing import StaticTree
+
+        return StaticTree([(0,) * level for level in range(1, self.depth + 1)], device)
+
+    @property
+    def label(self) -> list[str]:
+        """Its name, its depth and the candidates."""
+        return [f"chain {self.depth}", *super().label]
+
+    def problems(self, vocab: int, hit_rates: Sequence[float]) -> Iterator[str]:
+        """See `StructureConfig.problems`."""
+        if self.depth < 1:
+            yield f"depth={self.depth} must be at least 1"
+
+
+@dataclass
+class FittedConfig(StructureConfig):
+    """The rank paths that are likeliest to be accepted by the drafter's measured hit rates, the same at every step.
+
+    Attributes:
+        depth: levels below the root.
+        nodes: size of the tree, root included.
+    """
+
+    name: str = "fitted"
+    depth: int = 5
+    nodes: int = 27
+
+    def build(self, hit_rates: Sequence[float], device: torch.device) -> Structure:
+        """See `StructureConfig.build`."""
+        from vvsbench.drafting.growing import StaticTree, fitted_paths
+
+        return StaticTree(fitted_paths(hit_rates, self.nodes, self.depth), device)
+
+    def problems(self, vocab: int, hit_rates: Sequence[float]) -> Iterator[str]:
+        """See `StructureConfig.problems`."""
+        yield from _sizes(self.depth, self.nodes)
+        if not hit_rates or not all(0 < rate < 1 for rate in hit_rates):
+            yield (
+                f"name=fitted needs a rate in (0, 1) for each rank in decoder.drafter.hit_rates, as in [0.5,0.15,0.1], "
+                f"not {list(hit_rates)}; python -m vvsbench.decoding.fitting measures them"
+            )
+
+
+@dataclass
+class PathsConfig(StructureConfig):
+    """The same rank paths at every step, named one by one: the published trees, or a user's own.
+
+    Attributes:
+        paths: [0, 2] is the third candidate below the first one; every node needs its parent.
+    """
+
+    name: str = "paths"
+    paths: list[list[int]] = field(default_factory=list)
+
+    def build(self, hit_rates: Sequence[float], device: torch.device) -> Structure:
+        """See `StructureConfig.build`."""
+        from vvsbench.drafting.growing import StaticTree
+
+        return StaticTree([tuple(path) for path in self.paths], device)
+
+    @property
+    def label(self) -> list[str]:
+        """Its name and the candidates."""
+        return [self.name, *super().label]
+
+    def problems(self, vocab: int, hit_rates: Sequence[float]) -> Iterator[str]:
+        """See `StructureConfig.problems`."""
+        known = [tuple(path) for path in self.paths]
+        if not all(known) or not known or any(not 0 <= rank < vocab for path in known for rank in path):
+            yield f"paths={self.paths} must be lists of ranks from 0 to {vocab - 1}, as in [[0],[1],[0,0]]"
+        elif alone := [list(path) for path in known if path[:-1] and path[:-1] not in known]:
+            yield f"paths: {alone[0]} has no parent; add {alone[0][:-1]}"
+
+
+@dataclass
+class DynamicConfig(StructureConfig):
+    """EAGLE-2: the nodes whose whole path is likeliest, found anew at every step.
+
+    Attributes:
+        depth: levels below the root.
+        nodes: size of the tree, root included.
+        top_k: nodes of the beam, and children of each.
+    """
+
+    name: str = "dynamic"
+    depth: int = 5
+    nodes: int = 59
+    top_k: int = 10
+
+    def build(self, hit_rates: Sequence[float], device: torch.device) -> Structure:
+        """See `StructureConfig.build`."""
+        from vvsbench.drafting.growing import DynamicTree
+
+        return DynamicTree(self.depth, self.top_k, self.nodes)
+
+    @property
+    def label(self) -> list[str]:
+        """Whether it is dynamic where that is not what everybody does, and the candidates."""
+        return [*(["dynamic"] if self.candidates == Candidates.shared_noise else []), *super().label]
+
+    def problems(self, vocab: int, hit_rates: Sequence[float]) -> Iterator[str]:
+        """See `StructureConfig.problems`."""
+        yield from _sizes(self.depth, self.nodes)
+        if not 1 <= self.top_k <= vocab:
+            yield f"top_k={self.top_k} must lie in [1, {vocab}]"
+        if self.candidates == Candidates.sampled:
+            yield "candidates=sampled needs a tree whose shape does not depend on the draws; choose structure=fitted"
+
+
+def _sizes(depth: int, nodes: int) -> Iterator[str]:
+    if depth < 1:
+        yield f"depth={depth} must be at least 1"
+    if nodes < 1 + depth:
+        yield f"nodes={nodes} must be at least {1 + depth}, one per level"
+
+
+STRUCTURES: tuple[type[StructureConfig], ...] = (ChainConfig, FittedConfig, PathsConfig, DynamicConfig)
+"""What conf/structure can name."""
