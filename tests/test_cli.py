@@ -56,7 +56,7 @@ def test_list_shows_what_there_is_and_where_it_comes_from(capsys):
 def test_list_of_something_else_is_a_message(capsys):
     assert cli.main(["list", "decoder"]) == 2
     message = capsys.readouterr().err
-    assert "choose from decoders, rules, schedules, models, studies, metrics. Did you mean decoders?" in message
+    assert "choose from decoders, drafters, structures, rules, schedules, models, studies, metrics. Did you mean decoders?" in message
 
 
 def test_doctor_describes_the_machine(capsys, monkeypatch, tmp_path):
@@ -113,7 +113,7 @@ def test_tab_completion_reaches_the_settings_of_a_verb(tmp_path):
     verbs = run("-sc", "query=bash", env=completing("vvsbench r"), cwd=tmp_path)
     assert verbs.stdout.split() == list(cli.VERBS)
     decoders = run("-sc", "query=bash", env=completing("vvsbench run decoder="), cwd=tmp_path)
-    assert set(decoders.stdout.split()) == {"decoder=ar", "decoder=sd", "decoder=vvs"}
+    assert {"decoder=ar", "decoder=sd", "decoder=vvs"} < set(decoders.stdout.split())
 
 
 def completing(line):

@@ -82,5 +82,5 @@ def test_fronts_state_their_reference_point(study: StudyFrame) -> None:
     for _, rows in study.comparisons():
         for front in fronts(study, rows):
             text = sentences.about_front(front)
-            assert "Dominated: ar, sd top-k." in text
+            assert "Dominated: ar, eagle2." in text
             assert "FID 37.2" in text
