@@ -30,6 +30,7 @@ from vvsbench import decoding
 from vvsbench.composition import composed
 from vvsbench.decoding.base import Decoder
 from vvsbench.decoding.speculative import Speculative
+from vvsbench.drafting.eagle import EagleSource
 from vvsbench.measure.clock import Stopwatch
 from vvsbench.models.llamagen import LlamaGen
 
@@ -85,11 +86,14 @@ class NetworkClock:
 
 
 def networks(decoder: Decoder) -> list[nn.Module]:
-    """The modules whose time is model time: the target, its output layer, the drafter."""
+    """The modules whose time is model time: the target, its output layer, the drafter and the layer at its entrance."""
     target = decoder.target
     assert isinstance(target, LlamaGen)
     found: list[nn.Module] = [target.transformer, target.transformer.output]
-    return [*found, decoder.source.network] if isinstance(decoder, Speculative) else found
+    if not isinstance(decoder, Speculative):
+        return found
+    assert isinstance(decoder.source, EagleSource)
+    return [*found, decoder.source.network, decoder.source.network.fc]
 
 
 def once(decoder: Decoder, batch: int, first: int) -> tuple[float, float, float]:

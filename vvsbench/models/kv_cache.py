@@ -71,8 +71,17 @@ class KVCache:
             store[1, :, :, block] = values
             return
         index = torch.arange(keys.shape[0], device=keys.device) if sequences is None else sequences
-        store[0][index[:, None], :, slots] = keys.transpose(1, 2)
-        store[1][index[:, None], :, slots] = values.transpose(1, 2)
+        places = self._places(index, slots)
+        store[0].view(-1, store.shape[-1]).index_copy_(0, places, keys.reshape(-1, keys.shape[-1]))
+        store[1].view(-1, store.shape[-1]).index_copy_(0, places, values.reshape(-1, values.shape[-1]))
+
+    def _places(self, sequences: Tensor, slots: Tensor) -> Tensor:
+        """Rows [R*G H T] of a layer's store, flattened to [sequences H S, hd], for slots [R*G, T] of some sequences.
+
+        Whole rows are copied faster than the elements of an expanded index.
+        """
+        heads = torch.arange(self.slots.shape[3], device=slots.device)
+        return (((sequences[:, None] * len(heads) + heads) * self.capacity)[..., None] + slots[:, None]).flatten()
 
     def read(self, layer: int, width: int, sequences: Tensor | None) -> tuple[Tensor, Tensor]:
         """Keys and values [R*G, H, width, hd] of the first `width` slots."""
@@ -95,18 +104,19 @@ class KVCache:
 
     def _compact(self, kept: Tensor) -> None:
         layers, two, sequences, heads, _, head_dim = self.slots.shape
-        count = kept.shape[1]
+        everyone = torch.arange(sequences, device=kept.device)
         start = self.lengths[:, None]
-        source = (start + kept).clamp_max(self.capacity - 1).repeat_interleave(self.branches, 0)
-        target = (start + torch.arange(count, device=kept.device)).clamp_max(self.capacity - 1)
-        target = target.repeat_interleave(self.branches, 0)
-        shape = (layers, two, sequences, heads, count, head_dim)
-        moved = self.slots.gather(4, source[None, None, :, None, :, None].expand(shape))
-        self.slots.scatter_(4, target[None, None, :, None, :, None].expand(shape), moved)
+        column = torch.arange(kept.shape[1], device=kept.device)
+        source, target = (
+            self._places(everyone, (start + slots).clamp_max(self.capacity - 1).repeat_interleave(self.branches, 0))
+            for slots in (kept, column)
+        )
+        rows = self.slots.view(layers * two, -1, head_dim)
+        rows.index_copy_(1, target, rows.index_select(1, source))
 
     def select(self, rows: Tensor, totals: Sequence[int]) -> None:
         """Keep only the given rows [R] of the batch, so that finished images stop costing."""
-        self.slots = self.slots[:, :, self.sequences(rows)]
+        self.slots = self.slots.index_select(2, self.sequences(rows))
         self.lengths = self.lengths[rows]
         self.images = len(totals)
         self.extent, self.uniform = max(totals), min(totals) == max(totals)
