@@ -143,6 +143,7 @@ class DrafterConfig:
     norm_eps: float = 1e-6
     # how often the target draws the drafter's candidate of each rank, best first (python -m vvsbench.decoding.fitting)
     hit_rates: list[float] = field(default_factory=list)
+    sharpness: float = 1.0  # how far its perturbed scores are to be trusted, see `Growth`; measured likewise
 
 
 @dataclass

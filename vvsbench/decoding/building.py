@@ -49,6 +49,7 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
         schedule=decoder.schedule,
         skip=decoder.skip,
         ablation=decoder.ablation,
+        sharpness=decoder.drafter.sharpness,
         surplus=decoder.surplus,
     )
     return Speculative(target, load_drafter(decoder.drafter, target, device, dtype), grid, sampling)
