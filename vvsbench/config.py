@@ -14,7 +14,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from vvsbench.axes import AcceptanceName, Candidates, Features, Residual, Selector, StructureName, Truncation
+from vvsbench.axes import Candidates, Features, Selector, StructureName, Truncation
+from vvsbench.decoding.acceptance.settings import RULES, AcceptanceConfig
 from vvsbench.decoding.schedule import SCHEDULES, Schedule
 from vvsbench.quality.config import MetricsConfig
 from vvsbench.registry import Registry
@@ -143,26 +144,6 @@ class StructureConfig:
 
 
 @dataclass
-class AcceptanceConfig:
-    """Rule by which drafted tokens are kept."""
-
-    name: AcceptanceName = AcceptanceName.match
-
-
-@dataclass
-class LanternConfig(AcceptanceConfig):
-    """LANTERN's relaxation: a candidate borrows the probability of its neighbours in the codebook."""
-
-    name: AcceptanceName = AcceptanceName.lantern
-    k: int = 1000  # neighbours that may be borrowed from
-    delta: float = 0.1  # bound on what is borrowed; above 1 it is LANTERN++'s lambda
-    residual: Residual = Residual.released
-    normalised: bool = (
-        False  # neighbours of unit-length codes, as the tokenizer decodes them; the authors take raw ones
-    )
-
-
-@dataclass
 class SkipConfig:
     """What a skipped step commits."""
 
@@ -250,6 +231,7 @@ class RunConfig:
 
 PLUGINS: dict[str, Registry[Any]] = {
     "decoder": Registry("vvsbench.decoders", DecoderConfig),
+    "acceptance": Registry("vvsbench.acceptance", AcceptanceConfig),
     "schedule": Registry("vvsbench.schedules", Schedule),
 }
 """What other packages may add, by group. An added decoder also has a method `build(cfg, device, dtype)`."""
@@ -269,8 +251,8 @@ def register() -> None:
     store.store(group="schema/drafter", name="drafter", node=DrafterConfig)
     store.store(group="schema/decoder", name="ar", node=ARConfig)
     store.store(group="schema/decoder", name="speculative", node=SpeculativeConfig)
-    store.store(group="schema/acceptance", name="rule", node=AcceptanceConfig)
-    store.store(group="schema/acceptance", name="lantern", node=LanternConfig)
+    for rule in RULES:
+        store.store(group="schema/acceptance", name=rule.name, node=rule)
     for schedule in SCHEDULES:
         store.store(group="schema/schedule", name=schedule.name, node=schedule)
     for group, registry in PLUGINS.items():

@@ -27,7 +27,7 @@ CODE = ("noise.py", "sampling.py", "models", "drafting", "decoding")
 """Modules that draw the tokens and images. Whatever else changes leaves the records valid."""
 
 
-OWN = {"ar", "sd", "vvs", "always", "uniform", None}
+OWN = {"ar", "sd", "vvs", "match", "sequential", "lantern", "always", "uniform", None}
 """Names that no plug-in can take; the common case need not look for any."""
 
 
@@ -79,7 +79,8 @@ def code_digest(config: Mapping[str, Any] | None = None) -> str:
         config: settings as plain containers; they name the plug-ins that take part. None stands for no plug-in.
     """
     decoder = config["decoder"] if config else {}
-    chosen = {"decoder": decoder.get("name"), "schedule": (decoder.get("schedule") or {}).get("name")}
+    inside = {group: (decoder.get(group) or {}).get("name") for group in ("acceptance", "schedule")}
+    chosen = {"decoder": decoder.get("name"), **inside}
     added = [
         _meaning(plugin.source)
         for group, name in chosen.items()

@@ -10,12 +10,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from vvsbench.axes import AcceptanceName, Candidates, StructureName
+from vvsbench.axes import StructureName
 from vvsbench.config import (
     Condition,
     Device,
     DrafterConfig,
-    LanternConfig,
     ModelConfig,
     PromptKind,
     RunConfig,
@@ -103,17 +102,7 @@ def _decoder(cfg: RunConfig) -> Iterator[str]:
         return
     structure = decoder.structure
     yield from (f"decoder.schedule.{problem}." for problem in decoder.schedule.problems())
-    if decoder.acceptance.name != AcceptanceName.match and structure.candidates != Candidates.top_k:
-        rule = decoder.acceptance.name
-        yield (
-            f"decoder.structure.candidates={structure.candidates} does not go with acceptance={rule}: "
-            "that rule is right only for candidates that do not depend on the noise; use candidates=top_k."
-        )
-    if isinstance(decoder.acceptance, LanternConfig):
-        if not 1 <= decoder.acceptance.k < cfg.model.vocab:
-            yield f"decoder.acceptance.k={decoder.acceptance.k} must lie in [1, {cfg.model.vocab - 1}]."
-        if decoder.acceptance.delta < 0:
-            yield f"decoder.acceptance.delta={decoder.acceptance.delta} must be 0 or more."
+    yield from (f"decoder.acceptance.{problem}." for problem in decoder.acceptance.problems(cfg.model, structure))
     if structure.depth < 1:
         yield f"decoder.structure.depth={structure.depth} must be at least 1."
     if structure.nodes < 1 + structure.depth:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vvsbench.axes import AcceptanceName, StructureName
-from vvsbench.config import ARConfig, LanternConfig, SpeculativeConfig
-from vvsbench.decoding.acceptance import AcceptanceRule, Lantern, Match, Sequential
-from vvsbench.decoding.acceptance.lantern import nearest
+from vvsbench.axes import StructureName
+from vvsbench.config import ARConfig, SpeculativeConfig
 from vvsbench.decoding.autoregressive import Autoregressive
 from vvsbench.decoding.base import Decoder
 from vvsbench.decoding.speculative import SkipRule, Speculative
@@ -22,7 +21,7 @@ from vvsbench.models.loading import load_target
 from vvsbench.sampling import Sampling
 
 if TYPE_CHECKING:
-    from vvsbench.config import AcceptanceConfig, RunConfig
+    from vvsbench.config import RunConfig
 
 
 def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> Decoder:
@@ -46,7 +45,7 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
         source=_source(cfg.decoder, target, device, dtype),
         structure=_structure(cfg.decoder, device),
         candidates=cfg.decoder.structure.candidates,
-        rule=_rule(cfg.decoder.acceptance, target),
+        rule=cfg.decoder.acceptance.build(target, sampling, Path(cfg.output_root) / "cache"),
         schedule=cfg.decoder.schedule,
         skip=SkipRule(cfg.decoder.skip.selector, cfg.decoder.skip.truncation, cfg.decoder.skip.features),
         sampling=sampling,
@@ -57,15 +56,6 @@ def _source(decoder: SpeculativeConfig, target: LlamaGen, device: torch.device, 
     if decoder.drafter is None:
         raise ConfigError(["decoder.drafter: none is chosen; pick one with drafter@decoder.drafter=NAME."])
     return load_drafter(decoder.drafter, target, device, dtype)
-
-
-def _rule(acceptance: AcceptanceConfig, target: LlamaGen) -> AcceptanceRule:
-    if isinstance(acceptance, LanternConfig):
-        assert target.tokenizer is not None
-        codebook = target.tokenizer.quantize.embedding.weight
-        table = nearest(codebook, min(acceptance.k + 1, len(codebook) - 1), acceptance.normalised).to(target.device)
-        return Lantern(table, acceptance.k, acceptance.delta, acceptance.residual)
-    return Match() if acceptance.name is AcceptanceName.match else Sequential()
 
 
 def _structure(decoder: SpeculativeConfig, device: torch.device) -> Structure:

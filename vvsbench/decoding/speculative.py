@@ -148,7 +148,7 @@ class Speculative(Decoder):
         logits, features = self.target.forward(state, block)
         positions = known[:, None] - 1 + tree.depths
         chance = uniform(seed, batch.keys[rows, None], positions, Purpose.ACCEPTANCE, tree.tokens)
-        verdict = self.rule.judge(tree, self.sampling.scores(logits[:, width:]), chance)
+        verdict = self.rule.judge(tree, self.rule.judged(self.sampling).scores(logits[:, width:]), chance)
         path = tree.path_to(verdict.node)
         on_path = features.gather(2, _wide(path + width, features))
         batch.remember(rows, features[:, :, :width], pending, on_path, verdict.accepted + 1)

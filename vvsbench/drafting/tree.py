@@ -35,6 +35,10 @@ class TokenTree:
         width: the most children that a node can have.
         expansions: int64 [B or 1, T], number of each node in the order in which the drafter ran them; -1 for the root,
             and for nodes that it did not run, which have no children.
+        log_hits: float [B, T], an estimate of the log-probability that the target draws a node's token, given that it
+            drew the parent's; 0 for the root. None where nobody asked for it.
+        laws: float [B, 1 + E, V], the drafter's log-probabilities at the root and at each node that it ran, where
+            candidates are sampled from them; else None.
     """
 
     tokens: Tensor
@@ -45,6 +49,8 @@ class TokenTree:
     levels: int
     width: int
     expansions: Tensor
+    log_hits: Tensor | None = None
+    laws: Tensor | None = None
 
     @property
     def leaves(self) -> Tensor:

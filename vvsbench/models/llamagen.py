@@ -101,6 +101,13 @@ class LlamaGen:
         """The module whose calls are counted."""
         return self.transformer
 
+    @property
+    def codebook(self) -> Tensor:
+        """See `TokenModel.codebook`."""
+        if self.tokenizer is None:
+            raise ValueError("this target was built without a tokenizer")
+        return self.tokenizer.quantize.embedding.weight.detach().float()
+
     def conditions(self, prompts: Sequence[int] | Sequence[str]) -> Tensor:
         """Class ids int64 [B], or text features [B, P, C + 1] whose last channel is the padding mask."""
         if self.text_encoder is None:

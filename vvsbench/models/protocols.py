@@ -90,6 +90,11 @@ class TokenModel(Protocol[StateT]):
         """The module whose calls are counted."""
         ...
 
+    @property
+    def codebook(self) -> Tensor:
+        """The tokenizer's rows as stored, float32 [V, C]: tokens whose rows are close look alike."""
+        ...
+
     def conditions(self, prompts: Sequence[int] | Sequence[str]) -> Tensor:
         """Turn class ids or captions into what `start` takes."""
         ...

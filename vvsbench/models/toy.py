@@ -71,6 +71,12 @@ class ToyTarget:
         vocab, grid = table.shape[1], max(1, round(tokens**0.5))
         self.spec = ModelSpec("toy", tokens, grid, vocab, 1, 1, 1, table.numel(), 8 * table.numel(), 8, 0)
 
+    @property
+    def codebook(self) -> Tensor:
+        """A fixed random table."""
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(self.spec.vocab, 4, generator=generator).to(self.device)
+
     def conditions(self, prompts: Sequence[int] | Sequence[str]) -> Tensor:
         """The toy has one condition."""
         return torch.zeros(len(prompts), dtype=torch.long, device=self.device)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vvsbench import identity
-from vvsbench.axes import AcceptanceName, Candidates, Features, Selector
+from vvsbench.axes import Candidates, Features, Selector
 from vvsbench.config import RunConfig, SpeculativeConfig
 from vvsbench.errors import UserError
 from vvsbench.runs import files, provenance, shards, store, tables
@@ -190,9 +190,7 @@ def label(cfg: RunConfig) -> str:
     decoder = cfg.decoder
     if not isinstance(decoder, SpeculativeConfig):
         return decoder.name
-    parts = [decoder.name, *decoder.schedule.label]
-    if decoder.acceptance.name != AcceptanceName.match:
-        parts.append(decoder.acceptance.name.value)
+    parts = [decoder.name, *decoder.schedule.label, *decoder.acceptance.label]
     if decoder.structure.candidates == Candidates.top_k:
         parts.append("top-k")
     if decoder.schedule.ever_skips and decoder.skip.selector == Selector.first:

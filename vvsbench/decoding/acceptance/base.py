@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vvsbench.axes import Guarantee
 from vvsbench.drafting.tree import TokenTree
+from vvsbench.sampling import Sampling
 
 
 @dataclass
@@ -34,6 +35,14 @@ class AcceptanceRule(ABC):
     """
 
     guarantee: Guarantee
+
+    def judged(self, sampling: Sampling) -> Sampling:
+        """The setting that turns the target's guided logits into the scores that `judge` is given.
+
+        Args:
+            sampling: of the cell.
+        """
+        return sampling
 
     @abstractmethod
     def judge(self, tree: TokenTree, scores: Tensor, chance: Tensor) -> Verdict:
