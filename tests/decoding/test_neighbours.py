@@ -41,6 +41,13 @@ def test_equally_near_codes_come_by_number(monkeypatch) -> None:
         assert nearest(codes, 3, False)[[0, 2, 4, 8]].tolist() == [[1, 2, 3], [0, 1, 3], [0, 1, 2], [0, 1, 2]]
 
 
+@pytest.mark.parametrize("count", [1, 20, 299])
+def test_ties_within_the_table_and_at_its_end(codebook, count) -> None:
+    coarse = codebook[:, :2].round()
+    distance = (coarse[:, None] - coarse).double().norm(dim=-1).fill_diagonal_(float("inf"))
+    assert torch.equal(nearest(coarse, count, False).long(), distance.sort(stable=True).indices[:, :count])
+
+
 def test_second_use_reads_the_cache(codebook, tmp_path, monkeypatch) -> None:
     first = kept_nearest(codebook, 5, False, tmp_path / "cache")
     monkeypatch.setattr(neighbours, "nearest", lambda *_: pytest.fail("computed again"))
