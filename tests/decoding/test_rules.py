@@ -140,6 +140,25 @@ def test_a_tree_that_does_not_say_what_it_was_sampled_from_loses_acceptance_but_
     torch.testing.assert_close(without, p[samples[:, 0]], atol=1e-9, rtol=0)
 
 
+def test_what_follows_once_the_support_is_exhausted_counts_as_certain() -> None:
+    p, q = (torch.tensor(law, dtype=torch.float64) for law in LAWS["q has zeros"])
+    samples, _ = ordered_samples(q, 3)
+    tree, scores = star(samples, 5, q), p.log().expand(len(samples), 4, -1)
+    chance = torch.full((len(samples), 4), NEVER, dtype=torch.float64)
+    _, rest = Sequential().walk(star(samples[:, :2], 5, q), scores[:, :3], chance[:, :3])
+    accepted = acceptance(Sequential(), tree, scores, chance, 3)
+    torch.testing.assert_close(accepted, rest.gather(1, samples[:, 2:])[:, 0], atol=1e-9, rtol=0)
+    assert float(accepted.min()) > 0.01
+
+
+def test_a_tree_that_leaves_out_a_draw_between_siblings_must_not_say_what_it_was_sampled_from() -> None:
+    p, q = (torch.tensor(law, dtype=torch.float64) for law in LAWS["plain"])
+    samples, weights = ordered_samples(q, 3)
+    for law, exact in ((q, False), (None, True)):
+        found = (weights[:, None] * emitted(Sequential(), star(samples[:, [0, 2]], 5, law), p)).sum(0)
+        assert (float((found - p).abs().sum() / 2) < 1e-9) is exact
+
+
 def test_siblings_must_be_tried_in_the_order_in_which_they_were_drawn() -> None:
     p, q = (torch.tensor(law, dtype=torch.float64) for law in LAWS["plain"])
     samples, weights = ordered_samples(q, 2)
