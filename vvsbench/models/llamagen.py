@@ -80,7 +80,13 @@ class LlamaGen:
         guidance: of the sampling setting.
         text_encoder: turns captions into features and their mask; only for caption-conditional models.
         name: as in conf/model.
+
+    Attributes:
+        spread_pads: whether a padded caption position sees more than itself (see `caption_mask`). No image token feels
+            it; a feature drafter does, and asks for what it was trained on.
     """
+
+    spread_pads = False
 
     def __init__(
         self,
@@ -138,7 +144,7 @@ class LlamaGen:
         )
         visible = torch.ones(prefix, prefix, dtype=torch.bool, device=self.device).tril()[None, None]
         if padding is not None:
-            visible = caption_mask(visible, padding.repeat_interleave(branches, 0))
+            visible = caption_mask(visible, padding.repeat_interleave(branches, 0), self.spread_pads)
         positions = torch.arange(prefix, device=self.device)[None]
         step = Step(
             cache=cache,

@@ -292,16 +292,22 @@ class Transformer(nn.Module):
         return self.features_and_logits(conditions, tokens, mask)[1]
 
 
-def caption_mask(visible: Tensor, mask: Tensor) -> Tensor:
-    """Hide padded caption columns; every position still sees itself, so that no row is empty.
+def caption_mask(visible: Tensor, mask: Tensor, spread_pads: bool = False) -> Tensor:
+    """Hide padded caption columns from everything but the padding; every position sees itself, so no row is empty.
 
     Args:
         visible: bool [1 or B, 1, T, S] with S >= T; query t stands at column t.
         mask: bool [B, P].
+        spread_pads: a padded position sees the padding up to itself and every caption column, not only itself. That is
+            what an additive mask does in which the lowest number stands for "future" as well as for "padding": it takes
+            part in no score, since the rotary rows of the prefix are 0, and it changes no other position.
     """
     out = visible.expand(mask.shape[0], -1, -1, -1).clone()
-    prefix = mask.shape[1]
-    out[..., :prefix] &= mask[:, None, None, :].bool()
+    text, prefix = mask.bool(), mask.shape[1]
+    out[..., :prefix] &= text[:, None, None, :]
     diagonal = torch.arange(min(prefix, out.shape[2]), device=out.device)
     out[:, :, diagonal, diagonal] = True
+    if spread_pads:
+        earlier = (~text)[:, None] & torch.ones(prefix, prefix, dtype=torch.bool, device=out.device).tril()
+        out[:, 0, :prefix, :prefix] |= ~text[:, :, None] & (text[:, None] | earlier)
     return out
