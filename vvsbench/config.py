@@ -17,6 +17,7 @@ from omegaconf import MISSING
 from vvsbench.axes import AcceptanceName, Residual
 from vvsbench.decoding.schedule import SCHEDULES, Schedule
 from vvsbench.decoding.settings import AblationConfig, SkipConfig
+from vvsbench.drafting.sources import DRAFTERS, DrafterConfig
 from vvsbench.drafting.structures import STRUCTURES, StructureConfig
 from vvsbench.quality.config import MetricsConfig
 from vvsbench.registry import Registry
@@ -129,20 +130,6 @@ class ModelConfig:
 
 
 @dataclass
-class DrafterConfig:
-    """A draft head trained for one target."""
-
-    kind: str = "eagle"
-    checkpoint: str = MISSING
-    dim: int = MISSING
-    heads: int = MISSING
-    vocab: int = 16384
-    ffn: int = 0  # width of the MLP; 0 for LlamaGen's rule
-    grid: int = MISSING
-    bias: bool = True  # of the layer that joins token and feature
-    norm_eps: float = 1e-6
-    # how often the target draws the drafter's candidate of each rank, best first (python -m vvsbench.decoding.fitting)
-    hit_rates: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -248,6 +235,7 @@ PLUGINS: dict[str, Registry[Any]] = {
     "decoder": Registry("vvsbench.decoders", DecoderConfig),
     "structure": Registry("vvsbench.structures", StructureConfig),
     "schedule": Registry("vvsbench.schedules", Schedule),
+    "drafter": Registry("vvsbench.drafters", DrafterConfig),
 }
 """What other packages may add, by group. An added decoder also has a method `build(cfg, device, dtype)`."""
 
@@ -263,7 +251,8 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(group="schema", name="run", node=RunConfig)
     store.store(group="schema/model", name="target", node=ModelConfig)
-    store.store(group="schema/drafter", name="drafter", node=DrafterConfig)
+    for drafter in DRAFTERS:
+        store.store(group="schema/drafter", name=drafter.kind, node=drafter)
     store.store(group="schema/decoder", name="ar", node=ARConfig)
     store.store(group="schema/decoder", name="speculative", node=SpeculativeConfig)
     store.store(group="schema/acceptance", name="rule", node=AcceptanceConfig)

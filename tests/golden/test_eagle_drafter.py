@@ -13,7 +13,8 @@ from torch import Tensor
 
 from tests.golden.conftest import GoldenFolder
 from vvsbench.axes import Candidates
-from vvsbench.drafting.eagle import EagleHead, EagleSource, EagleState, from_published, to_published
+from vvsbench.drafting.cached import CachedState
+from vvsbench.drafting.eagle import EagleHead, EagleSource, from_published, to_published
 from vvsbench.drafting.growing import DynamicTree, Growth
 from vvsbench.drafting.tree import TokenTree
 from vvsbench.models import checkpoints
@@ -85,10 +86,13 @@ def test_target_features_and_logits(golden: Open) -> None:
     hidden = torch.stack(features, 1)
     torch.testing.assert_close(hidden, folder["base_hidden"], atol=HIDDEN, rtol=0)
     torch.testing.assert_close(target.transformer.logits(hidden), folder["base_logits"], atol=LOGITS, rtol=0)
-    # positions that hold text; a padded position sees other padding in the Hugging Face layout, and only itself in ours
-    text = mask[0]
-    expected = folder["base_prefill_hidden"][:, text]
-    torch.testing.assert_close(state.prefix_features[0][:, text], expected, atol=HIDDEN, rtol=0)
+    text, expected = mask[0], folder["base_prefill_hidden"]
+    torch.testing.assert_close(state.prefix_features[0][:, text], expected[:, text], atol=HIDDEN, rtol=0)
+    assert not torch.allclose(state.prefix_features[0], expected, atol=HIDDEN), "padding is isolated by default"
+    target.spread_pads = True
+    spread = target.start(join_caption(folder["cond"], mask), [0], room=1)
+    torch.testing.assert_close(spread.prefix_features[0], expected, atol=HIDDEN, rtol=0)
+    torch.testing.assert_close(spread.first_logits, state.first_logits, atol=LOGITS, rtol=0)
 
 
 @torch.inference_mode()
@@ -113,7 +117,7 @@ def test_published_names_there_and_back(golden: Open) -> None:
     assert all(torch.equal(again[key], published[key]) for key in published)
 
 
-def grow(folder: GoldenFolder, source: EagleSource, state: EagleState, root: Tensor, run: str) -> TokenTree:
+def grow(folder: GoldenFolder, source: EagleSource, state: CachedState, root: Tensor, run: str) -> TokenTree:
     shape = folder.config["tree"]
     tree = DynamicTree(levels=shape["depth"] + 1, top_k=shape["top_k"], nodes=shape["total_tokens"])
     noise = torch.zeros(1, tree.levels + 1, source.network.config.vocab)

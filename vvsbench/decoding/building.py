@@ -13,7 +13,6 @@ from vvsbench.decoding.acceptance.lantern import nearest
 from vvsbench.decoding.autoregressive import Autoregressive
 from vvsbench.decoding.base import Decoder
 from vvsbench.decoding.speculative import Grid, Speculative
-from vvsbench.drafting.loading import load_drafter
 from vvsbench.errors import ConfigError
 from vvsbench.models.llamagen import LlamaGen
 from vvsbench.models.loading import load_target
@@ -51,7 +50,7 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
         ablation=decoder.ablation,
         surplus=decoder.surplus,
     )
-    return Speculative(target, load_drafter(decoder.drafter, target, device, dtype), grid, sampling)
+    return Speculative(target, decoder.drafter.build(target, device, dtype), grid, sampling)
 
 
 def _rule(acceptance: AcceptanceConfig, target: LlamaGen) -> AcceptanceRule:

@@ -30,6 +30,7 @@ PARTS: dict[str, type[LoopSettings]] = {
     "classifier": schema.ClassifierSettings,
     "target": schema.TargetSettings,
     "drafter": schema.DrafterSettings,
+    "small_ar": schema.SmallARSettings,
     "clip": schema.ClipSettings,
     "card": schema.CardSettings,
 }

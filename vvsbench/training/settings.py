@@ -107,16 +107,28 @@ class TargetSettings(LoopSettings):
         average: decay of the moving average of the weights, which is what is kept.
         label_drop: share of images trained without their class, for guidance.
         compile: fuse the training pass with torch.compile (on a CPU it needs a C++ compiler, and is twice as fast).
+        ffn: width of the MLP; 0 for LlamaGen's rule.
     """
 
     dim: int = 256
     layers: int = 4
     heads: int = 4
+    ffn: int = 0
     images: int = 200_000
     label_drop: float = 0.1
     compile: bool = True
     weight_decay: float = 0.02
     average: float = 0.999
+
+
+@dataclass
+class SmallARSettings(TargetSettings):
+    """A smaller transformer over the same tokens as the target's, to draft for it; trained as the target is."""
+
+    dim: int = 128
+    layers: int = 2
+    heads: int = 4
+    ffn: int = 256
 
 
 @dataclass
