@@ -220,7 +220,8 @@ def _drafter_file(cfg: RunConfig) -> Iterator[str]:
         return
     if published := _declared_input(path):
         facts["grid"] = published[0]
-    for key, value in facts.items():
+    told = facts | {key: value for key, value in _own_config(path).items() if key == "pads"}
+    for key, value in told.items():
         if hasattr(drafter, key) and value != (getattr(drafter, key) or value):
             yield (
                 f"decoder.drafter.{key}={getattr(drafter, key)} but {name} has {value}; "
@@ -229,7 +230,9 @@ def _drafter_file(cfg: RunConfig) -> Iterator[str]:
     yield from _made_for(cfg.model, name, facts, _declared_condition(path))
 
 
-def _made_for(model: ModelConfig, name: str, facts: dict[str, int], condition: Condition | None) -> Iterator[str]:
+def _made_for(
+    model: ModelConfig, name: str, facts: dict[str, int | float], condition: Condition | None
+) -> Iterator[str]:
     """What a drafter's settings do not hold and its file tells: the kind of conditions, and how many."""
     if condition not in {None, model.condition}:
         yield (
@@ -276,12 +279,12 @@ def _shapes(key: str, path: Path) -> dict[str, tuple[int, ...]] | str:
         return f"{key}: {error}"
 
 
-def _facts(key: str, path: Path) -> dict[str, int] | str:
+def _facts(key: str, path: Path) -> dict[str, int | float] | str:
     """What a checkpoint says of its model, from its tensors' shapes, its metadata and a config.json beside it."""
     shapes = _shapes(key, path)
     if isinstance(shapes, str):
         return shapes
-    facts: dict[str, int] = {}
+    facts: dict[str, int | float] = {}
     for name in ("tok_embeddings.weight", "model.embed_tokens.weight", "embed_tokens.weight"):
         if name in shapes:
             facts["vocab"], facts["dim"] = shapes[name]
@@ -293,16 +296,22 @@ def _facts(key: str, path: Path) -> dict[str, int] | str:
     return facts | _published_sizes(path) | _declared_sizes(path) | _declared_grid(path)
 
 
-def _declared_sizes(path: Path) -> dict[str, int]:
-    """Sizes that a file of this package's own training says of itself; heads, for one, show in no shape."""
+def _own_config(path: Path) -> dict[str, Any]:
+    """What a file of this package's own training says of itself; empty for any other."""
     if path.suffix != ".safetensors":
         return {}
     try:
         config = json.loads(checkpoints.header(path).metadata.get("config", "{}"))
     except ValueError:
         return {}
-    sizes = ("vocab", "dim", "layers", "heads", "grid", "classes", "ffn")
-    return {key: config[key] for key in sizes if isinstance(config, dict) and isinstance(config.get(key), int)}
+    return config if isinstance(config, dict) else {}
+
+
+def _declared_sizes(path: Path) -> dict[str, int | float]:
+    """Sizes in it; heads, for one, show in no shape."""
+    config = _own_config(path)
+    sizes = ("vocab", "dim", "layers", "heads", "grid", "classes", "ffn", "norm_eps")
+    return {key: config[key] for key in sizes if isinstance(config.get(key), int | float)}
 
 
 INPUT_TYPES = {
@@ -315,7 +324,13 @@ INPUT_TYPES = {
 The rotary table of a drafter is shifted by what lies before the first image token, 119 captions or nothing.
 """
 
-PUBLISHED_SIZES = {"vocab_size": "vocab", "hidden_size": "dim", "num_attention_heads": "heads", "intermediate_size": "ffn"}
+PUBLISHED_SIZES = {
+    "vocab_size": "vocab",
+    "hidden_size": "dim",
+    "num_attention_heads": "heads",
+    "intermediate_size": "ffn",
+    "rms_norm_eps": "norm_eps",
+}
 
 
 def _described(path: Path) -> dict[str, Any]:
@@ -327,11 +342,10 @@ def _described(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _published_sizes(path: Path) -> dict[str, int]:
+def _published_sizes(path: Path) -> dict[str, int | float]:
     """Sizes in a Hugging Face folder's config.json, which a pickled state dict does not tell before it is loaded."""
     described = _described(path)
-    sizes = {own: described[key] for key, own in PUBLISHED_SIZES.items() if isinstance(described.get(key), int)}
-    return sizes
+    return {own: described[key] for key, own in PUBLISHED_SIZES.items() if isinstance(described.get(key), int | float)}
 
 
 def _declared_input(path: Path) -> tuple[int, Condition] | None:
@@ -342,13 +356,10 @@ def _declared_input(path: Path) -> tuple[int, Condition] | None:
 def _declared_condition(path: Path) -> Condition | None:
     """What the images of a drafter's target are drawn from, where its file says so."""
     published = _declared_input(path)
-    if published is not None or path.suffix != ".safetensors":
-        return published[1] if published else None
-    try:
-        config = json.loads(checkpoints.header(path).metadata.get("config", "{}"))
-        return Condition(config["condition"])
-    except (ValueError, KeyError, TypeError):
-        return None
+    if published is not None:
+        return published[1]
+    said = _own_config(path).get("condition")
+    return Condition(said) if said in list(Condition) else None
 
 
 def _declared_grid(path: Path) -> dict[str, int]:

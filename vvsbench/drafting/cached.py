@@ -90,14 +90,14 @@ class CachedSource(ABC):
     def _no_tree(outputs: Tensor) -> Tensor:
         return torch.zeros(len(outputs), 0, 0, dtype=torch.bool, device=outputs.device)
 
-    def extend(self, state: CachedState, features: Tensor, tokens: Tensor, added: Tensor, totals: Sequence[int]) -> None:
+    def extend(
+        self, state: CachedState, features: Tensor, tokens: Tensor, added: Tensor, totals: Sequence[int]
+    ) -> None:
         """See `DraftSource.extend`."""
         x = self._known_inputs(features, tokens)
         self._run_known(state, x, added, [total + self.behind for total in totals], prefill=False)
 
-    def _run_known(
-        self, state: CachedState, x: Tensor, added: Tensor, totals: Sequence[int], *, prefill: bool
-    ) -> None:
+    def _run_known(self, state: CachedState, x: Tensor, added: Tensor, totals: Sequence[int], *, prefill: bool) -> None:
         """Run inputs [B, G, M, D] causally behind the cache and keep the first added[b] positions of each row."""
         length = x.shape[2]
         own = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()[None]
@@ -109,7 +109,7 @@ class CachedSource(ABC):
         state.outputs, state.ancestors, state.level = out.gather(2, last), self._no_tree(out), 0
 
     def _step(self, state: CachedState, offsets: Tensor, own: Tensor, start: int, prefill: bool = False) -> Step:
-        """A forward of inputs that stand `offsets` [1, T] behind the known ones and see `own` [B or 1, T, start + T]."""
+        """A forward of inputs `offsets` [1, T] behind the known ones, which see `own` [B or 1, T, start + T]."""
         cache, length = state.cache, own.shape[1]
         lengths = cache.lengths
         slots = lengths[:, None] + start + torch.arange(length, device=lengths.device)

@@ -183,9 +183,7 @@ class EagleSource(CachedSource):
         return state.outputs.gather(2, index)
 
 
-def load_head(
-    config: EagleConfig, target: TransformerConfig, device: torch.device, dtype: torch.dtype
-) -> EagleHead:
+def load_head(config: EagleConfig, target: TransformerConfig, device: torch.device, dtype: torch.dtype) -> EagleHead:
     """The head of the settings with its weights; its prefix is the target's, its bias whatever the file has.
 
     Raises:

@@ -61,7 +61,7 @@ class DrafterConfig:
         """
 
     def problems(self, model: ModelConfig) -> list[str]:
-        """What is wrong with the settings, or why they do not fit the target; one line each, beginning with the field."""
+        """What is wrong with the settings, or why they do not fit the target; each line begins with the field."""
         return []
 
     @property
