@@ -122,14 +122,20 @@ def words(drawn: Path, out: Path, *more: str) -> list[str]:
 
 
 @pytest.mark.parametrize("loss", ["guided", "published"])
-def test_a_drafter_trained_on_a_runs_images_drafts_for_its_model(drawn: Path, tmp_path: Path, loss: str) -> None:
+def test_a_drafter_trained_on_a_runs_images_drafts_for_its_model(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: str
+) -> None:
     assert app.main(["drafter", *words(drawn, tmp_path, f"loss={loss}")]) == 0
     made = tmp_path / "drafter.safetensors"
     about = checkpoints.header(made).metadata
     assert about["target_digest"] == checkpoints.digest(drawn / "target.safetensors")
     assert about["guidance_scale"] == "1.5", "the data's own"
     assert 0 < json.loads(about["training"])["evaluation"]["guided_overlap_1"] < 1
-    run = composed(["decoder=sd", *nano.overrides(drawn, True), f"decoder.drafter.checkpoint={made}"])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments" / "drafter").mkdir(parents=True)
+    made.with_suffix(".yaml").rename(tmp_path / "experiments" / "drafter" / "mine.yaml")
+    run = composed(["decoder=sd", *nano.overrides(drawn), "drafter@decoder.drafter=mine"])
+    assert run.decoder.drafter.checkpoint == str(made)  # type: ignore[attr-defined]
     assert (validate(run), remarks(run)) == ([], [])
     expected = build(composed(["decoder=ar", *nano.overrides(drawn)]), CPU, torch.float64)
     decoder = build(run, CPU, torch.float64)

@@ -245,6 +245,21 @@ class DrafterTask(Task):
         """See `Task.result`."""
         return half(to_published(self.averaged.average.state_dict()))
 
+    def write(self, path: Path, metadata: dict[str, str]) -> None:
+        """Write the file, and beside it the settings by which a run takes it."""
+        super().write(path, metadata)
+        path.with_suffix(".yaml").write_text(self._option(path.resolve()))
+
+    def _option(self, path: Path) -> str:
+        """An option of the group `drafter`, of which only the hit rates are still to be measured."""
+        sizes = "\n".join(f"{key}: {self.config[key]}" for key in ("dim", "heads", "vocab", "ffn", "grid", "pads"))
+        return (
+            f"# EAGLE drafter of model={self.material.model}; an option of a run as experiments/drafter/NAME.yaml.\n"
+            f"defaults: [/schema/drafter/eagle@_here_]\nkind: eagle\ncheckpoint: {path}\n{sizes}\n"
+            "hit_rates: [0.45, 0.14, 0.08, 0.06, 0.05, 0.04, 0.03, 0.02, 0.02, 0.02]"
+            "  # assumed; python -m vvsbench.decoding.fitting measures them, and sharpness\n"
+        )
+
     def metadata(self) -> dict[str, str]:
         """The target it fits, and the guidance it was trained for."""
         return {

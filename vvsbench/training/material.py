@@ -54,11 +54,13 @@ class Material:
     """Everything that a drafter's training starts from.
 
     Attributes:
+        model: name of the target, as in conf/model.
         target: frozen, float32.
         digest: of its weights file.
         guidance_scale: at which its images are drawn.
     """
 
+    model: str
     target: Transformer
     digest: str
     sequences: Sequences
@@ -77,7 +79,9 @@ def gathered(settings: DrafterSettings, device: torch.device) -> Material:
     folder = Path(settings.folder)
     path = folder / "target.safetensors"
     target = load_target(path).to(device)
-    return Material(target, checkpoints.digest(path), TokenStream(folder, settings.images, device), TINY_GUIDANCE)
+    return Material(
+        "tiny", target, checkpoints.digest(path), TokenStream(folder, settings.images, device), TINY_GUIDANCE
+    )
 
 
 def _drawn(settings: DrafterSettings, device: torch.device) -> Material:
@@ -92,7 +96,7 @@ def _drawn(settings: DrafterSettings, device: torch.device) -> Material:
         )
     sequences = DrawnSequences(cells, _conditions(model, device), device, settings.seed)
     target = load_transformer(model).eval().requires_grad_(False).to(device, torch.float32)
-    return Material(target, checkpoints.digest(path), sequences, scales[0])
+    return Material(model.name, target, checkpoints.digest(path), sequences, scales[0])
 
 
 def cells_of(folder: Path, model: dict[str, Any], digest: str) -> list[StoredCell]:
