@@ -56,7 +56,10 @@ def test_list_shows_what_there_is_and_where_it_comes_from(capsys):
 def test_list_of_something_else_is_a_message(capsys):
     assert cli.main(["list", "decoder"]) == 2
     message = capsys.readouterr().err
-    assert "choose from decoders, drafters, structures, rules, schedules, models, studies, metrics. Did you mean decoders?" in message
+    assert (
+        "choose from decoders, drafters, structures, rules, schedules, models, studies, metrics. Did you mean decoders?"
+        in message
+    )
 
 
 def test_doctor_describes_the_machine(capsys, monkeypatch, tmp_path):

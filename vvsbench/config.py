@@ -130,8 +130,6 @@ class ModelConfig:
 
 
 @dataclass
-
-
 @dataclass
 class AcceptanceConfig:
     """Rule by which drafted tokens are kept."""

@@ -49,6 +49,7 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
         skip=decoder.skip,
         ablation=decoder.ablation,
         surplus=decoder.surplus,
+        sharpness=decoder.drafter.sharpness,
     )
     return Speculative(target, decoder.drafter.build(target, device, dtype), grid, sampling)
 

@@ -121,7 +121,11 @@ def _drafting(folder: Path, settings: CardSettings, device: torch.device) -> dic
     small = [f"decoder.drafter.checkpoint='{folder.resolve() / 'small_ar.safetensors'}'"]
     chosen: dict[str, list[str]] = {
         "shared_noise": ["decoder.structure.candidates=shared_noise"],
-        "top_k": ["structure@decoder.structure=dynamic", "decoder.structure.nodes=27", "decoder.structure.candidates=top_k"],
+        "top_k": [
+            "structure@decoder.structure=dynamic",
+            "decoder.structure.nodes=27",
+            "decoder.structure.candidates=top_k",
+        ],
         "small_ar": ["drafter@decoder.drafter=tiny_ar", *small],
     }
     out = {}
