@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from vvsbench.axes import Candidates
 from vvsbench.drafting.cached import CachedState
 from vvsbench.drafting.eagle import EagleHead, EagleSource, from_published, to_published
 from vvsbench.drafting.growing import DynamicTree, Growth
+from vvsbench.drafting.sources import EagleConfig, Pads
 from vvsbench.drafting.tree import TokenTree
 from vvsbench.models import checkpoints
 from vvsbench.models.llamagen import Guidance, LlamaGen, LlamaGenState, join_caption
@@ -70,6 +70,21 @@ def head_of(folder: GoldenFolder) -> EagleHead:
     path = folder.path / "drafter"
     checkpoints.load_strict(head, from_published(checkpoints.read(path)), str(path))
     return head
+
+
+def settings_of(folder: GoldenFolder) -> EagleConfig:
+    """What a user writes for such a drafter, as in conf/drafter/llamagen_t2i_xl_256.yaml."""
+    own = json.loads((folder.path / "drafter" / "config.json").read_text())
+    return EagleConfig(
+        checkpoint=str((folder.path / "drafter").resolve()),
+        dim=own["hidden_size"],
+        heads=own["num_attention_heads"],
+        vocab=own["vocab_size"],
+        ffn=own["intermediate_size"],
+        grid=DRAFTER_GRID[own["input_type"]],
+        norm_eps=own["rms_norm_eps"],
+        pads=Pads.spread,
+    )
 
 
 @torch.inference_mode()
@@ -141,10 +156,11 @@ def check(folder: GoldenFolder, tree: TokenTree, call: str) -> None:
 def test_two_dynamic_trees_in_a_row(golden: Open, run: str) -> None:
     folder = golden("eagle_drafter")
     target = target_of(folder)
-    source = EagleSource(head_of(folder), target)
+    source = settings_of(folder).build(target, torch.device("cpu"), torch.float32)
+    assert isinstance(source, EagleSource)
     first = folder[f"{run}_call0_input_ids"].flatten()[-1:]
-    prefilled = SimpleNamespace(images=[0], prefix_features=folder["base_prefill_hidden"][None])
-    state = source.start(prefilled, first, room=ROOM)  # type: ignore[arg-type]
+    prefilled = target.start(join_caption(folder["cond"], folder["emb_mask"].bool()), [0], room=1)
+    state = source.start(prefilled, first, room=ROOM)
     check(folder, grow(folder, source, state, first, run), f"{run}_call0")
     # the second call brings the true features of the tokens accepted since
     accepted = folder[f"{run}_call1_input_ids"].flatten()[1:]

@@ -45,6 +45,7 @@ def test_the_gate_of_every_comparison(card: Any) -> None:
     assert quality["samples"]["class_accuracy"] >= 0.8
     assert quality["samples"]["fid"] <= 3 * quality["reconstructions"]["fid"]
     assert card["tokens_per_target_forward"]["shared_noise"] >= 2.5
+    assert card["tokens_per_target_forward"]["small_ar"] >= 2.5
 
 
 def test_drafter_belongs_to_the_target() -> None:
