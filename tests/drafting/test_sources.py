@@ -78,6 +78,16 @@ def test_skipping_with_a_source_that_ignores_features(weights: Path, source: str
     assert any(row["skipped"] for row in rows)
 
 
+@pytest.mark.parametrize("source", ["eagle", "ar", "oracle"])
+@pytest.mark.parametrize("repair", ["true", "false"])
+def test_a_source_takes_back_what_was_skipped(weights: Path, source: str, repair: str) -> None:
+    """Skips whose wrong tokens are rolled back leave the tokens of vanilla AR, whoever drafts."""
+    skipping = ["decoder.skip.recheck=rollback", f"decoder.skip.repair={repair}", "decoder.schedule.first_tokens=1"]
+    tokens, rows = generate(chosen(weights, source, *skipping, decoder="vvs"), IMAGES)
+    assert torch.equal(tokens, generate(["decoder=ar", *nano.overrides(weights)], IMAGES)[0])
+    assert any(row["skipped"] for row in rows)
+
+
 def test_an_oracle_has_no_file(weights: Path) -> None:
     run = plain(composed(chosen(weights, "oracle")))
     assert "decoder.drafter.checkpoint" not in weights_names(run)
