@@ -32,22 +32,11 @@ class Candidates(StrEnum):
     sampled = "sampled"
 
 
-class AcceptanceName(StrEnum):
-    """Which drafted tokens are kept.
-
-    match: those that equal the target's own draw. sequential: siblings are tried one after the other (EAGLE-2).
-    lantern: the same, but a candidate borrows the probability of its neighbours in the codebook (LANTERN, LANTERN++).
-    """
-
-    match = "match"
-    sequential = "sequential"
-    lantern = "lantern"
-
-
 class Residual(StrEnum):
-    """What the rejection of a relaxed candidate takes out of the distribution beside the candidate.
+    """What becomes of a relaxed candidate's neighbours when it is rejected.
 
-    released: all its k + 1 nearest tokens, as in the authors' code. accepted_set: those it borrowed from. strict: none.
+    released: as in the authors' code, which drops all its k + 1 nearest tokens, or, where candidates are sampled, keeps
+    the whole of them. accepted_set: those that it borrowed from are dropped. strict: none is.
     """
 
     released = "released"

@@ -14,7 +14,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from vvsbench.axes import AcceptanceName, Residual
+from vvsbench.decoding.acceptance.settings import RULES, AcceptanceConfig
 from vvsbench.decoding.schedule import SCHEDULES, Schedule
 from vvsbench.decoding.settings import AblationConfig, SkipConfig
 from vvsbench.drafting.sources import DRAFTERS, DrafterConfig
@@ -130,27 +130,6 @@ class ModelConfig:
 
 
 @dataclass
-@dataclass
-class AcceptanceConfig:
-    """Rule by which drafted tokens are kept."""
-
-    name: AcceptanceName = AcceptanceName.match
-
-
-@dataclass
-class LanternConfig(AcceptanceConfig):
-    """LANTERN's relaxation: a candidate borrows the probability of its neighbours in the codebook."""
-
-    name: AcceptanceName = AcceptanceName.lantern
-    k: int = 1000  # neighbours that may be borrowed from
-    delta: float = 0.1  # bound on what is borrowed; above 1 it is LANTERN++'s lambda
-    residual: Residual = Residual.released
-    normalised: bool = (
-        False  # neighbours of unit-length codes, as the tokenizer decodes them; the authors take raw ones
-    )
-
-
-@dataclass
 class DecoderConfig:
     """Base of every decoder's settings."""
 
@@ -232,6 +211,7 @@ class RunConfig:
 PLUGINS: dict[str, Registry[Any]] = {
     "decoder": Registry("vvsbench.decoders", DecoderConfig),
     "structure": Registry("vvsbench.structures", StructureConfig),
+    "acceptance": Registry("vvsbench.acceptance", AcceptanceConfig),
     "schedule": Registry("vvsbench.schedules", Schedule),
     "drafter": Registry("vvsbench.drafters", DrafterConfig),
 }
@@ -253,8 +233,8 @@ def register() -> None:
         store.store(group="schema/drafter", name=drafter.kind, node=drafter)
     store.store(group="schema/decoder", name="ar", node=ARConfig)
     store.store(group="schema/decoder", name="speculative", node=SpeculativeConfig)
-    store.store(group="schema/acceptance", name="rule", node=AcceptanceConfig)
-    store.store(group="schema/acceptance", name="lantern", node=LanternConfig)
+    for rule in RULES:
+        store.store(group="schema/acceptance", name=rule.name, node=rule)
     for structure in STRUCTURES:
         store.store(group="schema/structure", name=structure.name, node=structure)
     for schedule in SCHEDULES:

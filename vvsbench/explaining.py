@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vvsbench import catalog, config
+from vvsbench.decoding.acceptance.settings import RULES
 from vvsbench.decoding.schedule import SCHEDULES
 from vvsbench.drafting.sources import DRAFTERS
 from vvsbench.drafting.structures import STRUCTURES
@@ -92,7 +93,7 @@ def _schema() -> dict[str, Any]:
     run.decoder = config.SpeculativeConfig
     tree: Any = OmegaConf.to_container(run)
     tree["decoder"]["drafter"] = {field.name: None for kind in DRAFTERS for field in dataclasses.fields(kind)}
-    tree["decoder"]["acceptance"] = {field.name: None for field in dataclasses.fields(config.LanternConfig)}
+    tree["decoder"]["acceptance"] = {field.name: None for kind in RULES for field in dataclasses.fields(kind)}
     tree["decoder"]["structure"] = {field.name: None for kind in STRUCTURES for field in dataclasses.fields(kind)}
     tree["decoder"]["schedule"] = {field.name: None for kind in SCHEDULES for field in dataclasses.fields(kind)}
     assert isinstance(tree, dict)

@@ -31,6 +31,11 @@ class Sampling:
     top_p: float = 1.0
     top_p_first: bool = False
 
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is taken, always."""
+        return self.temperature <= MINIMAL_TEMPERATURE
+
     def scores(self, logits: Tensor) -> Tensor:
         """Unnormalised log-probabilities of the sampled distribution, -inf where it has none.
 

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vvsbench.axes import AcceptanceName, Candidates, Recheck
+from vvsbench.axes import Recheck
 from vvsbench.config import (
     Condition,
     Device,
-    LanternConfig,
     ModelConfig,
     PromptKind,
     RunConfig,
@@ -104,17 +103,7 @@ def _decoder(cfg: RunConfig) -> Iterator[str]:
         return
     structure = decoder.structure
     yield from (f"decoder.schedule.{problem}." for problem in decoder.schedule.problems())
-    if decoder.acceptance.name != AcceptanceName.match and structure.candidates != Candidates.top_k:
-        rule = decoder.acceptance.name
-        yield (
-            f"decoder.structure.candidates={structure.candidates} does not go with acceptance={rule}: "
-            "that rule is right only for candidates that do not depend on the noise; use candidates=top_k."
-        )
-    if isinstance(decoder.acceptance, LanternConfig):
-        if not 1 <= decoder.acceptance.k < cfg.model.vocab:
-            yield f"decoder.acceptance.k={decoder.acceptance.k} must lie in [1, {cfg.model.vocab - 1}]."
-        if decoder.acceptance.delta < 0:
-            yield f"decoder.acceptance.delta={decoder.acceptance.delta} must be 0 or more."
+    yield from (f"decoder.acceptance.{problem}." for problem in decoder.acceptance.problems(cfg.model, structure))
     rates = decoder.drafter.hit_rates if decoder.drafter else [0.5]
     yield from (f"decoder.structure.{problem}." for problem in structure.problems(cfg.model.vocab, rates))
     yield from (f"decoder.skip.{problem}." for problem in decoder.skip.problems())
@@ -123,7 +112,7 @@ def _decoder(cfg: RunConfig) -> Iterator[str]:
         yield f"decoder.surplus={decoder.surplus} must be 0 or more."
     if decoder.skip.rewinds and decoder.ablation.staleness:
         yield "decoder.ablation.staleness does not go with decoder.skip.repair or rollback, which renew those features."
-    if decoder.skip.recheck == Recheck.rollback and decoder.acceptance.name != AcceptanceName.match:
+    if decoder.skip.recheck == Recheck.rollback and decoder.acceptance.name != "match":
         yield (
             f"decoder.skip.recheck=rollback does not go with acceptance={decoder.acceptance.name}: it takes back what "
             "the target would not have drawn, so only acceptance@decoder.acceptance=match stays exact with it."

@@ -17,6 +17,7 @@ MODULE = '''
 from dataclasses import dataclass
 
 from vvsbench.config import DecoderConfig
+from vvsbench.decoding.acceptance.settings import AcceptanceConfig
 from vvsbench.decoding.schedule import Schedule
 
 
@@ -49,6 +50,33 @@ class Mine(DecoderConfig):
         return Autoregressive(load_target(cfg.model, cfg.sampling, device, dtype), Sampling())
 
 
+@dataclass
+class Shy(AcceptanceConfig):
+    """Keeps no draft at all."""
+
+    name: str = "shy"
+    patience: int = 1
+
+    def build(self, target, sampling, cache=None):
+        import torch
+
+        from vvsbench.axes import Guarantee
+        from vvsbench.decoding.acceptance import AcceptanceRule, Verdict
+        from vvsbench.sampling import draw
+
+        class Never(AcceptanceRule):
+            guarantee = Guarantee.exact
+
+            def judge(self, tree, scores, chance):
+                root = torch.zeros(len(scores), dtype=torch.long)
+                return Verdict(root, root, draw(scores[:, 0], tree.noise[:, 0]))
+
+        return Never()
+
+    def problems(self, model, structure):
+        return [f"patience={self.patience} must be 1 or more"] if self.patience < 1 else []
+
+
 class NoDataclass:
     pass
 '''
@@ -66,7 +94,12 @@ def plugin(tmp_path, monkeypatch):
         (about / "entry_points.txt").write_text("\n".join(entries))
         monkeypatch.syspath_prepend(tmp_path)
 
-    install("[vvsbench.schedules]", "late = skiplate:Late", "[vvsbench.decoders]", "mine = skiplate:Mine")
+    added = {
+        "schedules": "late = skiplate:Late",
+        "decoders": "mine = skiplate:Mine",
+        "acceptance": "shy = skiplate:Shy",
+    }
+    install(*(line for group, entry in added.items() for line in (f"[vvsbench.{group}]", entry)))
     return install
 
 
@@ -107,6 +140,26 @@ def test_its_decoder_runs(plugin, weights, tmp_path, monkeypatch, capsys):
     run = composed(["decoder=mine", "decoder.colour=blue", *nano.overrides(weights)])
     Cell(run, plain(run), tmp_path / "mine-x", Console()).run()
     assert "drew 8 of 8 images" in capsys.readouterr().out
+
+
+def test_its_rule_is_listed_validated_keyed_and_run(plugin, weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    from vvsbench.runs.cell import Cell, label
+    from vvsbench.runs.console import Console
+
+    assert cli.main(["list", "rules"]) == 0
+    assert "Keeps no draft at all." in capsys.readouterr().out
+    chosen = ["decoder=sd", "acceptance@decoder.acceptance=shy", *nano.overrides(weights, drafter=True)]
+    assert validate(composed([*chosen, "decoder.acceptance.patience=0"])) == [
+        "decoder.acceptance.patience=0 must be 1 or more."
+    ]
+    run = composed(chosen)
+    assert label(run) == "sd shy"
+    before = cell_key(plain(run))
+    Cell(run, plain(run), tmp_path / "shy-x", Console()).run()
+    assert "1.00 tokens per forward" in capsys.readouterr().out
+    monkeypatch.setattr("inspect.getsource", lambda module: "other = 1")
+    assert cell_key(plain(run)) != before
 
 
 def test_a_plugin_of_the_wrong_kind_is_named(plugin):

@@ -8,8 +8,8 @@ import torch
 
 from tests.golden.conftest import GoldenFolder
 from vvsbench.axes import Residual
-from vvsbench.decoding.acceptance import Lantern, Match, Sequential
-from vvsbench.decoding.acceptance.lantern import nearest
+from vvsbench.decoding.acceptance import GreedyLantern, Lantern, Match, Relaxation, Sequential
+from vvsbench.decoding.acceptance.neighbours import nearest
 from vvsbench.drafting.tree import TokenTree
 from vvsbench.sampling import Sampling
 
@@ -43,6 +43,12 @@ def placed(folder: GoldenFolder, case: str, tree: TokenTree, accepted: list[int]
     return chance
 
 
+def relaxation(folder: GoldenFolder, case: str) -> Relaxation:
+    """With a table that was cut to the columns that the released rule needs."""
+    k, delta = int(folder[f"{case}_settings"][5]), float(folder[f"{case}_settings"][6])
+    return Relaxation(folder["nearest_latents"][:, : k + 1], k, delta)
+
+
 def cases(folder: GoldenFolder, sampled: bool) -> list[str]:
     every = sorted(name.removesuffix("_settings") for name in folder.tensors if name.endswith("_settings"))
     return [case for case in every if bool(folder[f"{case}_settings"][0]) is sampled]
@@ -50,10 +56,9 @@ def cases(folder: GoldenFolder, sampled: bool) -> list[str]:
 
 def test_sampled_cases(golden: Open) -> None:
     folder = golden("acceptance")
-    table = folder["nearest_latents"].long()
     for case in cases(folder, sampled=True):
-        _, temperature, top_k, top_p, relaxed, k, delta = folder[f"{case}_settings"].tolist()
-        rule = Lantern(table, int(k), delta, Residual.released) if relaxed else Sequential()
+        _, temperature, top_k, top_p, relaxed, _, _ = folder[f"{case}_settings"].tolist()
+        rule = Lantern(relaxation(folder, case), Residual.released) if relaxed else Sequential()
         tree = tree_of(folder, case)
         row = folder[f"{case}_retrieve_indices"][int(folder[f"{case}_best_candidate"])]
         accepted = row[: int(folder[f"{case}_accept_length"]) + 1].tolist()
@@ -67,19 +72,21 @@ def test_sampled_cases(golden: Open) -> None:
 def test_greedy_cases(golden: Open) -> None:
     folder = golden("acceptance")
     for case in cases(folder, sampled=False):
-        if folder[f"{case}_settings"][4]:
-            continue  # greedy relaxation is not offered
         tree = tree_of(folder, case)
+        rule = GreedyLantern(relaxation(folder, case)) if folder[f"{case}_settings"][4] else Match()
         logits = folder[f"{case}_node_logits"][None]
-        verdict = Match().judge(tree, Sampling(temperature=0.0).scores(logits), torch.full(tree.tokens.shape, 0.5))
+        scores = rule.judged(Sampling(temperature=0.0)).scores(logits)
+        verdict = rule.judge(tree, scores, torch.full(tree.tokens.shape, 0.5))
         row = folder[f"{case}_retrieve_indices"][int(folder[f"{case}_best_candidate"])]
         accepted = int(folder[f"{case}_accept_length"])
         assert verdict.accepted.tolist() == [accepted], case
         assert verdict.node.tolist() == [int(row[accepted])], case
         torch.testing.assert_close(logits[0, verdict.node[0]], folder[f"{case}_sample_p"])
+        assert verdict.bonus.tolist() == [int(folder[f"{case}_sample_p"].argmax())], case
 
 
 def test_neighbour_table(golden: Open) -> None:
     folder = golden("acceptance")
-    table = folder["nearest_latents"].long()
-    assert torch.equal(nearest(folder["codebook"], table.shape[1], normalised=False), table)
+    table = folder["nearest_latents"]
+    for count in (table.shape[1], 11):
+        assert torch.equal(nearest(folder["codebook"], count, normalised=False), table[:, :count].int())

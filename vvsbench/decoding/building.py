@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from vvsbench.axes import AcceptanceName
-from vvsbench.config import ARConfig, LanternConfig, SpeculativeConfig
-from vvsbench.decoding.acceptance import AcceptanceRule, Lantern, Match, Sequential
-from vvsbench.decoding.acceptance.lantern import nearest
+from vvsbench.config import ARConfig, SpeculativeConfig
 from vvsbench.decoding.autoregressive import Autoregressive
 from vvsbench.decoding.base import Decoder
 from vvsbench.decoding.speculative import Grid, Speculative
 from vvsbench.errors import ConfigError
-from vvsbench.models.llamagen import LlamaGen
 from vvsbench.models.loading import load_target
 from vvsbench.sampling import Sampling
 
 if TYPE_CHECKING:
-    from vvsbench.config import AcceptanceConfig, RunConfig
+    from vvsbench.config import RunConfig
 
 
 def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> Decoder:
@@ -44,20 +41,11 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
     grid = Grid(
         structure=decoder.structure.build(decoder.drafter.hit_rates, device),
         candidates=decoder.structure.candidates,
-        rule=_rule(decoder.acceptance, target),
+        rule=decoder.acceptance.build(target, sampling, Path(cfg.output_root) / "cache"),
         schedule=decoder.schedule,
         skip=decoder.skip,
         ablation=decoder.ablation,
-        surplus=decoder.surplus,
         sharpness=decoder.drafter.sharpness,
+        surplus=decoder.surplus,
     )
     return Speculative(target, decoder.drafter.build(target, device, dtype), grid, sampling)
-
-
-def _rule(acceptance: AcceptanceConfig, target: LlamaGen) -> AcceptanceRule:
-    if isinstance(acceptance, LanternConfig):
-        assert target.tokenizer is not None
-        codebook = target.tokenizer.quantize.embedding.weight
-        table = nearest(codebook, min(acceptance.k + 1, len(codebook) - 1), acceptance.normalised).to(target.device)
-        return Lantern(table, acceptance.k, acceptance.delta, acceptance.residual)
-    return Match() if acceptance.name is AcceptanceName.match else Sequential()

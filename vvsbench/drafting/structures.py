@@ -102,6 +102,8 @@ class FittedConfig(StructureConfig):
     def problems(self, vocab: int, hit_rates: Sequence[float]) -> Iterator[str]:
         """See `StructureConfig.problems`."""
         yield from _sizes(self.depth, self.nodes)
+        if self.candidates == Candidates.sampled and list(hit_rates) != sorted(hit_rates, reverse=True):
+            yield "candidates=sampled needs decoder.drafter.hit_rates that fall, so that no draw is left out"
         if not hit_rates or not all(0 < rate < 1 for rate in hit_rates):
             yield (
                 f"name=fitted needs a rate in (0, 1) for each rank in decoder.drafter.hit_rates, as in [0.5,0.15,0.1], "
@@ -138,6 +140,8 @@ class PathsConfig(StructureConfig):
             yield f"paths={self.paths} must be lists of ranks from 0 to {vocab - 1}, as in [[0],[1],[0,0]]"
         elif alone := [list(path) for path in known if path[:-1] and path[:-1] not in known]:
             yield f"paths: {alone[0]} has no parent; add {alone[0][:-1]}"
+        elif self.candidates == Candidates.sampled and (gaps := _gaps(known)):
+            yield f"paths: candidates=sampled may leave no draw out; add {gaps[0]}"
 
 
 @dataclass
@@ -173,6 +177,12 @@ class DynamicConfig(StructureConfig):
             yield f"top_k={self.top_k} must lie in [1, {vocab}]"
         if self.candidates == Candidates.sampled:
             yield "candidates=sampled needs a tree whose shape does not depend on the draws; choose structure=fitted"
+
+
+def _gaps(paths: Sequence[tuple[int, ...]]) -> list[list[int]]:
+    """Ranks that are left out although a later one of the same node is there."""
+    before = [(*path[:-1], path[-1] - 1) for path in paths if path[-1] > 0]
+    return [list(path) for path in before if path not in paths]
 
 
 def _sizes(depth: int, nodes: int) -> Iterator[str]:

@@ -2,15 +2,12 @@
 
 torch-fidelity caches statistics under a name, so other data or weights under the same name return the old numbers.
 Here the file name is a digest of everything the features depend on (source files or source code, count, size, resize,
-extractor and its weights), and the file's own content is digested too, so a damaged file is found, named and rebuilt.
+extractor and its weights).
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vvsbench import derived
 from vvsbench.models import checkpoints
 from vvsbench.quality.config import QualityError, ReferenceConfig
 from vvsbench.quality.extractors import Extractor, ImageSet
 from vvsbench.quality.fidelity import Gaussian, gaussian
-
-log = logging.getLogger(__name__)
 
 SHAPES_OFFSET = 1_000_000
 """The reference starts this far into the held-out images, away from those that training looks at while it runs."""
@@ -81,10 +75,10 @@ def load(config: ReferenceConfig, extractor: Extractor, size: int, cache: Path) 
     source = _shapes(config.count, size) if config.kind == "shapes" else _folder(_path(config), config)
     digest = hashlib.sha256(f"{LAYOUT}|{extractor.digest}|{source.identity}".encode()).hexdigest()
     file = cache / f"reference-{digest[:20]}.safetensors"
-    kept = _read(file)
+    kept = derived.read(file, ("embeddings", "mu", "sigma"))
     if kept is None:
         kept = _features(source, extractor)
-        _write(file, kept)
+        derived.write(file, kept)
     embeddings = kept["embeddings"].astype(np.float64)
     return Reference(Gaussian(kept["mu"], kept["sigma"]), embeddings, len(embeddings), digest)
 
@@ -93,45 +87,6 @@ def _features(source: Source, extractor: Extractor) -> dict[str, NDArray[np.floa
     embeddings = extractor(source.images()).embeddings
     normal = gaussian(embeddings)
     return {"embeddings": embeddings.numpy(), "mu": normal.mu, "sigma": normal.sigma}
-
-
-def _read(file: Path) -> dict[str, NDArray[np.float64]] | None:
-    """The cached arrays, or None when there are none or they are not what was written."""
-    if not file.exists():
-        return None
-    try:
-        with safe_open(str(file), framework="np") as opened:
-            arrays = {name: opened.get_tensor(name) for name in ("embeddings", "mu", "sigma")}
-            stated = (opened.metadata() or {}).get("content")
-        if stated == _content(arrays):
-            return arrays
-        reason = "its content does not match its digest"
-    except (SafetensorError, OSError, ValueError) as error:
-        reason = str(error)
-    log.warning("cached reference %s is damaged (%s); building it again", file, reason)
-    return None
-
-
-def _write(file: Path, arrays: dict[str, NDArray[np.float64]]) -> None:
-    """Keep the arrays for the next call; a cache that cannot be written costs time, not truth."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(arrays, str(temporary), {"content": _content(arrays)})
-        temporary.replace(file)
-    except (SafetensorError, OSError) as error:
-        log.warning("reference cannot be kept in %s (%s); it will be computed again next time", file.parent, error)
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _content(arrays: dict[str, NDArray[np.float64]]) -> str:
-    total = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        total.update(f"{name}:{array.dtype}:{array.shape}".encode())
-        total.update(array.tobytes())
-    return total.hexdigest()
 
 
 def _path(config: ReferenceConfig) -> Path:

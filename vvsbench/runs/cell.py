@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from vvsbench import identity
-from vvsbench.axes import AcceptanceName
 from vvsbench.config import RunConfig, SpeculativeConfig
 from vvsbench.errors import UserError
 from vvsbench.runs import files, provenance, shards, store, tables
@@ -187,8 +186,8 @@ class Cell:
 
 SAID_BY_NAME = {
     "eagle2": {"sequential", "top-k"},
-    "lantern": {"lantern", "top-k"},
-    "vvs_released": {"lantern", "top-k"},
+    "lantern": {"top-k"},
+    "vvs_released": {"top-k"},
 }
 """Words that a published method's name says already."""
 
@@ -198,10 +197,10 @@ def label(cfg: RunConfig) -> str:
     decoder = cfg.decoder
     if not isinstance(decoder, SpeculativeConfig):
         return decoder.name
-    rule = [] if decoder.acceptance.name == AcceptanceName.match else [decoder.acceptance.name.value]
-    words = [*rule, *decoder.structure.label, *(decoder.skip.label if decoder.schedule.ever_skips else [])]
+    skip = decoder.skip.label if decoder.schedule.ever_skips else []
+    words = [*decoder.acceptance.label, *decoder.structure.label, *skip]
     said = SAID_BY_NAME.get(decoder.name, set())
-    words = [word for word in words if word not in said]
+    words = [word.removeprefix(f"{decoder.name} ") for word in words if word not in said]
     return " ".join([decoder.name, *decoder.schedule.label, *words, *decoder.ablation.label])
 
 

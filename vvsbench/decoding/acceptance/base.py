@@ -37,7 +37,11 @@ class AcceptanceRule(ABC):
     guarantee: Guarantee
 
     def judged(self, sampling: Sampling) -> Sampling:
-        """The setting that makes the scores which the rule is given."""
+        """The setting that turns the target's guided logits into the scores that `judge` is given.
+
+        Args:
+            sampling: of the cell.
+        """
         return sampling
 
     @abstractmethod

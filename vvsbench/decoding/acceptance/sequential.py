@@ -1,9 +1,16 @@
-"""The published sequential rule (EAGLE-2, as released by LANTERN and VVS): siblings are tried one after the other.
+"""The sequential rule (EAGLE-1 and EAGLE-2, as released by LANTERN and VVS): siblings are tried one after the other.
 
-A candidate x is accepted with probability p(x), its own drafting probability being taken as 1; a rejected one is taken
-out of p before the next sibling is tried, and what is left of p at the last accepted node gives the bonus token. For
-candidates that do not depend on chance this has the law of the target, exactly. The loop runs over levels and ranks,
-not over nodes: every image of the batch tries the same rank at the same time.
+A candidate x is accepted with probability min(1, p(x) / q(x)); a rejection leaves max(p - q, 0), renormalised, to the
+next sibling, and what is left of p at the last accepted node gives the bonus token. Here q is the law that this very
+candidate was drawn from:
+
+- candidates that do not depend on chance (EAGLE-2's top-k): q is one at the candidate. It is accepted with p(x), and
+  a rejection takes it out of p.
+- a sample without replacement (EAGLE-1): q is the drafter's law without the siblings drawn before, renormalised.
+
+Both have the law of the target, exactly, as long as siblings are tried in the order in which they were drawn and none
+of those drawn is left out between two that are tried. The loop runs over levels and ranks, not over nodes: every image
+of the batch tries the same rank at the same time.
 """
 
 from __future__ import annotations
@@ -14,7 +21,7 @@ from torch import Tensor
 from vvsbench.axes import Guarantee
 from vvsbench.decoding.acceptance.base import AcceptanceRule, Verdict
 from vvsbench.drafting.tree import TokenTree
-from vvsbench.sampling import draw
+from vvsbench.sampling import EXCLUDED, draw
 
 
 class Sequential(AcceptanceRule):
@@ -39,56 +46,84 @@ class Sequential(AcceptanceRule):
         parents = tree.parents.expand(batch, -1)
         below_root = tree.depths.expand(batch, -1) > 0
         node = torch.zeros(batch, dtype=torch.long, device=scores.device)
-        rest = self._law(scores, node)
+        rest = _law(scores, node)
         moved = torch.ones_like(node, dtype=torch.bool)
         for _ in range(tree.levels):
             children = below_root & (parents == node[:, None]) & moved[:, None]
             rank = torch.where(children, children.cumsum(1), 0)
+            log_q = _drafted(tree, node)
             chosen = torch.zeros_like(node)
             for number in range(1, tree.width + 1):
                 open_ = (rank == number) & (chosen == 0)[:, None]
-                candidate = open_.long().argmax(1)
-                exists = open_.any(1)
-                rest, accepted = self._try(tree, rest, candidate, exists, chance)
-                chosen = torch.where(accepted, candidate, chosen)
+                candidate = open_.long().argmax(1, keepdim=True)
+                token, exists = tree.tokens.gather(1, candidate), open_.any(1)
+                q = self.proposal(log_q, token, rest)
+                mass, left = self.weigh(rest, q, token, sampled=log_q is not None)
+                accepted = exists & (chance.gather(1, candidate) <= mass / q.gather(1, token))[:, 0]
+                rest = torch.where((exists & ~accepted)[:, None], left, rest)
+                log_q = None if log_q is None else self.drawn(log_q, token)
+                chosen = torch.where(accepted, candidate[:, 0], chosen)
             moved = chosen > 0
             node = torch.where(moved, chosen, node)
-            rest = torch.where(moved[:, None], self._law(scores, node), rest)
+            rest = torch.where(moved[:, None], _law(scores, node), rest)
         return node, rest
 
-    @staticmethod
-    def _law(scores: Tensor, node: Tensor) -> Tensor:
-        """The target's distribution [B, V] after a node."""
-        return scores.gather(1, node[:, None, None].expand(-1, 1, scores.shape[-1]))[:, 0].softmax(-1)
+    def proposal(self, log_q: Tensor | None, token: Tensor, rest: Tensor) -> Tensor:
+        """The law [B, V] that candidates were drawn from, in the dtype of `rest`.
 
-    def _try(
-        self, tree: TokenTree, rest: Tensor, candidate: Tensor, exists: Tensor, chance: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Try one candidate per image.
-
-        Returns:
-            What is left of the distribution [B, V] where it was rejected, and whether it was accepted [B].
+        Args:
+            log_q: log-probabilities [B, V] of the tokens that were still to be drawn, of any sum; None for candidates
+                that do not depend on chance.
+            token: int64 [B, 1], the candidates. Once every token that has a probability is drawn, chance has no part
+                in the next ones either.
+            rest: the target's distribution [B, V].
         """
-        token = tree.tokens.gather(1, candidate[:, None])
-        mass, removed = self.relaxed(rest, token)
-        accepted = exists & (chance.gather(1, candidate[:, None])[:, 0] <= mass)
-        left = rest.masked_fill(removed, 0.0)
-        total = left.sum(-1, keepdim=True)
-        left = torch.where(total > 0, left / total, self.exhausted(rest))
-        return torch.where((exists & ~accepted)[:, None], left, rest), accepted
+        certain = torch.zeros_like(rest).scatter(1, token, 1.0)
+        if log_q is None:
+            return certain
+        return torch.where(log_q.gather(1, token) > EXCLUDED, log_q.to(rest.dtype).softmax(-1), certain)
 
-    def relaxed(self, rest: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
-        """With what probability a token is accepted, and what its rejection takes out of the distribution.
+    def drawn(self, log_q: Tensor, token: Tensor) -> Tensor:
+        """What the next sibling is drawn from once `token` [B, 1] is: see `proposal`."""
+        return log_q.scatter(1, token, EXCLUDED)
+
+    def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool) -> tuple[Tensor, Tensor]:
+        """With what probability candidates may be emitted, and the distribution that their rejection leaves.
 
         Args:
             rest: the distribution [B, V] as earlier rejections have left it.
-            token: int64 [B, 1].
+            q: the law [B, V] that the candidates were drawn from.
+            token: int64 [B, 1], the candidates.
+            sampled: whether chance had a part in it.
 
         Returns:
-            Probability [B], and bool [B, V].
+            Probability [B, 1], and a distribution [B, V].
         """
-        return rest.gather(1, token)[:, 0], torch.zeros_like(rest, dtype=torch.bool).scatter(1, token, True)
+        return rest.gather(1, token), remainder(rest, q, otherwise=rest)
 
-    def exhausted(self, rest: Tensor) -> Tensor:
-        """What is drawn from when every token has been rejected, [B, V]: possible by rounding only."""
-        return rest
+
+def remainder(rest: Tensor, taken: Tensor, otherwise: Tensor) -> Tensor:
+    """The distribution max(rest - taken, 0) [B, V], renormalised; `otherwise` where rounding or relaxing left nothing.
+
+    Args:
+        rest: a distribution [B, V].
+        taken: at least 0, [B, V].
+        otherwise: a distribution [B, V].
+    """
+    left = (rest - taken).clamp_min(0.0)
+    total = left.sum(-1, keepdim=True)
+    return torch.where(total > 0, left / total, otherwise)
+
+
+def _law(scores: Tensor, node: Tensor) -> Tensor:
+    """The target's distribution [B, V] after nodes [B], in float32 or better."""
+    own = scores.gather(1, node[:, None, None].expand(-1, 1, scores.shape[-1]))[:, 0]
+    return own.softmax(-1, dtype=torch.promote_types(own.dtype, torch.float32))
+
+
+def _drafted(tree: TokenTree, node: Tensor) -> Tensor | None:
+    """The drafter's log-probabilities [B, V] after nodes [B], where candidates are sampled from them."""
+    if tree.laws is None:
+        return None
+    row = 1 + tree.expansions.expand(len(node), -1).gather(1, node[:, None])
+    return tree.laws.gather(1, row[..., None].expand(-1, -1, tree.laws.shape[-1]))[:, 0]
