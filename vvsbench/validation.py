@@ -323,9 +323,10 @@ PUBLISHED_SIZES = {
 
 
 def _described(path: Path) -> dict[str, Any]:
-    """The config.json of a Hugging Face folder; empty for a lone file."""
+    """The config.json of a Hugging Face folder, or beside its weights; empty for a lone file."""
+    folder = path.parent if path.name in ("model.safetensors", "pytorch_model.bin") else path
     try:
-        content = json.loads((path / "config.json").read_text()) if path.is_dir() else {}
+        content = json.loads((folder / "config.json").read_text()) if folder.is_dir() else {}
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

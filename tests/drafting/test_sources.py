@@ -144,8 +144,28 @@ def test_a_published_drafter_of_another_target_is_refused(
     weights: Path, tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
     folder = published(weights, tmp_path / "drafter", **changes)
-    found = validate(composed(chosen(weights, "eagle", f"decoder.drafter.checkpoint={folder}")))
-    assert any(message in problem for problem in found), found
+    for named in (folder, folder / "pytorch_model.bin"):
+        found = validate(composed(chosen(weights, "eagle", f"decoder.drafter.checkpoint={named}")))
+        assert any(message in problem for problem in found), found
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"classes": 9}, "knows 9 classes, model=tiny has 4: name a drafter of the same classes"),
+        ({"condition": "caption"}, "was made for a target that draws from captions"),
+        ({"pads": "spread"}, "decoder.drafter.pads=isolated but"),
+    ],
+)
+def test_what_a_file_says_of_its_target_is_heard(
+    weights: Path, tmp_path: Path, said: dict[str, object], message: str
+) -> None:
+    file = tmp_path / "drafter.safetensors"
+    state = checkpoints.read(weights / "drafter.safetensors")
+    checkpoints.save(file, state, {"config": json.dumps({"dim": 32, **said})})
+    found = validate(composed(chosen(weights, "eagle", f"decoder.drafter.checkpoint={file}")))
+    assert len(found) == 1
+    assert message in found[0]
 
 
 def test_a_published_drafter_loads_with_the_bias_that_it_has(weights: Path, tmp_path: Path) -> None:

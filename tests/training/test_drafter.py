@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -159,6 +161,23 @@ def test_the_data_is_the_targets_own_images_once(drawn: Path) -> None:
     conditions, tokens = sequences.take(0, 5)
     numbers = [next(i for i, row in enumerate(sequences.tokens) if (row == one.numpy()).all()) for one in tokens]
     assert conditions.tolist() == [[2, 0, 3][number % 3] for number in numbers]
+
+
+def test_captions_come_from_the_images_themselves() -> None:
+    """A captions file may be gone; a shard's rows say what each image was drawn from."""
+    from vvsbench.training.material import DrawnSequences
+
+    rows = [{"prompt": f"caption {number}"} for number in range(6)]
+    shards = [
+        SimpleNamespace(tokens=np.full((3, 4), first, np.int32) + np.arange(3)[:, None], rows=rows[first : first + 3])
+        for first in (0, 3)
+    ]
+    config = {"prompts": {"kind": "captions", "classes": [], "file": "gone.txt"}, "model": {"classes": 1000}}
+    cell: Any = SimpleNamespace(record=SimpleNamespace(config=config), shards=lambda: shards)
+    sequences = DrawnSequences([cell], lambda words: torch.tensor([int(word[8:]) for word in words]), CPU, seed=0)
+    numbers, tokens = sequences.take(0, 12)
+    assert sorted(set(numbers.tolist()) | set(next(sequences.held_out(9, 9))[0].tolist())) == list(range(6))
+    assert torch.equal(tokens, numbers[:, None].expand(-1, 4))
 
 
 @pytest.mark.parametrize(
