@@ -28,7 +28,7 @@ type: $(STAMP) ## types (mypy)
 	$(BIN)/mypy
 
 zoo: $(STAMP) ## train the tiny zoo's weights again, into outputs/zoo
-	for part in tokenizer classifier clip target drafter card; do $(BIN)/vvsbench train $$part || exit 1; done
+	for part in tokenizer classifier clip target drafter small_ar card; do $(BIN)/vvsbench train $$part || exit 1; done
 
 bench: $(STAMP) ## images per second and the share of time outside model forwards, per decoder and batch size
 	$(BIN)/python -m vvsbench.measure.bench

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 GRID, VOCAB, DIM, HEADS, LAYERS, CLASSES = 4, 32, 32, 2, 1, 4
@@ -11,6 +12,7 @@ SETTINGS = {
     "model.tokenizer": f"codebook_size={VOCAB} codebook_dim=8 z_channels=32 base_channels=32 "
     "channel_multipliers=[1,1] residual_blocks=1",
     "decoder.drafter": f"dim={DIM} heads={HEADS} vocab={VOCAB} grid={GRID}",
+    "small_ar": f"dim=16 layers=1 heads=1 ffn=24 vocab={VOCAB} grid={GRID}",
 }
 
 
@@ -38,12 +40,19 @@ def overrides(folder: Path, drafter: bool = False) -> list[str]:
     return chosen
 
 
+def small_ar(folder: Path) -> list[str]:
+    """The settings that make a small AR model the drafter of a decoder that has one."""
+    file = f"decoder.drafter.checkpoint={folder}/small_ar.safetensors"
+    sizes = [f"decoder.drafter.{pair}" for pair in SETTINGS["small_ar"].split(" ")]
+    return ["drafter@decoder.drafter=tiny_ar", file, *sizes]
+
+
 def _spread(prefix: str) -> list[str]:
     return [f"{prefix}.{pair}" for pair in SETTINGS[prefix].split(" ")]
 
 
 def write(folder: Path, seed: int = 0) -> None:
-    """Make the weights of a target, its tokenizer and its drafter."""
+    """Make the weights of a target, its tokenizer, its drafter and a small AR model."""
     import torch
 
     from vvsbench.drafting.eagle import EagleHead, to_published
@@ -62,12 +71,13 @@ def write(folder: Path, seed: int = 0) -> None:
         classes=CLASSES,
         prefix=1,
     )
-    target = Transformer(sizes)
-    for parameter in target.parameters():
+    target, small = Transformer(sizes), Transformer(replace(sizes, dim=16, heads=1, ffn=24))
+    for parameter in [*target.parameters(), *small.parameters()]:
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.3)
     about = {"kind": "target", "grid": str(GRID), "config": json.dumps({})}
     checkpoints.save(folder / "target.safetensors", target.state_dict(), about)
+    checkpoints.save(folder / "small_ar.safetensors", small.state_dict(), {"kind": "small_ar"})
     tokenizer = VQModel(VOCAB, 8, 32, 32, (1, 1), 1)
     checkpoints.save(folder / "tokenizer.safetensors", tokenizer.state_dict(), {"kind": "tokenizer"})
     drafter = EagleHead(sizes, bias=True)

@@ -17,6 +17,7 @@ from omegaconf import MISSING
 from vvsbench.decoding.acceptance.settings import RULES, AcceptanceConfig
 from vvsbench.decoding.schedule import SCHEDULES, Schedule
 from vvsbench.decoding.settings import AblationConfig, SkipConfig
+from vvsbench.drafting.sources import DRAFTERS, DrafterConfig
 from vvsbench.drafting.structures import STRUCTURES, StructureConfig
 from vvsbench.quality.config import MetricsConfig
 from vvsbench.registry import Registry
@@ -129,24 +130,6 @@ class ModelConfig:
 
 
 @dataclass
-class DrafterConfig:
-    """A draft head trained for one target."""
-
-    kind: str = "eagle"
-    checkpoint: str = MISSING
-    dim: int = MISSING
-    heads: int = MISSING
-    vocab: int = 16384
-    ffn: int = 0  # width of the MLP; 0 for LlamaGen's rule
-    grid: int = MISSING
-    bias: bool = True  # of the layer that joins token and feature
-    norm_eps: float = 1e-6
-    # how often the target draws the drafter's candidate of each rank, best first (python -m vvsbench.decoding.fitting)
-    hit_rates: list[float] = field(default_factory=list)
-    sharpness: float = 1.0  # how far its perturbed scores are to be trusted, see `Growth`; measured likewise
-
-
-@dataclass
 class DecoderConfig:
     """Base of every decoder's settings."""
 
@@ -230,6 +213,7 @@ PLUGINS: dict[str, Registry[Any]] = {
     "structure": Registry("vvsbench.structures", StructureConfig),
     "acceptance": Registry("vvsbench.acceptance", AcceptanceConfig),
     "schedule": Registry("vvsbench.schedules", Schedule),
+    "drafter": Registry("vvsbench.drafters", DrafterConfig),
 }
 """What other packages may add, by group. An added decoder also has a method `build(cfg, device, dtype)`."""
 
@@ -245,7 +229,8 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(group="schema", name="run", node=RunConfig)
     store.store(group="schema/model", name="target", node=ModelConfig)
-    store.store(group="schema/drafter", name="drafter", node=DrafterConfig)
+    for drafter in DRAFTERS:
+        store.store(group="schema/drafter", name=drafter.kind, node=drafter)
     store.store(group="schema/decoder", name="ar", node=ARConfig)
     store.store(group="schema/decoder", name="speculative", node=SpeculativeConfig)
     for rule in RULES:

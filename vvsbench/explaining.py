@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vvsbench import catalog, config
 from vvsbench.decoding.acceptance.settings import RULES
 from vvsbench.decoding.schedule import SCHEDULES
+from vvsbench.drafting.sources import DRAFTERS
 from vvsbench.drafting.structures import STRUCTURES
 from vvsbench.errors import ConfigError, UserError
 
@@ -90,8 +91,8 @@ def _schema() -> dict[str, Any]:
     run = OmegaConf.structured(config.RunConfig)
     run.model = config.ModelConfig
     run.decoder = config.SpeculativeConfig
-    run.decoder.drafter = config.DrafterConfig
     tree: Any = OmegaConf.to_container(run)
+    tree["decoder"]["drafter"] = {field.name: None for kind in DRAFTERS for field in dataclasses.fields(kind)}
     tree["decoder"]["acceptance"] = {field.name: None for kind in RULES for field in dataclasses.fields(kind)}
     tree["decoder"]["structure"] = {field.name: None for kind in STRUCTURES for field in dataclasses.fields(kind)}
     tree["decoder"]["schedule"] = {field.name: None for kind in SCHEDULES for field in dataclasses.fields(kind)}

@@ -47,7 +47,7 @@ def weights_names(config: Mapping[str, Any]) -> dict[str, str]:
     model = config["model"]
     names = {"model.checkpoint": model["checkpoint"], "model.tokenizer.checkpoint": model["tokenizer"]["checkpoint"]}
     drafter = config["decoder"].get("drafter")
-    if drafter:
+    if drafter and "checkpoint" in drafter:
         names["decoder.drafter.checkpoint"] = drafter["checkpoint"]
     return names
 
@@ -75,10 +75,11 @@ def code_digest(config: Mapping[str, Any] | None = None) -> str:
         config: settings as plain containers; they name the plug-ins that take part. None stands for no plug-in.
     """
     decoder = config["decoder"] if config else {}
-    chosen = {group: (decoder if group == "decoder" else decoder.get(group) or {}).get("name") for group in PLUGINS}
+    chosen = {group: (decoder if group == "decoder" else decoder.get(group) or {}) for group in PLUGINS}
     added = [
         _meaning(plugin.source)
-        for group, name in chosen.items()
+        for group, settings in chosen.items()
+        for name in (settings.get("kind" if group == "drafter" else "name"),)
         for plugin in (PLUGINS[group] if name and not _is_own(group, name) else ())
         if plugin.name == name
     ]

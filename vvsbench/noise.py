@@ -37,6 +37,7 @@ class Purpose(IntEnum):
     SKIP_PATH = 1
     ACCEPTANCE = 2
     DRAFT = 3
+    ORACLE = 4
 
 
 def _mix_key(x: Tensor) -> Tensor:
@@ -59,6 +60,19 @@ def _unit(bits: Tensor) -> Tensor:
     return bits.bitwise_and_(_MANTISSA).to(torch.float32).add_(0.5).mul_(2.0**-31)
 
 
+def _units(key: Tensor, vocab: int) -> Tensor:
+    """Float32 [..., V] in (0, 1], one for each token under the keys [...]."""
+    key = key[..., None]
+    low, high = key.to(torch.int32), (key >> 32).to(torch.int32)
+    tokens = torch.arange(vocab, device=key.device, dtype=torch.int32) * _TOKEN_STEP
+    x = low + tokens
+    shifted = torch.empty_like(x)
+    for shift, factor in zip((16, 15), _TOKEN_FACTORS, strict=True):
+        x.bitwise_xor_(torch.bitwise_right_shift(x, shift, out=shifted)).mul_(factor).bitwise_xor_(high)
+    x.bitwise_xor_(torch.bitwise_right_shift(x, 16, out=shifted))
+    return _unit(x)
+
+
 def gumbel(seed: int, images: Tensor, positions: Tensor, vocab: int, purpose: Purpose = Purpose.TOKEN) -> Tensor:
     """Gumbel noise for the token at each position.
 
@@ -72,15 +86,14 @@ def gumbel(seed: int, images: Tensor, positions: Tensor, vocab: int, purpose: Pu
     Returns:
         float32 [..., V]. The largest values, which decide, are resolved down to probabilities of 2^-32.
     """
-    key = _key(seed, images, positions, purpose)[..., None]
-    low, high = key.to(torch.int32), (key >> 32).to(torch.int32)
-    tokens = torch.arange(vocab, device=key.device, dtype=torch.int32) * _TOKEN_STEP
-    x = low + tokens
-    shifted = torch.empty_like(x)
-    for shift, factor in zip((16, 15), _TOKEN_FACTORS, strict=True):
-        x.bitwise_xor_(torch.bitwise_right_shift(x, shift, out=shifted)).mul_(factor).bitwise_xor_(high)
-    x.bitwise_xor_(torch.bitwise_right_shift(x, 16, out=shifted))
-    return _unit(x).neg_().log1p_().neg_().log_().neg_()
+    units = _units(_key(seed, images, positions, purpose), vocab)
+    return units.neg_().log1p_().neg_().log_().neg_()
+
+
+def normal(seed: int, images: Tensor, positions: Tensor, vocab: int, purpose: Purpose) -> Tensor:
+    """Standard normal noise for each token at each position, float32 [..., V]; arguments as of `gumbel`."""
+    units = _units(_key(seed, images, positions, purpose), vocab)
+    return torch.special.ndtri(units.clamp_max_(1 - 2.0**-24))
 
 
 def uniform(seed: int, images: Tensor, positions: Tensor, purpose: Purpose, tokens: Tensor | None = None) -> Tensor:

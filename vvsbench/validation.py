@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from vvsbench.axes import Recheck
 from vvsbench.config import (
     Condition,
     Device,
-    DrafterConfig,
     ModelConfig,
     PromptKind,
     RunConfig,
     SpeculativeConfig,
 )
+from vvsbench.drafting.sources import DrafterConfig
 from vvsbench.errors import CheckpointError, UserError
 from vvsbench.identity import device
 from vvsbench.models import checkpoints
@@ -128,13 +129,7 @@ def _fit(drafter: DrafterConfig | None, model: ModelConfig) -> Iterator[str]:
             f"drafter@decoder.drafter=NAME ({known}), or train one with vvsbench train."
         )
         return
-    for key in ("dim", "vocab", "grid"):
-        mine, wanted = getattr(drafter, key), getattr(model, key)
-        if mine != wanted:
-            yield (
-                f"decoder.drafter.{key}={mine} does not fit the target's model.{key}={wanted}: this drafter "
-                f"({drafter.checkpoint}) was made for another model than {model.name}."
-            )
+    yield from (f"decoder.drafter.{problem}." for problem in drafter.problems(model))
 
 
 def _conf() -> Path:
@@ -199,10 +194,12 @@ def _tokenizer_file(model: ModelConfig) -> Iterator[str]:
 
 
 def _drafter_file(cfg: RunConfig) -> Iterator[str]:
+    """Whether a drafter's file is what its settings say, and was made for this target; an oracle has no file."""
     drafter = getattr(cfg.decoder, "drafter", None)
-    if drafter is None:
+    name = getattr(drafter, "checkpoint", None)
+    if name is None:
         return
-    path, problem = _located("decoder.drafter.checkpoint", drafter.checkpoint)
+    path, problem = _located("decoder.drafter.checkpoint", name)
     if path is None:
         yield problem
         return
@@ -210,25 +207,45 @@ def _drafter_file(cfg: RunConfig) -> Iterator[str]:
     if isinstance(facts, str):
         yield facts
         return
-    for key in ("vocab", "dim", "heads", "grid"):
-        if key in facts and facts[key] != getattr(drafter, key):
+    if published := _declared_input(path):
+        facts["grid"] = published[0]
+    told = facts | {key: value for key, value in _own_config(path).items() if key == "pads"}
+    for key, value in told.items():
+        if hasattr(drafter, key) and value != (getattr(drafter, key) or value):
             yield (
-                f"decoder.drafter.{key}={getattr(drafter, key)} but {drafter.checkpoint} has {facts[key]}; "
-                f"set decoder.drafter.{key}={facts[key]} or name the right file."
+                f"decoder.drafter.{key}={getattr(drafter, key)} but {name} has {value}; "
+                f"set decoder.drafter.{key}={value} or name the right file."
             )
+    yield from _made_for(cfg.model, name, facts, _declared_condition(path))
+
+
+def _made_for(
+    model: ModelConfig, name: str, facts: dict[str, int | float], condition: Condition | None
+) -> Iterator[str]:
+    """What a drafter's settings do not hold and its file tells: the kind of conditions, and how many."""
+    if condition not in {None, model.condition}:
+        yield (
+            f"decoder.drafter.checkpoint={name} was made for a target that draws from {condition}s (input_type of its "
+            f"config.json), and model={model.name} draws from {model.condition}s: name the drafter of this target."
+        )
+    elif model.condition == Condition.label and facts.get("classes", model.classes) != model.classes:
+        yield (
+            f"decoder.drafter.checkpoint={name} knows {facts['classes']} classes, model={model.name} has "
+            f"{model.classes}: name a drafter of the same classes."
+        )
 
 
 def remarks(cfg: RunConfig) -> list[str]:
     """What is no mistake but worth knowing before a run."""
-    drafter = getattr(cfg.decoder, "drafter", None)
-    if drafter is None:
+    name = getattr(getattr(cfg.decoder, "drafter", None), "checkpoint", None)
+    if name is None:
         return []
-    path = checkpoints.locate(drafter.checkpoint)
+    path = checkpoints.locate(name)
     made_for = checkpoints.header(path).metadata.get("target_digest") if path.suffix == ".safetensors" else None
     if made_for in {None, checkpoints.digest(checkpoints.locate(cfg.model.checkpoint))}:
         return []
     return [
-        f"the drafter {drafter.checkpoint} was trained for other weights than {cfg.model.checkpoint}: an exact decoder "
+        f"the drafter {name} was trained for other weights than {cfg.model.checkpoint}: an exact decoder "
         "stays exact, but fewer drafts are accepted."
     ]
 
@@ -251,12 +268,12 @@ def _shapes(key: str, path: Path) -> dict[str, tuple[int, ...]] | str:
         return f"{key}: {error}"
 
 
-def _facts(key: str, path: Path) -> dict[str, int] | str:
+def _facts(key: str, path: Path) -> dict[str, int | float] | str:
     """What a checkpoint says of its model, from its tensors' shapes, its metadata and a config.json beside it."""
     shapes = _shapes(key, path)
     if isinstance(shapes, str):
         return shapes
-    facts: dict[str, int] = {}
+    facts: dict[str, int | float] = {}
     for name in ("tok_embeddings.weight", "model.embed_tokens.weight", "embed_tokens.weight"):
         if name in shapes:
             facts["vocab"], facts["dim"] = shapes[name]
@@ -265,19 +282,74 @@ def _facts(key: str, path: Path) -> dict[str, int] | str:
     for name in ("cls_embedding.embedding_table.weight", "model.cls_embedding.embedding_table.weight"):
         if name in shapes:
             facts["classes"] = shapes[name][0] - 1
-    return facts | _declared_sizes(path) | _declared_grid(path)
+    return facts | _published_sizes(path) | _declared_sizes(path) | _declared_grid(path)
 
 
-def _declared_sizes(path: Path) -> dict[str, int]:
-    """Sizes that a file of this package's own training says of itself; heads, for one, show in no shape."""
+def _own_config(path: Path) -> dict[str, Any]:
+    """What a file of this package's own training says of itself; empty for any other."""
     if path.suffix != ".safetensors":
         return {}
     try:
         config = json.loads(checkpoints.header(path).metadata.get("config", "{}"))
     except ValueError:
         return {}
-    sizes = ("vocab", "dim", "layers", "heads", "grid", "classes")
-    return {key: config[key] for key in sizes if isinstance(config, dict) and isinstance(config.get(key), int)}
+    return config if isinstance(config, dict) else {}
+
+
+def _declared_sizes(path: Path) -> dict[str, int | float]:
+    """Sizes in it; heads, for one, show in no shape."""
+    config = _own_config(path)
+    sizes = ("vocab", "dim", "layers", "heads", "grid", "classes", "ffn", "norm_eps")
+    return {key: config[key] for key in sizes if isinstance(config.get(key), int | float)}
+
+
+INPUT_TYPES = {
+    "t2i": (16, Condition.caption),
+    "t2i2": (32, Condition.caption),
+    "c2i": (24, Condition.label),
+}
+"""What `input_type` of a published drafter's config.json stands for in its authors' code: token grid and conditions.
+
+The rotary table of a drafter is shifted by what lies before the first image token, 119 captions or nothing.
+"""
+
+PUBLISHED_SIZES = {
+    "vocab_size": "vocab",
+    "hidden_size": "dim",
+    "num_attention_heads": "heads",
+    "intermediate_size": "ffn",
+    "rms_norm_eps": "norm_eps",
+}
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """The config.json of a Hugging Face folder, or beside its weights; empty for a lone file."""
+    folder = path.parent if path.name in ("model.safetensors", "pytorch_model.bin") else path
+    try:
+        content = json.loads((folder / "config.json").read_text()) if folder.is_dir() else {}
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _published_sizes(path: Path) -> dict[str, int | float]:
+    """Sizes in a Hugging Face folder's config.json, which a pickled state dict does not tell before it is loaded."""
+    described = _described(path)
+    return {own: described[key] for key, own in PUBLISHED_SIZES.items() if isinstance(described.get(key), int | float)}
+
+
+def _declared_input(path: Path) -> tuple[int, Condition] | None:
+    """Token grid and conditions of a published drafter's target; it goes by `input_type` whatever else is there."""
+    return INPUT_TYPES.get(str(_described(path).get("input_type")))
+
+
+def _declared_condition(path: Path) -> Condition | None:
+    """What the images of a drafter's target are drawn from, where its file says so."""
+    published = _declared_input(path)
+    if published is not None:
+        return published[1]
+    said = _own_config(path).get("condition")
+    return Condition(said) if said in list(Condition) else None
 
 
 def _declared_grid(path: Path) -> dict[str, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +12,10 @@ from torch import Tensor
 
 from tests.golden.conftest import GoldenFolder
 from vvsbench.axes import Candidates
-from vvsbench.drafting.eagle import EagleHead, EagleSource, EagleState, from_published, to_published
+from vvsbench.drafting.cached import CachedState
+from vvsbench.drafting.eagle import EagleHead, EagleSource, from_published, to_published
 from vvsbench.drafting.growing import DynamicTree, Growth
+from vvsbench.drafting.sources import EagleConfig, Pads
 from vvsbench.drafting.tree import TokenTree
 from vvsbench.models import checkpoints
 from vvsbench.models.llamagen import Guidance, LlamaGen, LlamaGenState, join_caption
@@ -71,6 +72,21 @@ def head_of(folder: GoldenFolder) -> EagleHead:
     return head
 
 
+def settings_of(folder: GoldenFolder) -> EagleConfig:
+    """What a user writes for such a drafter, as in conf/drafter/llamagen_t2i_xl_256.yaml."""
+    own = json.loads((folder.path / "drafter" / "config.json").read_text())
+    return EagleConfig(
+        checkpoint=str((folder.path / "drafter").resolve()),
+        dim=own["hidden_size"],
+        heads=own["num_attention_heads"],
+        vocab=own["vocab_size"],
+        ffn=own["intermediate_size"],
+        grid=DRAFTER_GRID[own["input_type"]],
+        norm_eps=own["rms_norm_eps"],
+        pads=Pads.spread,
+    )
+
+
 @torch.inference_mode()
 def test_target_features_and_logits(golden: Open) -> None:
     folder = golden("eagle_drafter")
@@ -85,10 +101,13 @@ def test_target_features_and_logits(golden: Open) -> None:
     hidden = torch.stack(features, 1)
     torch.testing.assert_close(hidden, folder["base_hidden"], atol=HIDDEN, rtol=0)
     torch.testing.assert_close(target.transformer.logits(hidden), folder["base_logits"], atol=LOGITS, rtol=0)
-    # positions that hold text; a padded position sees other padding in the Hugging Face layout, and only itself in ours
-    text = mask[0]
-    expected = folder["base_prefill_hidden"][:, text]
-    torch.testing.assert_close(state.prefix_features[0][:, text], expected, atol=HIDDEN, rtol=0)
+    text, expected = mask[0], folder["base_prefill_hidden"]
+    torch.testing.assert_close(state.prefix_features[0][:, text], expected[:, text], atol=HIDDEN, rtol=0)
+    assert not torch.allclose(state.prefix_features[0], expected, atol=HIDDEN), "padding is isolated by default"
+    target.spread_pads = True
+    spread = target.start(join_caption(folder["cond"], mask), [0], room=1)
+    torch.testing.assert_close(spread.prefix_features[0], expected, atol=HIDDEN, rtol=0)
+    torch.testing.assert_close(spread.first_logits, state.first_logits, atol=LOGITS, rtol=0)
 
 
 @torch.inference_mode()
@@ -113,7 +132,7 @@ def test_published_names_there_and_back(golden: Open) -> None:
     assert all(torch.equal(again[key], published[key]) for key in published)
 
 
-def grow(folder: GoldenFolder, source: EagleSource, state: EagleState, root: Tensor, run: str) -> TokenTree:
+def grow(folder: GoldenFolder, source: EagleSource, state: CachedState, root: Tensor, run: str) -> TokenTree:
     shape = folder.config["tree"]
     tree = DynamicTree(levels=shape["depth"] + 1, top_k=shape["top_k"], nodes=shape["total_tokens"])
     noise = torch.zeros(1, tree.levels + 1, source.network.config.vocab)
@@ -137,10 +156,11 @@ def check(folder: GoldenFolder, tree: TokenTree, call: str) -> None:
 def test_two_dynamic_trees_in_a_row(golden: Open, run: str) -> None:
     folder = golden("eagle_drafter")
     target = target_of(folder)
-    source = EagleSource(head_of(folder), target)
+    source = settings_of(folder).build(target, torch.device("cpu"), torch.float32)
+    assert isinstance(source, EagleSource)
     first = folder[f"{run}_call0_input_ids"].flatten()[-1:]
-    prefilled = SimpleNamespace(images=[0], prefix_features=folder["base_prefill_hidden"][None])
-    state = source.start(prefilled, first, room=ROOM)  # type: ignore[arg-type]
+    prefilled = target.start(join_caption(folder["cond"], folder["emb_mask"].bool()), [0], room=1)
+    state = source.start(prefilled, first, room=ROOM)
     check(folder, grow(folder, source, state, first, run), f"{run}_call0")
     # the second call brings the true features of the tokens accepted since
     accepted = folder[f"{run}_call1_input_ids"].flatten()[1:]

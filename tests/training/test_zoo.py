@@ -29,7 +29,7 @@ def part_path(part: str) -> Path:
 
 
 def test_card_describes_the_shipped_files(card: Any) -> None:
-    assert set(card["parts"]) == {"tokenizer", "target", "drafter", "classifier", "clip"}
+    assert set(card["parts"]) == {"tokenizer", "target", "drafter", "small_ar", "classifier", "clip"}
     for part, described in card["parts"].items():
         assert checkpoints.digest(part_path(part)) == described["sha256"], f"{part}: run vvsbench train card again"
     assert (ZOO / "README.md").read_text() == cards.text(card)
@@ -45,11 +45,24 @@ def test_the_gate_of_every_comparison(card: Any) -> None:
     assert quality["samples"]["class_accuracy"] >= 0.8
     assert quality["samples"]["fid"] <= 3 * quality["reconstructions"]["fid"]
     assert card["tokens_per_target_forward"]["shared_noise"] >= 2.5
+    assert card["tokens_per_target_forward"]["small_ar"] >= 2.5
 
 
 def test_drafter_belongs_to_the_target() -> None:
     metadata = checkpoints.header(part_path("drafter")).metadata
     assert metadata["target_digest"] == checkpoints.digest(part_path("target"))
+
+
+@torch.no_grad()
+def test_small_ar_is_small_and_knows_the_targets_tokens(card: Any) -> None:
+    path = part_path("small_ar")
+    assert path.stat().st_size <= 1e6
+    network = load_target(path)
+    tokenizer, size = load_tokenizer(part_path("tokenizer"))
+    images, labels = shapes.render(torch.arange(64) + shapes.HELD_OUT_FIRST, size)
+    tokens = tokenizer.encode(images.float() / 127.5 - 1)[1]
+    nats = -network.train_logits(labels, tokens).log_softmax(-1).gather(-1, tokens[..., None]).mean()
+    assert float(nats) == pytest.approx(card["parts"]["small_ar"]["evaluation"]["held_out_nats"], abs=0.15)
 
 
 def test_classifier_and_tokenizer_on_held_out_images() -> None:

@@ -11,7 +11,6 @@ from vvsbench.config import ARConfig, SpeculativeConfig
 from vvsbench.decoding.autoregressive import Autoregressive
 from vvsbench.decoding.base import Decoder
 from vvsbench.decoding.speculative import Grid, Speculative
-from vvsbench.drafting.loading import load_drafter
 from vvsbench.errors import ConfigError
 from vvsbench.models.loading import load_target
 from vvsbench.sampling import Sampling
@@ -49,4 +48,4 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
         sharpness=decoder.drafter.sharpness,
         surplus=decoder.surplus,
     )
-    return Speculative(target, load_drafter(decoder.drafter, target, device, dtype), grid, sampling)
+    return Speculative(target, decoder.drafter.build(target, device, dtype), grid, sampling)

@@ -1,69 +1,192 @@
-"""Measure how often a drafter's candidates hit, which is what a static tree is fitted to.
+"""Measure how well a drafter's candidates hit, which is what trees are shaped by.
 
-`python -m vvsbench.decoding.fitting model=tiny` decodes some images with trees of depth one and prints, by rank,
-how often the target's token was the drafter's candidate of that rank: the `hit_rates` of conf/drafter. Under shared
-noise the ranks are those of log q + G, which depend on the drafter, the target and the sampling setting alike.
+`python -m vvsbench.decoding.fitting model=tiny` follows some images token by token and compares, at every position,
+what the drafter would propose with what the target draws. It prints `hit_rates` for each kind of candidates: how often
+the target's token is the candidate of each rank; a static tree is fitted to them. And it prints `sharpness`: how
+strongly, under shared noise, a larger log q + G says that the target will draw that candidate. Both depend on drafter,
+target and sampling setting alike and belong into conf/drafter.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from vvsbench.axes import Candidates
+from vvsbench import identity
 from vvsbench.composition import composed
 from vvsbench.decoding import build
-from vvsbench.decoding.acceptance import Match, Verdict
-from vvsbench.decoding.schedule import Always
-from vvsbench.decoding.speculative import Grid, Speculative
-from vvsbench.drafting.growing import StaticTree
-from vvsbench.drafting.tree import TokenTree
+from vvsbench.drafting.protocols import DraftSource
+from vvsbench.models.protocols import Block, TokenModel
+from vvsbench.noise import Purpose, gumbel
+from vvsbench.runs.prompts import prompts
+from vvsbench.sampling import Sampling, draw
 
-IMAGES, BATCH = 64, 16
-
-
-class RankCounter(Match):
-    """Matches, and counts which child of the root was the target's token."""
-
-    def __init__(self, ranks: int) -> None:
-        self.hits = torch.zeros(ranks + 1, dtype=torch.long)
-
-    def judge(self, tree: TokenTree, scores: Tensor, chance: Tensor) -> Verdict:
-        """See `AcceptanceRule.judge`; node r of a tree of depth one is the candidate of rank r - 1, node 0 a miss."""
-        verdict = super().judge(tree, scores, chance)
-        self.hits += torch.bincount(verdict.node.cpu(), minlength=len(self.hits))
-        return verdict
+IMAGES, BATCH, RANKS = 64, 16, 10
+FIRST_IMAGE = 2**32
+"""Far from the images of any set."""
+POSITIONS = 4096
+"""So many positions, evenly spread, are enough for the sharpness; each holds a vocabulary of scores."""
 
 
-def hit_rates(decoder: Speculative, candidates: Candidates, ranks: int, images: int = IMAGES) -> list[float]:
-    """How often the target's token is the candidate of each rank.
+class Drafting(Protocol):
+    """What is measured: any decoder that drafts."""
+
+    target: TokenModel[Any]
+    source: DraftSource[Any]
+    sampling: Sampling
+
+
+@dataclass
+class Position:
+    """One position of a batch of images.
+
+    Attributes:
+        target: [B, V] log-probabilities of the sampled distribution, -inf where it has none.
+        drafter: the same of the drafter.
+        noise: float32 [B, V], the Gumbel noise that the target draws with.
+        other: float32 [B, V], Gumbel noise that it does not know.
+        drawn: int64 [B], the target's token.
+    """
+
+    target: Tensor
+    drafter: Tensor
+    noise: Tensor
+    other: Tensor
+    drawn: Tensor
+
+
+def positions(decoder: Drafting, conditions: Tensor, images: Sequence[int]) -> Iterator[Position]:
+    """Follow vanilla AR decoding, the drafter at every token's side; the first token is nobody's to draft."""
+    target, source, vocab = decoder.target, decoder.source, decoder.target.spec.vocab
+    keys, count = torch.tensor(list(images), device=target.device), len(images)
+    state = target.start(conditions, images, room=1)
+    token = draw(decoder.sampling.scores(state.first_logits), gumbel(0, keys, torch.zeros_like(keys), vocab))
+    draft = source.start(state, token, room=1)
+    one = torch.ones_like(token)
+    for index in range(1, target.spec.tokens):
+        proposed = decoder.sampling.scores(source.root_logits(draft)[:, 0]).log_softmax(-1)
+        block = Block(token[:, None], torch.zeros(1, 1, dtype=torch.long, device=target.device))
+        logits, features = target.forward(state, block)
+        target.commit(state, None, one, [index] * count)
+        own = decoder.sampling.scores(logits[:, 0]).log_softmax(-1)
+        place = keys.new_full((count,), index)
+        noise = gumbel(0, keys, place, vocab)
+        token = draw(own, noise)
+        yield Position(own, proposed, noise, gumbel(0, keys, place, vocab, Purpose.ACCEPTANCE), token)
+        source.extend(draft, features, token[:, None], one, [index + 1] * count)
+
+
+def shared_noise_hits(at: Position, ranks: int) -> Tensor:
+    """[B, ranks] whether the target's token is the candidate of each rank of log q + G."""
+    best = (at.drafter + at.noise).topk(ranks, -1).indices
+    return (best == at.drawn[:, None]).double()
+
+
+def top_k_hits(at: Position, ranks: int) -> Tensor:
+    """[B, ranks] the target's probability of each of the drafter's likeliest tokens."""
+    return at.target.gather(-1, at.drafter.topk(ranks, -1).indices).exp().double()
+
+
+def sampled_hits(at: Position, ranks: int) -> Tensor:
+    """[B, ranks] the probability that the exact rule for sampled candidates stops at each.
+
+    Candidate j is drawn from q without those before it; it is accepted with probability min(1, p / q) of what is left
+    of p, and what a rejection leaves is the part of p above q.
+    """
+    order = (at.drafter + at.other).topk(ranks, -1).indices
+    p, q = at.target.exp().double(), at.drafter.exp().double()
+    reached, hits = p.new_ones(len(p)), []
+    for rank in range(ranks):
+        token = order[:, rank : rank + 1]
+        chance = q.gather(-1, token)
+        accepted = (p.gather(-1, token) / chance.clamp_min(1e-300)).clamp_max(1)[:, 0] * (chance[:, 0] > 0)
+        hits.append(reached * accepted)
+        reached = reached * (1 - accepted)
+        p = (p - q).clamp_min(0)
+        p = p / p.sum(-1, keepdim=True).clamp_min(1e-300)
+        q = q.scatter(-1, token, 0)
+        q = q / q.sum(-1, keepdim=True).clamp_min(1e-300)
+    return torch.stack(hits, -1)
+
+
+KINDS = {"shared_noise": shared_noise_hits, "top_k": top_k_hits, "sampled": sampled_hits}
+
+
+def sharpness(scores: Tensor, drawn: Tensor) -> float:
+    """The kappa under which softmax(kappa * scores) gives the tokens that the target drew the highest likelihood.
+
+    Args:
+        scores: [M, V], the drafter's log q + G.
+        drawn: int64 [M]; tokens that the drafter excludes tell nothing of kappa and are left out.
+    """
+    own = scores.gather(-1, drawn[:, None])[:, 0]
+    told = own.isfinite()
+    scores, own = scores[told].double(), own[told].double()
+
+    def loss(kappa: float) -> float:
+        return float((torch.logsumexp(kappa * scores, -1) - kappa * own).mean())
+
+    return float(minimize_scalar(loss, bounds=(0.01, 20.0), method="bounded", options={"xatol": 1e-4}).x)
+
+
+@dataclass
+class Fit:
+    """What a drafter's settings should say.
+
+    Attributes:
+        hit_rates: by kind of candidates, best rank first.
+        overlap: mass that p and q share, on average.
+    """
+
+    hit_rates: dict[str, list[float]]
+    sharpness: float
+    overlap: float
+
+
+@torch.inference_mode()
+def fit(decoder: Drafting, chosen: Sequence[Any], images: int = IMAGES, ranks: int = RANKS) -> Fit:
+    """Measure a drafter.
 
     Args:
         decoder: lends its target, drafter and sampling setting.
-        candidates: which tokens are proposed.
-        ranks: how many.
-        images: how many to decode; their indices lie far from those of any image set.
+        chosen: prompts of the images, taken in turn.
+        images: how many to follow.
+        ranks: candidates that are looked at.
     """
-    counter = RankCounter(ranks)
-    tree = StaticTree([(rank,) for rank in range(ranks)], decoder.target.device)
-    probe = Speculative(decoder.target, decoder.source, Grid(tree, candidates, counter, Always()), decoder.sampling)
+    ranks = min(ranks, decoder.target.spec.vocab)
+    sums = {name: torch.zeros(ranks, dtype=torch.float64) for name in KINDS}
+    scores, drawn, shared, count = [], [], 0.0, 0
+    stride = -(-images * (decoder.target.spec.tokens - 1) // POSITIONS)
     for first in range(0, images, BATCH):
-        size = min(BATCH, images - first)
-        conditions = decoder.target.conditions([7 * (first + row) % 64 for row in range(size)])
-        probe.generate(conditions, range(2**32 + first, 2**32 + first + size), seed=0)
-    return [round(float(hits) / float(counter.hits.sum()), 4) for hits in counter.hits[1:]]
+        numbers = range(first, min(first + BATCH, images))
+        conditions = decoder.target.conditions([chosen[7 * number % len(chosen)] for number in numbers])
+        for index, at in enumerate(positions(decoder, conditions, [FIRST_IMAGE + number for number in numbers])):
+            for name, hits in KINDS.items():
+                sums[name] += hits(at, ranks).sum(0).cpu()
+            shared += float(torch.minimum(at.target.exp(), at.drafter.exp()).sum())
+            count += len(at.drawn)
+            if index % stride == 0:
+                scores.append((at.drafter + at.noise).float().cpu())
+                drawn.append(at.drawn.cpu())
+    rates = {name: [round(float(value) / count, 4) for value in each] for name, each in sums.items()}
+    return Fit(rates, round(sharpness(torch.cat(scores), torch.cat(drawn)), 3), round(shared / count, 4))
 
 
 def main(overrides: Sequence[str]) -> int:
-    """Print the rates of both kinds of candidates for the decoder `sd` under the given overrides."""
+    """Print the fit of the drafter of `sd` under the given overrides."""
     cfg = composed(["decoder=sd", *overrides])
-    decoder = build(cfg, torch.device("cpu"), torch.float32)
-    assert isinstance(decoder, Speculative)
-    for candidates in Candidates:
-        print(f"{candidates}: {hit_rates(decoder, candidates, ranks=10)}")
+    decoder: Any = build(cfg, torch.device(identity.device(cfg.device)), torch.float32)
+    found = fit(decoder, prompts(cfg))
+    for candidates, rates in found.hit_rates.items():
+        print(f"hit_rates, candidates={candidates}: {rates}")
+    print(f"sharpness: {found.sharpness}")
+    print(f"overlap of the two distributions: {found.overlap}")
     return 0
 
 

@@ -8,16 +8,21 @@ against the target's, and the tokens of the conditioning prefix are an ordinary 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import cast
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from vvsbench.models.kv_cache import KVCache
+from vvsbench.drafting.cached import CachedSource, CachedState
+from vvsbench.models import checkpoints
 from vvsbench.models.llamagen import LlamaGen, LlamaGenState
+from vvsbench.models.loading import placed
 from vvsbench.models.transformer import Attention, FeedForward, RMSNorm, Step, TransformerConfig, rope_table
+
+if TYPE_CHECKING:
+    from vvsbench.drafting.sources import EagleConfig
 
 PREFIX_TOKEN = 0
 
@@ -139,131 +144,55 @@ def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return published
 
 
-@dataclass
-class EagleState:
-    """The drafter's memory of a batch.
-
-    Attributes:
-        cache: pairs whose token is known; a tree's pairs lie behind them until the next `extend`.
-        outputs: [B, G, 1 + S, D] predicted features of the root and of the nodes expanded so far.
-        ancestors: bool [B, S, S], which expanded nodes each expanded node sees.
-        level: depth of the next nodes to be expanded.
-    """
-
-    cache: KVCache
-    images: list[int]
-    outputs: Tensor
-    ancestors: Tensor
-    level: int = 0
-
-
-class EagleSource:
+class EagleSource(CachedSource):
     """An `EagleHead` as a `DraftSource` for a LlamaGen target, guidance included.
 
     Both branches draft with their own features and share the tokens; their logits are combined as the target's are.
     """
 
-    def __init__(self, head: EagleHead, target: LlamaGen) -> None:
-        self.network, self.target = head, target
-        self.prefix, self.branches = head.config.prefix, target.guidance.branches
+    reach: ClassVar[int] = -1  # a pair is two neighbouring positions
 
-    def start(self, target: LlamaGenState, tokens: Tensor, room: int) -> EagleState:
+    def __init__(self, head: EagleHead, target: LlamaGen) -> None:
+        super().__init__(head, head.config, target.guidance.branches)
+        self.head, self.target = head, target
+
+    def start(self, target: LlamaGenState, tokens: Tensor, room: int) -> CachedState:
         """See `DraftSource.start`."""
-        batch, config = len(tokens), self.network.config
-        cache = KVCache(
-            layers=1,
-            heads=config.heads,
-            head_dim=config.dim // config.heads,
-            images=batch,
-            branches=self.branches,
-            capacity=config.prefix + config.tokens + room,
-            device=tokens.device,
-            dtype=self.network.fc.weight.dtype,
-        )
-        features = target.prefix_features
-        state = EagleState(cache, target.images, features[:, :, :1], tokens.new_zeros(batch, 0, 0, dtype=torch.bool))
-        dummies = tokens.new_full((batch, self.prefix - 1), PREFIX_TOKEN)
-        added = torch.full_like(tokens, self.prefix)
-        self._run_known(state, features, torch.cat([dummies, tokens[:, None]], 1), added, [self.prefix] * batch, True)
+        prefix = self.sizes.prefix
+        state = self._begin(list(target.images), 1, room, self.head.fc.weight, None)
+        dummies = tokens.new_full((len(tokens), prefix - 1), PREFIX_TOKEN)
+        x = self._known_inputs(target.prefix_features, torch.cat([dummies, tokens[:, None]], 1))
+        self._run_known(state, x, torch.full_like(tokens, prefix), [prefix] * len(tokens), prefill=True)
         return state
 
-    def extend(self, state: EagleState, features: Tensor, tokens: Tensor, added: Tensor, totals: Sequence[int]) -> None:
-        """See `DraftSource.extend`."""
-        self._run_known(state, features, tokens, added, [total + self.prefix - 1 for total in totals], False)
+    def _turns(self, positions: Tensor) -> Tensor:
+        return self.head.turns_at(positions)
 
-    def rewind(self, state: EagleState, removed: Tensor, totals: Sequence[int]) -> None:
-        """See `DraftSource.rewind`."""
-        state.cache.commit(None, -removed, [total + self.prefix - 1 for total in totals])
+    def _known_inputs(self, features: Tensor, tokens: Tensor) -> Tensor:
+        return self.head.join(features, tokens[:, None].expand(-1, self.branches, -1))
 
-    def _run_known(
-        self, state: EagleState, features: Tensor, tokens: Tensor, added: Tensor, totals: Sequence[int], prefill: bool
-    ) -> None:
-        cache, length = state.cache, tokens.shape[1]
-        own = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()[None]
-        x = self.network.join(features, tokens[:, None].expand(-1, self.branches, -1))
-        step = self._step(state, torch.arange(length, device=tokens.device)[None], own, 0, prefill)
-        out = self.network(x.flatten(0, 1), step).unflatten(0, (-1, self.branches))
-        cache.commit(None, added, totals)
-        last = (added - 1)[:, None, None, None].expand(-1, self.branches, 1, out.shape[-1])
-        state.outputs = out.gather(2, last)
-        state.ancestors = own.new_zeros(len(tokens), 0, 0)
-        state.level = 0
+    def _node_inputs(self, state: CachedState, tokens: Tensor, parents: Tensor) -> Tensor:
+        return self._known_inputs(self.predicted(state, parents), tokens)
 
-    def _step(self, state: EagleState, offsets: Tensor, own: Tensor, start: int, prefill: bool = False) -> Step:
-        """A forward of pairs that stand `offsets` [1, T] behind the known ones and see `own` [B or 1, T, start + T]."""
-        cache, length = state.cache, own.shape[1]
-        lengths = cache.lengths
-        slots = lengths[:, None] + start + torch.arange(length, device=lengths.device)
-        width = cache.extent + start + length
-        columns = torch.arange(width, device=lengths.device)
-        mask = (columns < lengths[:, None])[:, None].repeat(1, length, 1)
-        block = lengths[:, None] + torch.arange(start + length, device=lengths.device)
-        mask.scatter_(2, block[:, None].expand(-1, length, -1), own.expand(len(lengths), -1, -1))
-        return Step(
-            cache=cache,
-            turns=self.network.turns_at(lengths[:, None] + offsets).repeat_interleave(self.branches, 0),
-            slots=slots.repeat_interleave(self.branches, 0),
-            width=width,
-            mask=mask.repeat_interleave(self.branches, 0)[:, None],
-            sequences=None,
-            images=state.images,
-            prefill=prefill,
-            start=start,
-        )
+    def _head(self, state: CachedState, outputs: Tensor, index: Tensor) -> Tensor:
+        return self.target.head(outputs, index)
 
-    def root_logits(self, state: EagleState) -> Tensor:
-        """See `DraftSource.root_logits`."""
-        return self.target.head(state.outputs[:, :, :1], self._predicted(state))
-
-    def _predicted(self, state: EagleState) -> Tensor:
-        """Index [B, 1] of the image token that the next level's logits are for."""
-        return (state.cache.lengths - self.prefix + 1 + state.level)[:, None]
-
-    def expand(self, state: EagleState, tokens: Tensor, parents: Tensor) -> Tensor:
-        """See `DraftSource.expand`."""
-        batch, width = tokens.shape
-        expanded = state.ancestors.shape[1]
-        x = self.network.join(self.predicted(state, parents), tokens[:, None].expand(-1, self.branches, -1))
-        above = nn.functional.pad(state.ancestors, (0, 0, 1, 0)).gather(
-            1, (parents + 1)[..., None].expand(-1, -1, expanded)
-        )
-        myself = torch.eye(width, dtype=torch.bool, device=tokens.device).expand(batch, -1, -1)
-        own = torch.cat([above, myself], 2)
-        offsets = torch.full((1, width), state.level, device=tokens.device)
-        out = self.network(x.flatten(0, 1), self._step(state, offsets, own, expanded)).unflatten(0, (-1, self.branches))
-        state.ancestors = torch.cat([nn.functional.pad(state.ancestors, (0, width)), own], 1)
-        state.outputs = torch.cat([state.outputs, out], 2)
-        state.level += 1
-        return self.target.head(out, self._predicted(state))
-
-    def predicted(self, state: EagleState, nodes: Tensor) -> Tensor:
+    def predicted(self, state: CachedState, nodes: Tensor) -> Tensor:
         """See `DraftSource.predicted`."""
         index = (nodes + 1)[:, None, :, None].expand(-1, self.branches, -1, state.outputs.shape[-1])
         return state.outputs.gather(2, index)
 
-    def select(self, state: EagleState, rows: list[int], totals: Sequence[int]) -> None:
-        """See `DraftSource.select`."""
-        index = torch.tensor(rows, device=state.outputs.device)
-        state.cache.select(index, [total + self.prefix - 1 for total in totals])
-        state.images = [state.images[row] for row in rows]
-        state.outputs, state.ancestors = state.outputs[index], state.ancestors[index]
+
+def load_head(config: EagleConfig, target: TransformerConfig, device: torch.device, dtype: torch.dtype) -> EagleHead:
+    """The head of the settings with its weights; its prefix is the target's, its bias whatever the file has.
+
+    Raises:
+        CheckpointError: a file is missing, unreadable or of another size.
+    """
+    path = checkpoints.locate(config.checkpoint)
+    state = from_published(checkpoints.read(path))
+    own: dict[str, Any] = {key: getattr(config, key) for key in ("dim", "heads", "vocab", "grid", "ffn", "norm_eps")}
+    with torch.device("meta"):
+        head = EagleHead(replace(target, **own), bias="fc.bias" in state)
+    checkpoints.load_strict(head, state, str(path))
+    return placed(head, device, dtype)

@@ -93,7 +93,7 @@ def networks(decoder: Decoder) -> list[nn.Module]:
     if not isinstance(decoder, Speculative):
         return found
     assert isinstance(decoder.source, EagleSource)
-    return [*found, decoder.source.network, decoder.source.network.fc]
+    return [*found, decoder.source.head, decoder.source.head.fc]
 
 
 def once(decoder: Decoder, batch: int, first: int) -> tuple[float, float, float]:

@@ -23,10 +23,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class LlamaGenState:
-    """A batch of images being decoded (see `protocols.State`)."""
+    """A batch of images being decoded (see `protocols.State`).
+
+    Attributes:
+        conditions: what `LlamaGen.start` was given; a drafter that reads them itself finds them here.
+    """
 
     cache: KVCache
     images: list[int]
+    conditions: Tensor
     first_logits: Tensor
     prefix_features: Tensor
     prefix: int
@@ -159,7 +164,7 @@ class LlamaGen:
         features = self.transformer(embedder(both), step).unflatten(0, (batch, branches))
         cache.commit(None, torch.full_like(cache.lengths, prefix), [prefix] * batch)
         first = self.head(features[:, :, -1:], torch.zeros(1, 1, dtype=torch.long, device=self.device))[:, 0]
-        return LlamaGenState(cache, list(images), first, features, prefix, padding)
+        return LlamaGenState(cache, list(images), conditions, first, features, prefix, padding)
 
     def forward(self, state: LlamaGenState, block: Block) -> tuple[Tensor, Tensor]:
         """See `TokenModel.forward`."""
@@ -209,7 +214,7 @@ class LlamaGen:
         """See `TokenModel.select`."""
         index = torch.tensor(rows, device=self.device)
         state.cache.select(index, [total + state.prefix for total in totals])
-        state.images = [state.images[row] for row in rows]
+        state.images, state.conditions = [state.images[row] for row in rows], state.conditions[index]
         state.padding = None if state.padding is None else state.padding[index]
 
     def head(self, features: Tensor, index: Tensor) -> Tensor:

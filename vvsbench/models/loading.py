@@ -53,15 +53,20 @@ def load_target(model: ModelConfig, sampling: SamplingConfig, device: torch.devi
     """
     transformer = load_transformer(model)
     tokenizer = load_tokenizer(model.tokenizer)
-    encoder = None
-    if model.text_encoder is not None:
-        source = checkpoints.resolve(model.text_encoder)
-        name = source if source.is_dir() else model.text_encoder
-        encoder = T5Features(name, device, torch.bfloat16, model.caption_tokens)
+    encoder = load_text_encoder(model, device)
     guidance = Guidance(sampling.guidance_scale, sampling.guidance_interval)
     return LlamaGen(
         placed(transformer, device, dtype), placed(tokenizer, device, torch.float32), guidance, encoder, model.name
     )
+
+
+def load_text_encoder(model: ModelConfig, device: torch.device) -> T5Features | None:
+    """What turns a target's captions into features; None for a target that draws from class ids."""
+    if model.text_encoder is None:
+        return None
+    source = checkpoints.resolve(model.text_encoder)
+    name = source if source.is_dir() else model.text_encoder
+    return T5Features(name, device, torch.bfloat16, model.caption_tokens)
 
 
 def load_transformer(model: ModelConfig) -> Transformer:

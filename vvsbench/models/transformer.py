@@ -262,34 +262,33 @@ class Transformer(nn.Module):
         out = self.output(features)
         return out if out.dtype == torch.float64 else out.float()
 
-    def features_and_logits(
-        self, conditions: Tensor, tokens: Tensor, mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def features(
+        self, conditions: Tensor, tokens: Tensor, mask: Tensor | None = None, spread_pads: bool = False
+    ) -> Tensor:
         """One uncached causal pass over [condition, tokens[:, :-1]], as in training.
 
         Args:
             conditions: class ids [B] (the null class is `classes`) or text features [B, P, C].
             tokens: int64 [B, N].
             mask: bool [B, P], the caption positions that hold text.
+            spread_pads: see `caption_mask`.
 
         Returns:
-            features [B, N, D] after the final norm and logits [B, N, V], each of the position that predicts token i.
+            Features [B, P + N - 1, D] after the final norm; position P - 1 + i predicts token i.
         """
-        prefix = self.config.prefix
         x = torch.cat([self.cls_embedding(conditions), self.tok_embeddings(tokens[:, :-1])], 1)
         length = x.shape[1]
         visible = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()[None, None]
         if mask is not None:
-            visible = caption_mask(visible, mask)
+            visible = caption_mask(visible, mask, spread_pads)
         turns = self.turns_at(torch.arange(length, device=x.device))
         for block in self.layers:
             x = cast(TransformerBlock, block).uncached(x, turns, visible)
-        features = self.norm(x)[:, prefix - 1 :]
-        return features, self.logits(features)
+        return self.norm(x)
 
     def train_logits(self, conditions: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits [B, N, V] of `features_and_logits`."""
-        return self.features_and_logits(conditions, tokens, mask)[1]
+        """Logits [B, N, V], each of the position that predicts token i, of the pass of `features`."""
+        return self.logits(self.features(conditions, tokens, mask)[:, self.config.prefix - 1 :])
 
 
 def caption_mask(visible: Tensor, mask: Tensor, spread_pads: bool = False) -> Tensor:

@@ -6,6 +6,7 @@ Settings are checked before torch is imported, so a misspelt key is answered at 
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -16,7 +17,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from vvsbench import config
+from vvsbench import composition, config
 from vvsbench.errors import ConfigError
 from vvsbench.explaining import EXPECTED, explained
 from vvsbench.training import settings as schema
@@ -30,6 +31,7 @@ PARTS: dict[str, type[LoopSettings]] = {
     "classifier": schema.ClassifierSettings,
     "target": schema.TargetSettings,
     "drafter": schema.DrafterSettings,
+    "small_ar": schema.SmallARSettings,
     "clip": schema.ClipSettings,
     "card": schema.CardSettings,
 }
@@ -40,8 +42,12 @@ USAGE = f"""usage: vvsbench train PART [key=value ...] [--cfg]
 Trains one part of the tiny zoo, or goes on where an interrupted training stopped. Finished files are never
 overwritten unless overwrite=true is given. --cfg prints the settings and trains nothing.
 
-PART is one of {", ".join(PARTS)}; a target needs a tokenizer in the same folder, a drafter both,
-the card all of them. Common keys: folder=... steps=... batch_size=... seed=... device=cpu|cuda overwrite=true"""
+PART is one of {", ".join(PARTS)}; a target and a small_ar need a tokenizer in the same folder,
+a drafter tokenizer and target, the card all of them.
+Common keys: folder=... steps=... batch_size=... seed=... device=cpu|cuda overwrite=true
+
+A drafter for another model learns from images that the model drew:
+vvsbench train drafter model=NAME data=outputs/cells/STUDY folder=... [loss=guided|published]"""
 
 
 def composed(part: str, overrides: Sequence[str]) -> LoopSettings:
@@ -58,21 +64,33 @@ def composed(part: str, overrides: Sequence[str]) -> LoopSettings:
         near = difflib.get_close_matches(part, PARTS, 1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise ConfigError([f"train {part}: there is no such part; choose one of {', '.join(PARTS)}.{hint}"])
+    own, target = _parted(part, overrides)
     known = {entry.name for entry in fields(PARTS[part])}
-    if found := [_unknown(key, known) for key in map(_key, overrides) if key not in known]:
+    if found := [_unknown(key, known) for key in map(_key, own) if key not in known]:
         raise ConfigError(found)
     store = ConfigStore.instance()
     for name, node in PARTS.items():
         store.store(group="schema/train", name=name, node=node)
     try:
         with initialize_config_dir(str(config.folder("conf")), version_base="1.3", job_name="vvsbench"):
-            chosen = compose("train", overrides=[f"train@_global_={part}", *overrides])
+            chosen = compose("train", overrides=[f"train@_global_={part}", *own])
         made = cast(LoopSettings, OmegaConf.to_object(chosen))
     except EXPECTED as error:
         raise explained(error) from error
+    if isinstance(made, schema.DrafterSettings):
+        made.target += target
+        composition.composed(made.target)  # a misspelt model is answered at once
     if found := made.problems():
         raise ConfigError(found)
     return made
+
+
+def _parted(part: str, overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The training's own settings, and those of the model that a drafter is trained for."""
+    target = [
+        word for word in overrides if part == "drafter" and re.fullmatch(r"\+{0,2}model(\..+)?", word.split("=")[0])
+    ]
+    return [word for word in overrides if word not in target], target
 
 
 def _key(override: str) -> str:

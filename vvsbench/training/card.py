@@ -25,7 +25,7 @@ from vvsbench.training.loop import TrainingError, pick_device
 from vvsbench.training.settings import CardSettings
 from vvsbench.training.tokens import load_tokenizer
 
-FILES = ("tokenizer.safetensors", "target.safetensors", "drafter.safetensors", "classifier.safetensors")
+FILES = tuple(f"{part}.safetensors" for part in ("tokenizer", "target", "drafter", "small_ar", "classifier"))
 BATCH = 64
 
 
@@ -117,15 +117,22 @@ def contact_sheet(images: Tensor, columns: int, path: Path, scale: int = 2) -> N
 
 
 def _drafting(folder: Path, settings: CardSettings, device: torch.device) -> dict[str, float]:
-    """Tokens per target forward of `sd`, with each source of candidates."""
+    """Tokens per target forward of `sd`, with each source of candidates, and with the small AR model as drafter."""
+    small = [f"decoder.drafter.checkpoint='{folder.resolve() / 'small_ar.safetensors'}'"]
+    chosen: dict[str, list[str]] = {
+        "shared_noise": ["decoder.structure.candidates=shared_noise"],
+        "top_k": [
+            "structure@decoder.structure=dynamic",
+            "decoder.structure.nodes=27",
+            "decoder.structure.candidates=top_k",
+        ],
+        "small_ar": ["drafter@decoder.drafter=tiny_ar", *small],
+    }
     out = {}
-    dynamic = ["structure@decoder.structure=dynamic", "decoder.structure.nodes=27"]
-    structures: dict[str, list[str]] = {"shared_noise": [], "top_k": dynamic}
-    for candidates, structure in structures.items():
-        chosen = [f"decoder.structure.candidates={candidates}", *structure]
-        rows = _drawn([*_overrides(folder, settings, "sd"), *chosen], settings.draft, device)[1]
+    for name, structure in chosen.items():
+        rows = _drawn([*_overrides(folder, settings, "sd"), *structure], settings.draft, device)[1]
         tokens = sum(len(row["origin"]) for row in rows)
-        out[candidates] = tokens / sum(row["target_forwards"] + row["prefill_forwards"] for row in rows)
+        out[name] = tokens / sum(row["target_forwards"] + row["prefill_forwards"] for row in rows)
     return out
 
 
@@ -201,7 +208,8 @@ def text(card: dict[str, Any]) -> str:
     """The README.md of a card."""
     data, sampling, speed = card["data"], card["sampling"], card["tokens_per_target_forward"]
     filtered = f", top-k {sampling['top_k']}" if sampling["top_k"] else ""
-    speeds = "\n".join(f"- candidates `{name}`: {value:.2f}" for name, value in speed.items())
+    names = {"small_ar": "candidates `shared_noise`, drafted by `small_ar`"}
+    speeds = "\n".join(f"- {names.get(name, f'candidates `{name}`')}: {value:.2f}" for name, value in speed.items())
     ratio = card["quality"]["samples"]["fid"] / card["quality"]["reconstructions"]["fid"]
     return f"""# The tiny zoo
 
@@ -237,7 +245,7 @@ Image tokens per target forward, prefill included, of `decoder=sd` at the same s
 
 {_parts_table(card)}
 
-Weights are float16 and computed with in float32. Names and layouts of tokenizer, target and drafter are those of the
-official checkpoints (LlamaGen; the published EAGLE-style drafters); `clip/` is in the transformers format. Settings and
-SHA-256 of every file are in card.json.
+Weights are float16 and computed with in float32. Names and layouts of tokenizer, target, drafter and small_ar are
+those of the official checkpoints (LlamaGen; the published EAGLE-style drafters); `clip/` is in the transformers format.
+Settings and SHA-256 of every file are in card.json.
 """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from vvsbench.drafting.sources import Pads
 
 
 @dataclass
@@ -107,11 +109,13 @@ class TargetSettings(LoopSettings):
         average: decay of the moving average of the weights, which is what is kept.
         label_drop: share of images trained without their class, for guidance.
         compile: fuse the training pass with torch.compile (on a CPU it needs a C++ compiler, and is twice as fast).
+        ffn: width of the MLP; 0 for LlamaGen's rule.
     """
 
     dim: int = 256
     layers: int = 4
     heads: int = 4
+    ffn: int = 0
     images: int = 200_000
     label_drop: float = 0.1
     compile: bool = True
@@ -120,13 +124,31 @@ class TargetSettings(LoopSettings):
 
 
 @dataclass
+class SmallARSettings(TargetSettings):
+    """A smaller transformer over the same tokens as the target's, to draft for it; trained as the target is."""
+
+    dim: int = 128
+    layers: int = 2
+    heads: int = 4
+    ffn: int = 256
+
+
+@dataclass
 class DrafterSettings(LoopSettings):
     """The EAGLE-style drafter; its sizes are the target's.
 
     Attributes:
-        images: different training images, as for the target.
-        compile: fuse the pass with torch.compile, as for the target.
-        guidance_scale: of the studies; the guided distribution at this scale is what the drafter has to match.
+        target: the model that it drafts for, as `vvsbench run` takes it: model=NAME, model.checkpoint=PATH and so on.
+        data: folder of cells that `vvsbench run` drew with that model; empty for the synthetic images, and then the
+            target is the one in `folder`.
+        loss: guided, or published: the recipe of EAGLE and LANTERN, which regresses the features (weight 1) and each
+            branch's own distribution (weight 0.1), never the guided one, and does not unroll. It ignores the weights
+            below. Both branches have equal shares; the recipe has one null condition in ten.
+        pads: how the target's padded caption positions attend (decoder.drafter.pads).
+        images: different synthetic training images, as for the target.
+        compile: fuse the pass with torch.compile, as for the target; for targets of class ids only.
+        guidance_scale: the guided distribution at this scale is what the drafter has to match; null for that of the
+            data's own sampling setting, and 1.5 for the synthetic images.
         unroll: depths trained, each on the predictions of the one before.
         level_decay: weight of a depth over that of the depth before.
         guided_weight: of the cross-entropy to the guided distribution.
@@ -136,9 +158,13 @@ class DrafterSettings(LoopSettings):
         feature_noise: uniform noise on the target's features, as a share of their mean size.
     """
 
+    target: list[str] = field(default_factory=list)
+    data: str = ""
+    loss: str = "guided"
+    pads: Pads = Pads.isolated
     images: int = 200_000
     compile: bool = True
-    guidance_scale: float = 1.5
+    guidance_scale: float | None = None
     unroll: int = 3
     level_decay: float = 0.8
     guided_weight: float = 1.0
@@ -148,6 +174,27 @@ class DrafterSettings(LoopSettings):
     feature_noise: float = 0.2
     weight_decay: float = 0.01
     average: float = 0.998
+
+    def problems(self) -> list[str]:
+        """See `LoopSettings.problems`."""
+        found = super().problems()
+        if self.loss not in ("guided", "published"):
+            found.append(f"loss={self.loss}: choose one of guided, published.")
+        if self.unroll < 1:
+            found.append(f"unroll={self.unroll}: must be at least 1.")
+        if self.target not in ([], ["model=tiny"]) and not self.data:
+            found.append(
+                f"{self.target[0]}: only the tiny model can be trained for without data; draw images with it "
+                "(vvsbench run) and name the folder of their cells: data=outputs/cells/STUDY."
+            )
+        return found
+
+    def resolved(self, guidance_scale: float) -> DrafterSettings:
+        """The settings with the data's guidance where none is named, and the weights of the chosen loss."""
+        chosen = replace(self, guidance_scale=self.guidance_scale or guidance_scale)
+        if self.loss == "guided":
+            return chosen
+        return replace(chosen, unroll=1, guided_weight=0.0, plain_weight=0.1, feature_weight=1.0)
 
 
 @dataclass

@@ -83,6 +83,7 @@ class TargetTask(Task):
             dim=settings.dim,
             layers=settings.layers,
             heads=settings.heads,
+            ffn=settings.ffn,
             vocab=self.data.tokenizer.quantize.embedding.num_embeddings,
             grid=self.data.grid,
             classes=shapes.NUM_CLASSES,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,12 @@ class TokenStream:
         rows = np.memmap(self.path, np.uint16, "r", shape=(known, width))[numbers]
         tokens = torch.from_numpy(rows.astype(np.int64)).to(self.device)
         return shapes.labels_of(torch.tensor(numbers, device=self.device) + shapes.TRAIN_FIRST), tokens
+
+    def held_out(self, limit: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `Material.held_out`."""
+        for first in range(0, limit, batch):
+            indices = torch.arange(first, min(first + batch, limit), device=self.device) + shapes.HELD_OUT_FIRST
+            yield shapes.labels_of(indices), self.encode(indices)
 
     def _append(self, known: int) -> int:
         """Encode the next images; a half-written row of an interrupted run is cut off first."""

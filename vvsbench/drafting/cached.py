@@ -1,0 +1,175 @@
+"""What draft sources with a transformer of their own share: a cache, and a tree that hangs behind it.
+
+Known tokens are in the cache. The nodes of a tree are written behind them level by level; a node attends to what is
+known, to its ancestors and to itself. Nothing of a tree is ever kept: the next known tokens overwrite it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vvsbench.models.kv_cache import KVCache
+from vvsbench.models.transformer import Step, TransformerConfig
+
+
+@dataclass
+class CachedState:
+    """The drafter's memory of a batch.
+
+    Attributes:
+        cache: of what is known; a tree lies behind it until the next `extend`.
+        outputs: [B, G, 1 + S, D] the network's outputs at the root and at the nodes expanded so far.
+        ancestors: bool [B, S, S], which expanded nodes each expanded node sees.
+        padding: bool [B, P], caption positions that hold text; None where all prefix positions are seen.
+        level: depth of the next nodes to be expanded.
+    """
+
+    cache: KVCache
+    images: list[int]
+    outputs: Tensor
+    ancestors: Tensor
+    padding: Tensor | None = None
+    level: int = 0
+
+
+class CachedSource(ABC):
+    """A `DraftSource` over a cache of its own.
+
+    Args:
+        network: the module whose calls are counted; takes (input [R*G, T, D], step).
+        sizes: of its layers; `prefix` and `tokens` are the target's.
+        branches: sequences per image, as the target's.
+    """
+
+    reach: ClassVar[int]
+    """Cached positions of a row with no known token, less the prefix: 0 for tokens, -1 for pairs of neighbours."""
+
+    def __init__(self, network: nn.Module, sizes: TransformerConfig, branches: int) -> None:
+        self.network, self.sizes, self.branches = network, sizes, branches
+        self.behind = sizes.prefix + self.reach
+
+    @abstractmethod
+    def _turns(self, positions: Tensor) -> Tensor:
+        """Rotations of cache positions (any shape)."""
+
+    @abstractmethod
+    def _known_inputs(self, features: Tensor, tokens: Tensor) -> Tensor:
+        """The network's input [B, G, M, D] for known tokens [B, M], given the target's features before them."""
+
+    @abstractmethod
+    def _node_inputs(self, state: CachedState, tokens: Tensor, parents: Tensor) -> Tensor:
+        """The network's input [B, G, W, D] for nodes [B, W] of a tree (see `DraftSource.expand`)."""
+
+    @abstractmethod
+    def _head(self, state: CachedState, outputs: Tensor, index: Tensor) -> Tensor:
+        """Guided logits [B, W, V] of outputs [B, G, W, D] that predict image token `index` [B, 1]."""
+
+    def _begin(self, images: list[int], layers: int, room: int, like: Tensor, padding: Tensor | None) -> CachedState:
+        """An empty memory for some images; `like` lends its device and dtype."""
+        sizes, batch = self.sizes, len(images)
+        cache = KVCache(
+            layers=layers,
+            heads=sizes.heads,
+            head_dim=sizes.dim // sizes.heads,
+            images=batch,
+            branches=self.branches,
+            capacity=sizes.prefix + sizes.tokens + room,
+            device=like.device,
+            dtype=like.dtype,
+        )
+        outputs = like.new_zeros(batch, self.branches, 1, sizes.dim)
+        return CachedState(cache, images, outputs, self._no_tree(outputs), padding)
+
+    @staticmethod
+    def _no_tree(outputs: Tensor) -> Tensor:
+        return torch.zeros(len(outputs), 0, 0, dtype=torch.bool, device=outputs.device)
+
+    def extend(
+        self, state: CachedState, features: Tensor, tokens: Tensor, added: Tensor, totals: Sequence[int]
+    ) -> None:
+        """See `DraftSource.extend`."""
+        x = self._known_inputs(features, tokens)
+        self._run_known(state, x, added, [total + self.behind for total in totals], prefill=False)
+
+    def _run_known(self, state: CachedState, x: Tensor, added: Tensor, totals: Sequence[int], *, prefill: bool) -> None:
+        """Run inputs [B, G, M, D] causally behind the cache and keep the first added[b] positions of each row."""
+        length = x.shape[2]
+        own = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()[None]
+        offsets = torch.arange(length, device=x.device)[None]
+        step = self._step(state, offsets, own, 0, prefill)
+        out = self.network(x.flatten(0, 1), step).unflatten(0, (-1, self.branches))
+        state.cache.commit(None, added, totals)
+        last = (added - 1)[:, None, None, None].expand(-1, self.branches, 1, out.shape[-1])
+        state.outputs, state.ancestors, state.level = out.gather(2, last), self._no_tree(out), 0
+
+    def _step(self, state: CachedState, offsets: Tensor, own: Tensor, start: int, prefill: bool = False) -> Step:
+        """A forward of inputs `offsets` [1, T] behind the known ones, which see `own` [B or 1, T, start + T]."""
+        cache, length = state.cache, own.shape[1]
+        lengths = cache.lengths
+        slots = lengths[:, None] + start + torch.arange(length, device=lengths.device)
+        width = cache.extent + start + length
+        columns = torch.arange(width, device=lengths.device)
+        mask = (columns < lengths[:, None])[:, None].repeat(1, length, 1)
+        block = lengths[:, None] + torch.arange(start + length, device=lengths.device)
+        mask.scatter_(2, block[:, None].expand(-1, length, -1), own.expand(len(lengths), -1, -1))
+        if state.padding is not None:
+            prefix = state.padding.shape[1]
+            mask[..., :prefix] &= state.padding[:, None]
+            if prefill:  # a padded position still sees itself, so that no row of attention is empty
+                diagonal = torch.arange(prefix, device=lengths.device)
+                mask[:, diagonal, diagonal] = True
+        return Step(
+            cache=cache,
+            turns=self._turns(lengths[:, None] + offsets).repeat_interleave(self.branches, 0),
+            slots=slots.repeat_interleave(self.branches, 0),
+            width=width,
+            mask=mask.repeat_interleave(self.branches, 0)[:, None],
+            sequences=None,
+            images=state.images,
+            prefill=prefill,
+            start=start,
+        )
+
+    def root_logits(self, state: CachedState) -> Tensor:
+        """See `DraftSource.root_logits`."""
+        return self._head(state, state.outputs[:, :, :1], self._predicted_index(state))
+
+    def _predicted_index(self, state: CachedState) -> Tensor:
+        """Index [B, 1] of the image token that the next level's logits are for."""
+        return (state.cache.lengths - self.behind + state.level)[:, None]
+
+    def expand(self, state: CachedState, tokens: Tensor, parents: Tensor) -> Tensor:
+        """See `DraftSource.expand`."""
+        batch, width = tokens.shape
+        expanded = state.ancestors.shape[1]
+        x = self._node_inputs(state, tokens, parents)
+        above = nn.functional.pad(state.ancestors, (0, 0, 1, 0)).gather(
+            1, (parents + 1)[..., None].expand(-1, -1, expanded)
+        )
+        myself = torch.eye(width, dtype=torch.bool, device=tokens.device).expand(batch, -1, -1)
+        own = torch.cat([above, myself], 2)
+        offsets = torch.full((1, width), state.level, device=tokens.device)
+        out = self.network(x.flatten(0, 1), self._step(state, offsets, own, expanded)).unflatten(0, (-1, self.branches))
+        state.ancestors = torch.cat([nn.functional.pad(state.ancestors, (0, width)), own], 1)
+        state.outputs = torch.cat([state.outputs, out], 2)
+        state.level += 1
+        return self._head(state, out, self._predicted_index(state))
+
+    def rewind(self, state: CachedState, removed: Tensor, totals: Sequence[int]) -> None:
+        """See `DraftSource.rewind`."""
+        state.cache.commit(None, -removed, [total + self.behind for total in totals])
+        state.outputs, state.ancestors, state.level = state.outputs[:, :, :1], self._no_tree(state.outputs), 0
+
+    def select(self, state: CachedState, rows: list[int], totals: Sequence[int]) -> None:
+        """See `DraftSource.select`."""
+        index = torch.tensor(rows, device=state.outputs.device)
+        state.cache.select(index, [total + self.behind for total in totals])
+        state.images = [state.images[row] for row in rows]
+        state.outputs, state.ancestors = state.outputs[index], state.ancestors[index]
+        state.padding = None if state.padding is None else state.padding[index]

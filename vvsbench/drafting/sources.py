@@ -1,0 +1,186 @@
+"""The settings of draft sources: which model drafts, of what size, from which file.
+
+Like all settings they are read before torch is, so the model itself is imported by `build`. Another package adds a
+source by deriving a dataclass from `DrafterConfig` (entry point vvsbench.drafters).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import MISSING
+
+if TYPE_CHECKING:
+    import torch
+
+    from vvsbench.config import ModelConfig
+    from vvsbench.drafting.protocols import DraftSource
+    from vvsbench.models.llamagen import LlamaGen
+
+
+class Pads(StrEnum):
+    """What a padded caption position of the target sees, which its image tokens do not feel but a feature drafter does.
+
+    isolated: itself (LlamaGen's own code). spread: the padding up to itself and the whole caption behind it, all alike
+    (the Hugging Face conversions, in whose mask "future" and "padding" weigh the same).
+    """
+
+    isolated = "isolated"
+    spread = "spread"
+
+
+@dataclass
+class DrafterConfig:
+    """Base of every draft source's settings.
+
+    Attributes:
+        kind: name of the source.
+        hit_rates: how often the target draws the drafter's candidate of each rank, best first; a static tree is fitted
+            to them (python -m vvsbench.decoding.fitting measures them).
+        sharpness: how far a candidate's log q + G, times this, tells the chance that the target draws it under the same
+            noise; measured beside the hit rates.
+    """
+
+    kind: str = MISSING
+    hit_rates: list[float] = field(default_factory=list)
+    sharpness: float = 1.0
+
+    @abstractmethod
+    def build(self, target: LlamaGen, device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:
+        """The source for a loaded target.
+
+        Args:
+            target: whose tokens are drafted; it lends its guidance and whatever else the source shares.
+            device, dtype: of the source's own weights.
+
+        Raises:
+            CheckpointError: a file is missing, unreadable or of another size.
+        """
+
+    def problems(self, model: ModelConfig) -> list[str]:
+        """What is wrong with the settings, or why they do not fit the target; each line begins with the field."""
+        return []
+
+    @property
+    def label(self) -> list[str]:
+        """What tells this source apart in tables and plots; nothing for the usual one."""
+        return []
+
+
+def _misfits(drafter: EagleConfig | SmallARConfig, model: ModelConfig, sizes: tuple[str, ...]) -> list[str]:
+    """Sizes in which a drafter's own settings contradict the target's."""
+    return [
+        f"{key}={getattr(drafter, key)} does not fit the target's model.{key}={getattr(model, key)}: this drafter "
+        f"({drafter.checkpoint}) was made for another model than {model.name}"
+        for key in sizes
+        if getattr(drafter, key) != getattr(model, key)
+    ]
+
+
+@dataclass
+class EagleConfig(DrafterConfig):
+    """An EAGLE head: one layer over the target's features, trained for one target.
+
+    Attributes:
+        checkpoint: a file of this package's own training, or a published folder with its config.json.
+        ffn: width of the MLP; 0 for LlamaGen's rule.
+        grid: side of the token grid, which places the head's rotary table.
+        pads: how the target's padded caption positions attended when the head was trained.
+    """
+
+    kind: str = "eagle"
+    checkpoint: str = MISSING
+    dim: int = MISSING
+    heads: int = MISSING
+    vocab: int = 16384
+    ffn: int = 0
+    grid: int = MISSING
+    norm_eps: float = 1e-6
+    pads: Pads = Pads.isolated
+
+    def build(self, target: LlamaGen, device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:
+        """See `DrafterConfig.build`; the target prefills its padding from now on as the head expects it."""
+        from vvsbench.drafting.eagle import EagleSource, load_head
+
+        head = load_head(self, target.transformer.config, device, dtype)
+        target.spread_pads = self.pads is Pads.spread
+        return EagleSource(head, target)
+
+    def problems(self, model: ModelConfig) -> list[str]:
+        """See `DrafterConfig.problems`."""
+        return _misfits(self, model, ("dim", "vocab", "grid"))
+
+
+@dataclass
+class SmallARConfig(DrafterConfig):
+    """A smaller transformer over the same tokens, with a cache and guidance of its own.
+
+    Attributes:
+        checkpoint: in any layout that a target may have; it must have been trained on the target's tokenizer.
+        ffn: width of the MLP; 0 for LlamaGen's rule.
+        grid: side of the token grid, which must be the target's.
+        norm_eps: of its norms.
+    """
+
+    kind: str = "ar"
+    checkpoint: str = MISSING
+    dim: int = MISSING
+    layers: int = MISSING
+    heads: int = MISSING
+    vocab: int = 16384
+    ffn: int = 0
+    grid: int = MISSING
+    norm_eps: float = 1e-5
+
+    def build(self, target: LlamaGen, device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:
+        """See `DrafterConfig.build`."""
+        from vvsbench.drafting.ar import SmallARSource, load_small
+
+        return SmallARSource(load_small(self, target.transformer.config, device, dtype), target)
+
+    def problems(self, model: ModelConfig) -> list[str]:
+        """See `DrafterConfig.problems`."""
+        return _misfits(self, model, ("vocab", "grid"))
+
+    @property
+    def label(self) -> list[str]:
+        """See `DrafterConfig.label`."""
+        return ["small AR"]
+
+
+@dataclass
+class OracleConfig(DrafterConfig):
+    """The target itself with noise on its logits: how good must a drafter be?
+
+    It costs what the target costs, so it is for counting tokens, never for timing.
+
+    Attributes:
+        noise: standard deviation of what is added to the guided logits; at 0 every draft is the target's own.
+        seed: of that noise.
+    """
+
+    kind: str = "oracle"
+    noise: float = 1.0
+    seed: int = 0
+
+    def build(self, target: LlamaGen, device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:
+        """See `DrafterConfig.build`."""
+        from vvsbench.drafting.oracle import OracleSource
+
+        return OracleSource(target, self.noise, self.seed)
+
+    def problems(self, model: ModelConfig) -> list[str]:
+        """See `DrafterConfig.problems`."""
+        return [f"{key}={getattr(self, key)} must be 0 or more" for key in ("noise", "seed") if getattr(self, key) < 0]
+
+    @property
+    def label(self) -> list[str]:
+        """See `DrafterConfig.label`."""
+        return [f"oracle n={self.noise:g}"]
+
+
+DRAFTERS: tuple[type[DrafterConfig], ...] = (EagleConfig, SmallARConfig, OracleConfig)
+"""The package's own sources; the schema has a node for each, under the name of its kind."""
