@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 import pytest
 import torch
 from hypothesis import assume, given
@@ -180,18 +182,17 @@ def test_greedy_keeps_the_first_longest_path_of_those_that_pass(seed: int, k: in
     assert rule.judged(Sampling(temperature=0.0, top_k=3)) == Sampling()
     verdict = rule.judge(tree, logits, torch.zeros(1, len(parents)))
 
-    best: list[int] = [0]
-    pending = [[0]]
-    while pending:
-        path = pending.pop()
-        best = path if len(path) > len(best) else best
-        for child in reversed([node for node in range(1, len(parents)) if parents[node] == path[-1]]):
-            p, x = logits[0, path[-1]].softmax(-1), int(tokens[0, child])
-            mass, _ = rule.relaxation.borrow(p[None], torch.tensor([[x]]))
-            raised = p.clone()
-            raised[x] = mass
-            if int(raised.argmax()) == x:
-                pending.append([*path, child])
+    def passes(node: int) -> bool:
+        p, x = logits[0, parents[node]].softmax(-1), int(tokens[0, node])
+        raised = p.clone()
+        raised[x] = rule.relaxation.borrow(p[None], torch.tensor([[x]]))[0]
+        return int(raised.argmax()) == x
+
+    best: list[int] = []
+    for leaf in sorted(set(range(len(parents))) - set(parents)):
+        path = tree.visible[0, leaf].nonzero()[:, 0].tolist()
+        kept = [0, *takewhile(passes, path[1:])]
+        best = kept if len(kept) > len(best) else best
     assert tree.path_to(verdict.node)[0, : len(best)].tolist() == best
     assert verdict.accepted.tolist() == [len(best) - 1]
     assert verdict.bonus.tolist() == [int(logits[0, best[-1]].argmax())]

@@ -13,6 +13,9 @@ from vvsbench.decoding.base import Decoder
 from vvsbench.decoding.schedule import Confident, Dynamic, Schedule, Uniform
 from vvsbench.decoding.settings import SkipConfig
 from vvsbench.decoding.trace import Origin, StepKind
+from vvsbench.drafting.growing import Growth
+from vvsbench.drafting.tree import TokenTree
+from vvsbench.sampling import Sampling
 
 TOKENS = 9
 TARGET = toy_target(vocab=3, tokens=TOKENS, seed=3)
@@ -30,6 +33,34 @@ def test_exact_decoders_return_the_tokens_of_ar(structure: str, candidates: Cand
     decoder = speculative(TARGET, structure, candidates)
     tokens = torch.cat([generate(decoder, range(first, first + batch)) for first in range(0, 40, batch)])
     assert torch.equal(tokens, expected)
+
+
+@pytest.mark.parametrize("candidates", Candidates)
+@pytest.mark.parametrize("structure", structures())
+def test_at_temperature_0_they_return_the_likeliest_tokens(structure: str, candidates: Candidates) -> None:
+    greedy = Sampling(temperature=0.0)
+    expected = generate(autoregressive(TARGET, greedy), range(1))
+    tokens = generate(speculative(TARGET, structure, candidates, sampling=greedy), range(5))
+    assert torch.equal(tokens, expected.expand(5, -1))
+
+
+@pytest.mark.parametrize("candidates", [Candidates.shared_noise, Candidates.top_k])
+def test_at_temperature_0_trees_are_ranked_by_plain_probabilities(
+    candidates: Candidates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sharpened law would call every path but one hopeless and that one certain."""
+    decoder = speculative(TARGET, "dynamic", candidates, sampling=Sampling(temperature=0.0))
+    grow, grown = decoder.structure.grow, []
+
+    def checked(growth: Growth, roots: torch.Tensor) -> TokenTree:
+        plain = growth.source.root_logits(growth.state)[:, 0].log_softmax(-1)
+        grown.append(grow(growth, roots))
+        torch.testing.assert_close(grown[-1].log_hits[:, 1], plain.amax(-1))
+        return grown[-1]
+
+    monkeypatch.setattr(decoder.structure, "grow", checked)
+    generate(decoder, range(3))
+    assert grown
 
 
 SCHEDULES: list[Schedule] = [

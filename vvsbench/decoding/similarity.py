@@ -71,6 +71,7 @@ def mean_similarity(tree: TokenTree, codebook: Tensor, decay: float, stride: int
 def central_leaf(tree: TokenTree, codebook: Tensor, decay: float) -> Tensor:
     """The leaf int64 [B] whose path is most like all the others."""
     alike, real = path_similarity(tree, codebook, decay, 1)
-    central = (alike * real[:, None]).sum(-1).masked_fill(~real, float("-inf")).argmax(1)
+    others = real[:, None] & ~torch.eye(real.shape[1], dtype=torch.bool, device=real.device)
+    central = (alike * others).sum(-1).masked_fill(~real, float("-inf")).argmax(1)
     nodes = sorted_paths(tree)[0].expand(len(central), -1, -1)
     return nodes[torch.arange(len(central), device=central.device), central].amax(1)

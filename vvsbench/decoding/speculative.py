@@ -77,6 +77,11 @@ class Speculative(Decoder):
     def __init__(self, target: TokenModel[Any], source: DraftSource[Any], grid: Grid, sampling: Sampling) -> None:
         self.target, self.source, self.grid, self.sampling = target, source, grid, sampling
         self.structure, self.skip = grid.structure, grid.skip
+        self.candidates, self.drafting = grid.candidates, sampling
+        """What trees are grown with."""
+        if sampling.greedy and grid.candidates is not Candidates.sampled:
+            # every law is one token and noise decides nothing: rank by what the drafter says unsharpened (EAGLE-2)
+            self.candidates, self.drafting = Candidates.top_k, Sampling()
         self.end = target.spec.tokens + grid.surplus
         """Known tokens at which an image is finished."""
         self.reach = self.structure.levels + 1
@@ -158,13 +163,13 @@ class Speculative(Decoder):
         keys, vocab = batch.keys[:, None], self.target.spec.vocab
         positions = batch.known_count[:, None] + torch.arange(self.reach, device=self.target.device)
         own = None
-        if self.grid.candidates is Candidates.sampled:
+        if self.candidates is Candidates.sampled:
             own = gumbel(seed, keys, positions[:, :-1], vocab, Purpose.DRAFT)
         return Growth(
             source=self.source,
             state=draft,
-            sampling=self.sampling,
-            candidates=self.grid.candidates,
+            sampling=self.drafting,
+            candidates=self.candidates,
             noise=gumbel(seed, keys, positions, vocab),
             own_noise=own,
             sharpness=self.grid.sharpness,

@@ -95,8 +95,9 @@ class Lantern(Sequential):
 class GreedyLantern(AcceptanceRule):
     """LANTERN at temperature 0: a candidate is kept if it is the likeliest token once it counts with P(x).
 
-    No chance is involved. Several siblings may pass; the longest path is kept, and among equals the first. The bonus is
-    the likeliest token after it, nothing borrowed.
+    No chance is involved. Several siblings may pass; the longest path is kept, and among equals the one that leads to
+    the leaf of lowest number, which is the first in the authors' list. The bonus is the likeliest token after it,
+    nothing borrowed.
     """
 
     guarantee = Guarantee.none
@@ -125,13 +126,9 @@ class GreedyLantern(AcceptanceRule):
 
 
 def _first_deepest(tree: TokenTree, reached: Tensor) -> Tensor:
-    """The deepest of the nodes `reached` bool [B, T]; among equals the one whose path turns to the earlier siblings."""
-    parents, depths = tree.parents.expand_as(reached), tree.depths.expand_as(reached)
-    depth = torch.where(reached, depths, -1)
+    """The deepest of the nodes `reached` bool [B, T]; among equals the one that leads to the leaf of lowest number."""
+    depth = torch.where(reached, tree.depths.expand_as(reached), -1)
     deepest = depth == depth.amax(1, keepdim=True)
-    leads = (tree.visible & deepest[..., None]).any(1)
-    node = torch.zeros(len(reached), dtype=torch.long, device=reached.device)
-    for _ in range(tree.levels):
-        onward = leads & (parents == node[:, None]) & (depths > 0)
-        node = torch.where(onward.any(1), onward.long().argmax(1), node)
-    return node
+    above = tree.visible & deepest[:, None] & tree.leaves[..., None]
+    leaf = above.any(2).long().argmax(1, keepdim=True)
+    return above.gather(1, leaf[..., None].expand(-1, -1, above.shape[2]))[:, 0].long().argmax(1)
