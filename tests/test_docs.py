@@ -63,14 +63,19 @@ def test_every_axis_has_an_example(examples):
     text = ADDING.read_text()
     from vvsbench.config import PLUGINS
 
-    assert set(re.findall(r'entry-points\."([\w.]+)"', text)) == {r.group for r in PLUGINS.values()} - {"vvsbench.decoders"}
+    assert set(re.findall(r'entry-points\."([\w.]+)"', text)) == {r.group for r in PLUGINS.values()} - {
+        "vvsbench.decoders"
+    }
 
 
 def test_the_keys_of_the_released_knobs_exist():
     """Every key in the table of docs/released_vvs.md is one of a run's settings."""
     table = (ADDING.parent / "released_vvs.md").read_text()
     keys = {key.split("=")[0] for key in re.findall(r"`(decoder\.[\w.]+(?:=[^`]*)?)`", table)}
-    released, dynamic = composed(["decoder=vvs_released"]), composed(["decoder=vvs", "schedule@decoder.schedule=dynamic"])
+    released, dynamic = (
+        composed(["decoder=vvs_released"]),
+        composed(["decoder=vvs", "schedule@decoder.schedule=dynamic"]),
+    )
     assert len(keys) > 15
     for key in keys - {"decoder.drafter.checkpoint"}:
         found = [_has(run, key.split(".")) for run in (released, dynamic)]
