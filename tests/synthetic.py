@@ -75,7 +75,7 @@ def _speculative(name: str, interval: int = 0, candidates: str = "shared_noise")
         schedule = {"name": "uniform", "interval": interval, "offset": 1, "first_tokens": 5}
     return {
         "name": name,
-        "drafter": {"kind": "eagle", "checkpoint": "zoo:drafter.safetensors", "dim": 256},
+        "drafter": {"name": "tiny", "checkpoint": "zoo:drafter.safetensors", "dim": 256},
         "structure": {
             "name": "fitted" if candidates == "shared_noise" else "dynamic",
             "candidates": candidates,

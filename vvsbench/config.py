@@ -230,7 +230,7 @@ def register() -> None:
     store.store(group="schema", name="run", node=RunConfig)
     store.store(group="schema/model", name="target", node=ModelConfig)
     for drafter in DRAFTERS:
-        store.store(group="schema/drafter", name=drafter.kind, node=drafter)
+        store.store(group="schema/drafter", name=drafter.name, node=drafter)
     store.store(group="schema/decoder", name="ar", node=ARConfig)
     store.store(group="schema/decoder", name="speculative", node=SpeculativeConfig)
     for rule in RULES:

@@ -75,11 +75,10 @@ def code_digest(config: Mapping[str, Any] | None = None) -> str:
         config: settings as plain containers; they name the plug-ins that take part. None stands for no plug-in.
     """
     decoder = config["decoder"] if config else {}
-    chosen = {group: (decoder if group == "decoder" else decoder.get(group) or {}) for group in PLUGINS}
+    chosen = {group: (decoder if group == "decoder" else decoder.get(group) or {}).get("name") for group in PLUGINS}
     added = [
         _meaning(plugin.source)
-        for group, settings in chosen.items()
-        for name in (settings.get("kind" if group == "drafter" else "name"),)
+        for group, name in chosen.items()
         for plugin in (PLUGINS[group] if name and not _is_own(group, name) else ())
         if plugin.name == name
     ]

@@ -203,7 +203,7 @@ from vvsbench.drafting.sources import DrafterConfig
 class Copycat(DrafterConfig):
     """Drafts with the target."""
 
-    kind: str = "copycat"
+    name: str = "copycat"
     hit_rates: list[float] = field(default_factory=lambda: [0.9, 0.05])
     shy: bool = False
 

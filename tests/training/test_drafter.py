@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -224,6 +225,25 @@ def test_images_of_other_weights_are_refused(drawn: Path, tmp_path: Path) -> Non
 def test_mistakes_are_told_in_a_line(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         app.composed("drafter", overrides)
+
+
+def test_the_tiny_zoo_trains_on_the_synthetic_images(tmp_path: Path) -> None:
+    """Without data the folder's own target is drafted for, and a small AR model needs the tokenizer only."""
+    for part in ("tokenizer", "target"):
+        shutil.copy(checkpoints.ZOO / f"{part}.safetensors", tmp_path)
+    size = [f"folder={tmp_path}", "batch_size=2", "compile=false", "bf16=false", "device=cpu"]
+    task: Any = app.build(app.composed("drafter", size))
+    loss, numbers = task.loss(0)
+    loss.backward()
+    assert set(numbers) == {"overlap_1", "overlap_2", "overlap_3"}
+    assert task.metadata() == {
+        "target_digest": checkpoints.digest(tmp_path / "target.safetensors"),
+        "guidance_scale": "1.5",
+    }
+    small: Any = app.build(app.composed("small_ar", size))
+    small.loss(0)[0].backward()
+    shipped = json.loads(checkpoints.header(checkpoints.ZOO / "small_ar.safetensors").metadata["config"])
+    assert small.config == shipped
 
 
 def test_a_target_takes_no_model() -> None:

@@ -37,14 +37,14 @@ class DrafterConfig:
     """Base of every draft source's settings.
 
     Attributes:
-        kind: name of the source.
+        name: as in conf/drafter.
         hit_rates: how often the target draws the drafter's candidate of each rank, best first; a static tree is fitted
             to them (python -m vvsbench.decoding.fitting measures them).
         sharpness: how far a candidate's log q + G, times this, tells the chance that the target draws it under the same
             noise; measured beside the hit rates.
     """
 
-    kind: str = MISSING
+    name: str = MISSING
     hit_rates: list[float] = field(default_factory=list)
     sharpness: float = 1.0
 
@@ -91,7 +91,7 @@ class EagleConfig(DrafterConfig):
         pads: how the target's padded caption positions attended when the head was trained.
     """
 
-    kind: str = "eagle"
+    name: str = "eagle"
     checkpoint: str = MISSING
     dim: int = MISSING
     heads: int = MISSING
@@ -125,7 +125,7 @@ class SmallARConfig(DrafterConfig):
         norm_eps: of its norms.
     """
 
-    kind: str = "ar"
+    name: str = "ar"
     checkpoint: str = MISSING
     dim: int = MISSING
     layers: int = MISSING
@@ -162,7 +162,7 @@ class OracleConfig(DrafterConfig):
         seed: of that noise.
     """
 
-    kind: str = "oracle"
+    name: str = "oracle"
     noise: float = 1.0
     seed: int = 0
 
@@ -183,4 +183,4 @@ class OracleConfig(DrafterConfig):
 
 
 DRAFTERS: tuple[type[DrafterConfig], ...] = (EagleConfig, SmallARConfig, OracleConfig)
-"""The package's own sources; the schema has a node for each, under the name of its kind."""
+"""The package's own sources; the schema has a node for each, under its own name."""

@@ -198,7 +198,8 @@ def label(cfg: RunConfig) -> str:
     if not isinstance(decoder, SpeculativeConfig):
         return decoder.name
     skip = decoder.skip.label if decoder.schedule.ever_skips else []
-    words = [*decoder.acceptance.label, *decoder.structure.label, *skip]
+    drafter = decoder.drafter.label if decoder.drafter else []
+    words = [*decoder.acceptance.label, *decoder.structure.label, *drafter, *skip]
     said = SAID_BY_NAME.get(decoder.name, set())
     words = [word.removeprefix(f"{decoder.name} ") for word in words if word not in said]
     return " ".join([decoder.name, *decoder.schedule.label, *words, *decoder.ablation.label])

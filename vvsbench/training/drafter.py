@@ -255,7 +255,8 @@ class DrafterTask(Task):
         sizes = "\n".join(f"{key}: {self.config[key]}" for key in ("dim", "heads", "vocab", "ffn", "grid", "pads"))
         return (
             f"# EAGLE drafter of model={self.material.model}; an option of a run as experiments/drafter/NAME.yaml.\n"
-            f"defaults: [/schema/drafter/eagle@_here_]\nkind: eagle\ncheckpoint: {path}\n{sizes}\n"
+            f"defaults: [/schema/drafter/eagle@_here_]\nname: {path.parent.name}_{path.stem}\n"
+            f"checkpoint: {path}\n{sizes}\n"
             "hit_rates: [0.45, 0.14, 0.08, 0.06, 0.05, 0.04, 0.03, 0.02, 0.02, 0.02]"
             "  # assumed; python -m vvsbench.decoding.fitting measures them, and sharpness\n"
         )
