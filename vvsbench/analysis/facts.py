@@ -38,14 +38,15 @@ def described(study: StudyFrame, rows: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def decoders(study: StudyFrame, rows: pd.DataFrame) -> list[Claim]:
-    """What each family of decoders does, in a sentence each."""
+    """What the decoders of each family do, in a sentence for those that do the same."""
     said = []
     for family, members in rows.groupby("family", sort=False):
-        decoder = study.cells[str(members.index[0])].record.config["decoder"]
-        text = _does(decoder)
-        label = str(members["label"].iloc[0]) if len(members) == 1 else str(family)
-        if text:
-            said.append(Claim(label, str(family), text))
+        named: dict[str, list[str]] = {}
+        for key, row in members.iterrows():
+            named.setdefault(_does(study.cells[str(key)].record.config["decoder"]), []).append(str(row["label"]))
+        for text, labels in named.items():
+            label = str(family) if len(named) == 1 < len(labels) else ", ".join(labels)
+            said += [Claim(label, str(family), text)] if text else []
     return said
 
 

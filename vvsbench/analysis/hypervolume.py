@@ -2,9 +2,10 @@
 
 The area is that between a family's front (the baseline is in every family, as the anchor of its front) and a reference
 point that is the same for all: one token per forward, and an FID a tenth above the worst of the comparison. Its
-interval is a jackknife over groups of images, left out of FID and forwards of every cell together, so that what all
-families share with each other cancels in a difference. A replicate has fewer images and so a larger FID; replicates are
-therefore moved by their mean back to the value before the area is taken.
+interval is a jackknife over groups of images, left out of FID and forwards of every cell together. The reference point
+is found anew in every replicate, since it comes from the same images: what all cells share, as the luck of the prompts,
+then cancels. A replicate has fewer images and so a larger FID; replicates are therefore moved by their mean back to the
+value before the area is taken.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ def contest(study: StudyFrame, rows: pd.DataFrame) -> Contest | None:
     reference = reference_point(points.values[:, 1])
     members = {name: (rows["family"] == name).to_numpy() | anchors for name in names}
     areas = {name: area(points.values[chosen], reference) for name, chosen in members.items()}
-    spread = {name: _replicates(points, chosen, reference) for name, chosen in members.items()}
+    spread = {name: _replicates(points, chosen) for name, chosen in members.items()}
     found = [
         Family(
             name,
@@ -197,12 +198,13 @@ def without_groups(values: NDArray[np.float64], dealt: NDArray[np.int16]) -> NDA
     return np.array([[values[(row >= 0) & (row != group)].mean() for group in range(size)] for row in dealt])
 
 
-def _replicates(
-    points: _Points, chosen: NDArray[np.bool_], reference: tuple[float, float]
-) -> NDArray[np.float64] | None:
+def _replicates(points: _Points, chosen: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+    """Area of some of the cells without each group of images."""
     if points.replicates is None:
         return None
-    return np.array([[area(found[chosen], reference) for found in partition] for partition in points.replicates])
+    return np.array(
+        [[area(found[chosen], reference_point(found[:, 1])) for found in partition] for partition in points.replicates]
+    )
 
 
 def _minus(one: NDArray[np.float64] | None, other: NDArray[np.float64] | None) -> NDArray[np.float64] | None:

@@ -207,10 +207,15 @@ def _draft(row: pd.Series[Any], found: Diagnosis, slots: Mapping[str, int], top:
     if len(found.kept):
         about += f", {_mean(found.kept):.2f} per skipped step"
     maps = []
-    for shares, name in ((found.places, "drafted and kept"), (found.never_verified, "of them never verified")):
+    kinds = (
+        (found.places, "kept", "drafted, accepted or skipped"),
+        (found.never_verified, "skipped", "drafted, never verified"),
+    )
+    for shares, name, about_it in kinds:
         if shares is not None:
-            span = f"{100 * shares.min():.0f} to {100 * shares.max():.0f}\N{NO-BREAK SPACE}%"
-            maps.append({"uri": pictures.uri(pictures.coloured(shares / top)), "about": f"{name}: {span}"})
+            span = f"{100 * shares.min():.0f}–{100 * shares.max():.0f}\N{NO-BREAK SPACE}%"
+            picture = pictures.uri(pictures.coloured(shares / top))
+            maps.append({"uri": picture, "name": f"{name} {span}", "about": f"{about_it}: {span}"})
     return {
         "label": row["label"],
         "family": row["family"],

@@ -5,6 +5,7 @@ Files are the same bytes for the same records: no dates, fixed identifiers.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -190,7 +191,8 @@ def _panels(panels: Sequence[Panel], across: int, size: tuple[float, float]) -> 
         for axis in axes[len(panels) :]:
             axis.set_axis_off()
         for panel, axis in zip(panels, axes, strict=False):
-            axis.set_title(panel.label, color=panel.colour, fontweight="bold")
+            wrapped = textwrap.fill(panel.label, max(12, int(13 * size[0])), max_lines=2)
+            axis.set_title(wrapped, color=panel.colour, fontweight="bold", fontsize=8 if size[0] > 1.5 else 6.5)
             axis.tick_params(length=0)
         yield figure, axes
 

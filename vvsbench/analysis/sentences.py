@@ -260,8 +260,8 @@ def about_contest(found: Contest) -> str:
     if not found.paired:
         return text + " These records keep no jackknife, so there are no intervals; run the study again to have them."
     return text + (
-        " Intervals leave the same groups of images out of FID and forwards of every decoder at once, so a difference "
-        "is one of pairs; each holds for itself, with no allowance for how many there are."
+        " Intervals leave the same groups of images out of FID and forwards of every decoder and of the reference "
+        "point at once, so a difference is one of pairs; each holds for itself, with no allowance for their number."
     )
 
 
