@@ -27,6 +27,13 @@ def test_a_curve_goes_through_the_cells_of_a_family_in_order(tmp_path: Path) -> 
     assert [point.y.value for point in fid.families["vvs"]] == [values[f"vvs i={i}"] for i in (2, 3, 4, 5)]
 
 
+def test_levels_that_lie_on_each_other_share_a_label(tmp_path: Path) -> None:
+    study = varied(tmp_path, INTERVAL)
+    cost, fid = curves(study.usable, study.x)
+    assert [label for *_, label in fid.named_levels()] == ["ar, sd top-k, sd"]  # the same images
+    assert [label for *_, label in cost.named_levels()] == ["ar", "sd top-k", "sd"]
+
+
 def test_values_that_are_no_numbers_stand_side_by_side(tmp_path: Path) -> None:
     study = varied(tmp_path, "decoder.structure.candidates")
     cost = curves(study.usable, study.x)[0]

@@ -16,6 +16,10 @@ DRAWN = (("step_compression", "tokens per target forward"), ("fid", "FID"))
 """Columns of the frame that are drawn against the setting, with their titles."""
 
 
+TOO_CLOSE = 0.05
+"""Share of the axis below which two levels share a label."""
+
+
 @dataclass(frozen=True)
 class Point:
     """A cell on a curve.
@@ -49,6 +53,19 @@ class Curves:
     marks: Sequence[tuple[float, str]]
     families: dict[str, list[Point]]
     levels: Sequence[tuple[str, Point]]
+
+    def named_levels(self) -> list[tuple[str, Point, str]]:
+        """Family, cell and label of every level; of those too close together to be told apart only one is named."""
+        values = [point.y.value for points in self.families.values() for point in points]
+        values += [level.y.value for _, level in self.levels]
+        apart = TOO_CLOSE * (max(values) - min(values))
+        found: list[tuple[str, Point, str]] = []
+        for family, level in sorted(self.levels, key=lambda one: one[1].y.value):
+            if found and level.y.value - found[-1][1].y.value <= apart:
+                found[-1] = (*found[-1][:2], f"{found[-1][2]}, {level.label}")
+            else:
+                found.append((family, level, level.label))
+        return found
 
 
 def curves(rows: pd.DataFrame, x: str) -> list[Curves]:

@@ -23,8 +23,10 @@ def curves(found: Curves, slots: Mapping[str, int], size: tuple[int, int]) -> Ma
     width, height = size
     x_of, y_of = scales(found, width, height)
     parts = [_grid(found, x_of, y_of)]
-    for family, level in found.levels:
-        parts.append(_level(level, slots[family], x_of, y_of))
+    for _, level in found.levels:
+        parts.append(line("base", x_of.start, y_of(level.y.value), x_of.end, y_of(level.y.value)))
+    for family, level, label in found.named_levels():
+        parts.append(_level(level, label, slots[family], x_of, y_of))
     for family, points in found.families.items():
         text = " ".join(f"{x_of(point.x):.1f},{y_of(point.y.value):.1f}" for point in points)
         parts.append(Markup('<polyline class="family f{}" points="{}"/>').format(slots[family], text))
@@ -67,11 +69,9 @@ def _grid(found: Curves, x_of: Scale, y_of: Scale) -> Markup:
     return Markup("").join(parts)
 
 
-def _level(level: Point, slot: int, x_of: Scale, y_of: Scale) -> Markup:
-    y = y_of(level.y.value)
-    return line("base", x_of.start, y, x_of.end, y) + Markup(
-        '<text class="name f{} end" data-key="{}" x="{:.1f}" y="{:.1f}">{}</text>'
-    ).format(slot, level.key, x_of.end, y - 5, level.label)
+def _level(level: Point, label: str, slot: int, x_of: Scale, y_of: Scale) -> Markup:
+    text = Markup('<text class="name f{} end" data-key="{}" x="{:.1f}" y="{:.1f}">{}</text>')
+    return text.format(slot, level.key, x_of.end, y_of(level.y.value) - 5, label)
 
 
 def _point(point: Point, slot: int, found: Curves, x_of: Scale, y_of: Scale) -> Markup:

@@ -215,7 +215,7 @@ def _draft(row: pd.Series[Any], found: Diagnosis, slots: Mapping[str, int], top:
         if shares is not None:
             span = f"{100 * shares.min():.0f}–{100 * shares.max():.0f}\N{NO-BREAK SPACE}%"
             picture = pictures.uri(pictures.coloured(shares / top))
-            maps.append({"uri": picture, "name": f"{name} {span}", "about": f"{about_it}: {span}"})
+            maps.append({"uri": picture, "name": name, "span": span, "about": f"{about_it}: {span}"})
     return {
         "label": row["label"],
         "family": row["family"],

@@ -289,18 +289,7 @@ def curves(found: Sequence[Curves], slots: Mapping[str, int], folder: Path, name
     """
     with _drawing(3.6 * len(found), 2.8, 1, len(found)) as (figure, axes):
         for one, axis in zip(found, axes, strict=True):
-            for family, level in one.levels:
-                colour = COLOURS[slots[family] % len(COLOURS)]
-                axis.axhline(level.y.value, color=colour, linewidth=0.9, linestyle=":")
-                axis.annotate(
-                    level.label,
-                    (1, level.y.value),
-                    (-2, 2),
-                    xycoords=("axes fraction", "data"),
-                    textcoords="offset points",
-                    ha="right",
-                    color=colour,
-                )
+            _levels(one, slots, axis)
             for family, points in one.families.items():
                 slot = slots[family]
                 values = [point.y.value for point in points]
@@ -315,6 +304,22 @@ def curves(found: Sequence[Curves], slots: Mapping[str, int], folder: Path, name
             axis.set_axisbelow(True)
         axes[0].legend(frameon=False, fontsize=7.5)
         return _save(figure, folder, name)
+
+
+def _levels(found: Curves, slots: Mapping[str, int], axis: Axes) -> None:
+    """The cells without the setting, as levels."""
+    for family, level in found.levels:
+        axis.axhline(level.y.value, color=COLOURS[slots[family] % len(COLOURS)], linewidth=0.9, linestyle=":")
+    for family, level, label in found.named_levels():
+        axis.annotate(
+            label,
+            (1, level.y.value),
+            (-2, 2),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            color=COLOURS[slots[family] % len(COLOURS)],
+        )
 
 
 def samples(rows: Sequence[tuple[StoredCell, str]], chosen: pictures.Chosen, folder: Path, name: str) -> list[Path]:
