@@ -22,7 +22,7 @@ def test_a_curve_goes_through_the_cells_of_a_family_in_order(tmp_path: Path) -> 
     assert [point.x for point in cost.families["vvs"]] == [2, 3, 4, 5]
     assert [point.label for point in cost.families["vvs"]] == [f"vvs i={i}" for i in (2, 3, 4, 5)]
     assert set(cost.families) == {"vvs"}
-    assert [point.label for _, point in cost.levels] == ["ar", "sd top-k", "sd"]
+    assert [point.label for _, point in cost.levels] == ["ar", "sd", "eagle2"]
     values = study.usable.set_index("label")["fid"]
     assert [point.y.value for point in fid.families["vvs"]] == [values[f"vvs i={i}"] for i in (2, 3, 4, 5)]
 
@@ -30,15 +30,19 @@ def test_a_curve_goes_through_the_cells_of_a_family_in_order(tmp_path: Path) -> 
 def test_levels_that_lie_on_each_other_share_a_label(tmp_path: Path) -> None:
     study = varied(tmp_path, INTERVAL)
     cost, fid = curves(study.usable, study.x)
-    assert [label for *_, label in fid.named_levels()] == ["ar, sd top-k, sd"]  # the same images
-    assert [label for *_, label in cost.named_levels()] == ["ar", "sd top-k", "sd"]
+    assert [label for *_, label in fid.named_levels()] == ["ar, sd, eagle2"]  # the same images
+    assert [label for *_, label in cost.named_levels()] == ["ar", "eagle2", "sd"]
 
 
 def test_values_that_are_no_numbers_stand_side_by_side(tmp_path: Path) -> None:
     study = varied(tmp_path, "decoder.structure.candidates")
     cost = curves(study.usable, study.x)[0]
-    assert [text for _, text in cost.marks] == ["top_k", "shared_noise"]
-    assert {point.x for point in cost.families["sd"]} == {0, 1}
+    assert [text for _, text in cost.marks] == ["shared_noise", "top_k"]
+    assert {family: {point.x for point in points} for family, points in cost.families.items()} == {
+        "sd": {0},
+        "vvs": {0},
+        "eagle2": {1},
+    }
     assert [point.label for _, point in cost.levels] == ["ar"]
 
 

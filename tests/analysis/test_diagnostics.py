@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from tests import synthetic
-from vvsbench.analysis.diagnostics import ACCEPTED, SKIPPED, Depth, depths, diagnose, numbers, places
+from vvsbench.analysis.diagnostics import ACCEPTED, SKIPPED, Depth, depths, diagnose, looked_at, numbers, places
 from vvsbench.analysis.frame import StudyFrame
 
 D, A, S = 0, ACCEPTED, SKIPPED
@@ -22,14 +22,14 @@ def trace(**columns: list[list[int]]) -> pd.DataFrame:
 
 
 def test_depths_count_the_steps_that_got_so_far() -> None:
-    # The step with 1 draft ends the first image: it had no room for a second one, so depth 2 has two steps, not three.
-    assert depths(trace()) == [Depth(1, 3, 4), Depth(2, 2, 2), Depth(3, 1, 2)]
-    assert [depth.share for depth in depths(trace())] == [0.75, 1.0, 0.5]
+    assert depths(trace()) == [Depth(1, 3, 4), Depth(2, 2, 3), Depth(3, 1, 2)]
+    assert [depth.share for depth in depths(trace())] == [0.75, pytest.approx(2 / 3), 0.5]
 
 
-def test_the_last_step_of_an_image_counts_up_to_where_it_ends() -> None:
-    alone = trace(accepted=[[1], [0]], skipped=[[], []], origin=[[D, A, D], [D, D, D]])
-    assert depths(alone) == [Depth(1, 1, 1)]  # the step with no draft had no room for one
+def test_a_step_that_fills_the_image_counts_up_to_where_it_ends() -> None:
+    """Of two steps with one draft, that of the second image had no room for another; the first failed at depth 2."""
+    ends = trace(accepted=[[2, 1], [1]], skipped=[[], []], origin=[[D, A, A, D, A, D], [D, D, D, D, D, A]])
+    assert depths(ends) == [Depth(1, 3, 3), Depth(2, 1, 2)]
 
 
 def test_no_accepted_draft_has_no_depths() -> None:
@@ -47,10 +47,23 @@ def test_numbers_are_ratios_of_totals() -> None:
 
 
 def test_agreement_is_of_the_skips_that_were_looked_at() -> None:
-    """The second image ends with its skip, which no verification follows."""
-    found = numbers(trace(skipped=[[2], [3, 4]], agreed=[[1], [3]], rolled_back=[1, 0]))
+    """The second image ends with its skip of four, which no verification follows; one look may see two skips."""
+    found = numbers(trace(skipped=[[2], [1, 2, 4]], agreed=[[1], [3]], rolled_back=[1, 0]))
     assert found["agreed"].value == pytest.approx(4 / 5)
-    assert found["rolled_back"].value == pytest.approx(1 / 3)
+    assert found["rolled_back"].value == pytest.approx(1 / 4)
+
+
+@pytest.mark.parametrize(
+    ("skipped", "origin", "seen"),
+    [
+        ([2, 3], [D, S, S, D, S, S, S], 2),
+        ([2, 3], [D, S, S, D, S, S], 2),
+        ([2, 2], [D, S, S, S, S], 0),
+        ([2], [S, S, D], 2),
+    ],
+)
+def test_skips_at_the_end_of_an_image_are_not_looked_at(skipped: list[int], origin: list[int], seen: int) -> None:
+    assert looked_at(skipped, origin) == seen
 
 
 @pytest.mark.parametrize("agreed", [[[], []], [[0], []]])
@@ -74,8 +87,7 @@ def test_a_cell_without_skips_has_all_the_rest(study: StudyFrame) -> None:
     assert found.never_verified is None
     assert found.accepted.sum() == pytest.approx(1)
     assert len(found.depths) == synthetic.DEPTH
-    steps = cell.trace["verified_steps"].sum()
-    assert found.depths[0].steps == steps - sum(row[-1] == 0 for row in cell.trace["accepted"])
+    assert found.depths[0].steps == cell.trace["verified_steps"].sum()  # none of them accepted nothing at the end
 
 
 def test_the_frame_has_the_numbers_of_those_that_draft(study: StudyFrame) -> None:

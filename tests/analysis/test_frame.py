@@ -19,8 +19,8 @@ def named(study: StudyFrame, label: str):
 
 
 def test_every_cell_has_a_row_the_baseline_first_and_families_together(study: StudyFrame) -> None:
-    assert list(study.rows["label"]) == ["ar", "sd top-k", "sd", "vvs i=5", "vvs i=4", "vvs i=3", "vvs i=2"]
-    assert list(study.rows["family"].unique()) == ["ar", "sd", "vvs"]
+    assert list(study.rows["label"]) == ["ar", "sd", "eagle2", "vvs i=5", "vvs i=4", "vvs i=3", "vvs i=2"]
+    assert list(study.rows["family"].unique()) == ["ar", "sd", "eagle2", "vvs"]
     assert study.rows["usable"].all()
     assert not study.troubles
     assert study.title == "Skipping verification on the tiny model"

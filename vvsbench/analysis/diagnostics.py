@@ -1,8 +1,8 @@
 """Where a decoder's tokens come from and how far its drafts go, from the trace alone.
 
 A verified step accepts drafts from the first depth on until one fails, so that the counts of accepted drafts say how
-often each depth held once the one before it had. The last step of an image is cut by its end: it tells nothing about
-the depth that it had no room for, and is not counted there.
+often each depth held once the one before it had. A step whose accepted drafts fill the image to its end tells nothing
+about the next depth, and is not counted there.
 """
 
 from __future__ import annotations
@@ -99,12 +99,27 @@ def numbers(trace: pd.DataFrame) -> dict[str, Estimate]:
         return found
     found["tokens_per_skip"] = comparison.ratio(_sums(trace["skipped"]), skips)
     if "agreed" in trace:
-        seen = [np.asarray(kept)[: len(row)] for kept, row in zip(trace["skipped"], trace["agreed"], strict=True)]
-        if sum(int(row.sum()) for row in seen):
-            found["agreed"] = comparison.ratio(_sums(trace["agreed"]), _sums(seen))
+        columns = zip(trace["skipped"], trace["agreed"], trace["origin"], strict=True)
+        seen = np.array([looked_at(kept, origin) if len(agreed) else 0 for kept, agreed, origin in columns])
+        if seen.sum():
+            found["agreed"] = comparison.ratio(_sums(trace["agreed"]), seen.astype(np.float64))
     if "rolled_back" in trace and trace["rolled_back"].sum():
         found["rolled_back"] = comparison.ratio(trace["rolled_back"].to_numpy(dtype=np.float64), skips)
     return found
+
+
+def looked_at(skipped: Sequence[int], origin: Sequence[int]) -> int:
+    """Skipped tokens of an image that a later verification saw: all but those of the skips that end it.
+
+    Args:
+        skipped: tokens kept at each skip.
+        origin: where every token came from.
+    """
+    tail = int(np.argmax(np.append(np.asarray(origin)[::-1] != SKIPPED, True)))
+    left = [int(count) for count in skipped]
+    while tail > 0 and left:
+        tail -= left.pop()
+    return sum(left)
 
 
 def _sums(rows: Sequence[Any] | pd.Series[Any]) -> NDArray[np.float64]:
@@ -132,8 +147,7 @@ def depths(trace: pd.DataFrame) -> list[Depth]:
     every = np.concatenate(rows)
     if not len(every) or not every.max():
         return []
-    ends_verified = [row[-1] != SKIPPED for row in trace["origin"]]
-    cut = [row[-1] for row, verified in zip(rows, ends_verified, strict=True) if verified and len(row)]
+    cut = [row[-1] for row, origin in zip(rows, trace["origin"], strict=True) if origin[-1] == ACCEPTED and len(row)]
     longest = int(every.max())
     reached = np.bincount(every, minlength=longest + 1)[::-1].cumsum()[::-1]
     without_room = np.bincount(np.array(cut, dtype=np.int64), minlength=longest + 1)
