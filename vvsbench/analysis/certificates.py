@@ -152,6 +152,7 @@ def _said(found: Certificates) -> list[str]:
 def exact(found: Sequence[Exact]) -> Table:
     """Exact combinations, one line per rule, candidates and structure."""
     columns = [
+        Column("structure", "structure", "", words=True),
         Column("source", "draft sources", "", words=True),
         Column("schedule", "schedules", "", words=True),
         Column("batch", "batch sizes", "", words=True),
@@ -165,11 +166,11 @@ def exact(found: Sequence[Exact]) -> Table:
     for one in found:
         groups.setdefault((one.rule, one.candidates, one.structure), []).append(one)
     lines = [
-        Line("", f"{rule}, {candidates}", "", structure, _combinations(members))
+        Line("", f"{rule}, {candidates}", "", "", [Entry(structure), *_combinations(members)])
         for (rule, candidates, structure), members in groups.items()
     ]
     caption = "Exact decoders: samples against the target’s enumerated distribution"
-    return Table("exact", caption, columns, lines, head="rule, candidates", noted="structure", small="")
+    return Table("exact", caption, columns, lines, head="rule, candidates", noted="", small="")
 
 
 def _combinations(members: Sequence[Exact]) -> list[Entry]:
@@ -203,26 +204,19 @@ def _caught(one: Control) -> Entry:
 def relaxed(found: Sequence[Relaxed]) -> Table:
     """Relaxed rules and skip schedules with their distance to the target."""
     columns = [
+        Column("setting", "setting", "", words=True),
         Column("sampling", "sampling", "", words=True),
         Column("tv", "total variation", "distance to the target’s distribution on the toy, 0 to 1", 4),
         Column("tokens_per_forward", "tokens per forward", "on the toy", 2),
     ]
-    lines = [
-        Line(
-            "",
-            one.decoder,
-            "",
-            one.setting,
-            [Entry(one.sampling), _distance(one), Entry(number(one.tokens_per_forward, 2))],
-        )
-        for one in found
-    ]
+    lines = [Line("", one.decoder, "", "", _measured(one)) for one in found]
     caption = "Relaxed rules and skip schedules: measured distance to the target"
-    return Table("relaxed", caption, columns, lines, noted="setting")
+    return Table("relaxed", caption, columns, lines, noted="")
 
 
-def _distance(one: Relaxed) -> Entry:
-    return Entry(number(one.tv, 4), interval(Estimate(one.tv, one.low, one.high), 4))
+def _measured(one: Relaxed) -> list[Entry]:
+    distance = Entry(number(one.tv, 4), interval(Estimate(one.tv, one.low, one.high), 4))
+    return [Entry(one.setting), Entry(one.sampling), distance, Entry(number(one.tokens_per_forward, 2))]
 
 
 def small(p_value: float) -> str:
