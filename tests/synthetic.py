@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from vvsbench import identity
+from vvsbench.quality import intervals
 from vvsbench.runs import files, shards, store, tables
-from vvsbench.runs.record import CellRecord, Git, MetricValue, Provenance, QualityRecord
+from vvsbench.runs.record import CellRecord, Git, Jackknife, MetricValue, Provenance, QualityRecord, packed
 
 GRID, SIDE, DEPTH = 8, 32, 5
 TOKENS = GRID * GRID
@@ -52,6 +53,8 @@ class Recipe:
         seconds: per image.
         harm: how much worse its FID is than the baseline's, in FID.
         changes: of the settings.
+        study: more about its study.
+        keeps: whether its quality record keeps what pairs are made from, as records of the first version do not.
         flips: images that differ from the baseline's; None for all or none, as the guarantee says.
     """
 
@@ -65,8 +68,10 @@ class Recipe:
     hardware: dict[str, Any] = field(default_factory=lambda: dict(HARDWARE))
     status: str = "ok"
     stale: bool = False
+    keeps: bool = True
     flips: int | None = None
     changes: dict[str, Any] = field(default_factory=dict)
+    study: dict[str, Any] = field(default_factory=dict)
 
 
 def _speculative(name: str, interval: int = 0, candidates: str = "shared_noise") -> dict[str, Any]:
@@ -117,6 +122,7 @@ def _config(root: Path, study: str, count: int, recipe: Recipe) -> dict[str, Any
             "title": "Skipping verification on the tiny model",
             "baseline": "ar",
             "cells": [list(cell) for cell in CELLS],
+            **recipe.study,
         },
         "model": {
             "name": "tiny",
@@ -287,6 +293,7 @@ def _quality(recipe: Recipe, record: CellRecord) -> QualityRecord:
             n=record.count,
             higher_is_better=higher,
             interval="invented for a test",
+            **_kept(recipe, record.count, name, middle, half),
         )
 
     return QualityRecord(
@@ -296,6 +303,7 @@ def _quality(recipe: Recipe, record: CellRecord) -> QualityRecord:
         image_digest=record.image_digest,
         reference_digest=files.digest(b"reference"),
         reference_count=2048,
+        groups=packed(intervals.membership(_dealt(record.count), record.count), "int16") if recipe.keeps else "",
         values=[
             value("fid", 18.6, 10.0, 1.3, False),
             value("is", 41.2, -9.0, 1.1, True),
@@ -308,3 +316,24 @@ def _quality(recipe: Recipe, record: CellRecord) -> QualityRecord:
         seconds=3.2,
         versions={"torch": "2.15.0"},
     )
+
+
+def _dealt(count: int) -> list[np.ndarray]:
+    return intervals.partitions(np.zeros(count, dtype=np.int64), 8)
+
+
+def _kept(recipe: Recipe, count: int, name: str, middle: float, half: float) -> dict[str, Any]:
+    """What pairs are made from: luck that all decoders share, and luck of its own where a decoder's images differ."""
+    if not recipe.keeps:
+        return {}
+    shared = np.random.default_rng(len(name))
+    own = np.random.default_rng([len(name), recipe.interval])
+    differs = bool(recipe.flips if recipe.flips is not None else recipe.guarantee != "exact")
+    if name in ("precision", "accuracy"):
+        return {"each": packed(shared.permutation(count) < round(middle * count), "float32")}
+    luck = 3 * half * shared.normal(size=count) + differs * 1.4 * half * own.normal(size=count)
+    luck = (luck - luck.mean()) * np.sqrt(count) / 2
+    if name == "clip":
+        return {"each": packed(middle + luck, "float32")}
+    found = intervals.jackknife(lambda chosen: middle + luck[chosen].mean(), np.zeros(count, dtype=np.int64), 8)
+    return {"jackknife": Jackknife(replicates=found.values.tolist(), share=found.share)}

@@ -93,6 +93,9 @@ class StudyConfig:
     title: str = ""  # heading of the report
     baseline: str = "ar"  # decoder that every claim is relative to
     cells: list[list[str]] = field(default_factory=list)  # the overrides of each cell
+    # settings whose values name the family of a cell: families are compared by their fronts and share a colour
+    families: list[str] = field(default_factory=lambda: ["decoder.name", "decoder.schedule.name"])
+    x: str = ""  # a setting that the report draws cost and quality against, for example decoder.drafter.noise
 
 
 @dataclass

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import synthetic
+from vvsbench.analysis import report
 from vvsbench.analysis.frame import StudyFrame, frame
 
 
@@ -20,3 +21,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def study(root: Path) -> StudyFrame:
     return frame("demo", root)
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without their figures, which take most of the time."""
+    monkeypatch.setattr(report, "_figures", lambda study, target: [])

@@ -37,10 +37,9 @@ def test_front_is_what_nothing_dominates(points: list[tuple[float, float]]) -> N
 def test_hypervolume_is_the_area_of_the_stair(points: list[tuple[float, float]]) -> None:
     found = front(*made(points), COMPRESSION)
     assert found is not None
-    base_x, base_y = points[0]
-    worst = 2.0
-    area, reached = 0.0, 1.0
-    inside = {(x / base_x, y / base_y) for x, y in points if x > base_x and y < worst * base_y}
+    worst = 1.1 * max(y for _, y in points)
+    area, reached = 0.0, 1.0  # one token per forward
+    inside = {(x, y) for x, y in points if x > 1}
     for x, y in sorted(inside, key=lambda point: (point[1], -point[0])):
         if x > reached:
             area += (x - reached) * (worst - y)
@@ -53,8 +52,8 @@ def test_seconds_are_better_small() -> None:
     assert found is not None
     assert list(found.members["label"]) == ["cell 1", "cell 0"]
     assert found.dominated == ["cell 2"]
-    assert found.reference == (1.0, 20.0)
-    assert found.hypervolume == pytest.approx(0.5 * 0.8)
+    assert found.reference == (1.0, pytest.approx(1.1 * 12))
+    assert found.hypervolume == pytest.approx(0.5 * 1.2)
 
 
 def test_nothing_won_is_no_hypervolume() -> None:
@@ -63,11 +62,14 @@ def test_nothing_won_is_no_hypervolume() -> None:
     assert found.hypervolume == 0
 
 
-def test_without_a_baseline_there_is_no_reference(study: StudyFrame) -> None:
+def test_seconds_have_no_reference_without_a_baseline(study: StudyFrame) -> None:
     rows = study.usable[~study.usable["is_baseline"]]
-    found = front(study, rows, COMPRESSION)
+    found = front(study, rows, SECONDS)
     assert found is not None
     assert found.hypervolume is None
+    forwards = front(study, rows, COMPRESSION)
+    assert forwards is not None
+    assert forwards.reference == (1.0, pytest.approx(1.1 * rows["fid"].max()))
 
 
 def test_one_point_is_no_front(study: StudyFrame) -> None:

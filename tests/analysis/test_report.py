@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -79,7 +80,17 @@ def test_the_page_says_all_of_it(page: Page, root: Path) -> None:
         "How good the images are",
         "64 of 64",
         "a red circle",
-        "drafted, never verified",
+        "of these one that skipped verification",
+        "In pairs with ar: same prompts, same noise",
+        "tokens that differ",
+        "Fronts by family",
+        "the same for all: one token per forward, and an FID 10 % above the worst here",
+        "Where the tokens come from",
+        "Acceptance by depth of the draft",
+        "eagle2 is dominated by sd.",
+        "is a better front than",
+        "paired delete-a-group jackknife",
+        "There are no certificates yet",
         "Hypervolume",
         "Protocol tiny v1",
         "Nothing is promised by vvs i=5, vvs i=4",
@@ -93,13 +104,13 @@ def test_the_page_says_all_of_it(page: Page, root: Path) -> None:
 
 
 def test_markdown_shows_the_figures_of_each_comparison(paths: ReportPaths, root: Path, tmp_path: Path) -> None:
-    assert re.findall(r"!\[.*?\]\((.*?)\)", paths.markdown.read_text()) == ["fronts.svg", "lengths.svg", "samples.svg"]
+    names = [f"{name}.svg" for name in ("fronts", "lengths", "depths", "positions", "samples")]
+    assert re.findall(r"!\[.*?\]\((.*?)\)", paths.markdown.read_text()) == names
     cells = synthetic.recipes()[:2]
     synthetic.write(tmp_path, 8, cells=cells + [replace(cell, changes={"seed": 1}) for cell in cells])
     both = report.write("demo", tmp_path)
     shown = re.findall(r"!\[.*?\]\((.*?)\)", both.markdown.read_text())
-    assert len(shown) == 6
-    assert {f"{name}-2.svg" for name in report.FIGURES} <= set(shown)
+    assert shown == [*names, *(f"{name[:-4]}-2.svg" for name in names)]
     assert all((both.markdown.parent / name).is_file() for name in shown)
 
 
@@ -120,12 +131,15 @@ def test_the_same_records_give_the_same_bytes(paths: ReportPaths, root: Path) ->
 
 def test_latex_is_balanced_and_escaped(paths: ReportPaths) -> None:
     content = paths.latex.read_text()
-    assert content.count(r"\begin{table}") == content.count(r"\end{table}") == 2
+    assert content.count(r"\begin{table}") == content.count(r"\end{table}") == 6
     assert content.count("{") - content.count(r"\{") == content.count("}") - content.count(r"\}")
     assert not re.search(r"(?<!\\)%(?! Study)", content)
-    for line in content.splitlines():
-        if line.endswith(r"\\") and "&" in line:
-            assert line.count("&") in (8, 9), line
+    for table in content.split(r"\begin{table}")[1:]:
+        columns = re.search(r"\\begin\{tabular\}\{([lr]+)\}", table)
+        assert columns
+        for line in table.splitlines():
+            if line.endswith(r"\\") and "&" in line:
+                assert line.count("&") == len(columns[1]) - 1, line
     content.encode("ascii")
 
 
@@ -163,3 +177,64 @@ def test_the_terminal_shows_the_front(root: Path) -> None:
     assert set(lines) == {"sd", "vvs i=5", "vvs i=4", "vvs i=3", "vvs i=2"}
     assert "28.0 [26.7, 29.3]" in text
     assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_further_tables_are_written_unrounded(paths: ReportPaths) -> None:
+    tables = {path.name: list(csv.DictReader(io.StringIO(path.read_text()))) for path in paths.more}
+    assert set(tables) == {"families.csv", "differences.csv", "depths.csv"}
+    pairs = {(line["family"], line["less"]): float(line["hypervolume"]) for line in tables["differences.csv"]}
+    assert len(pairs) == 6
+    assert pairs["vvs", "sd"] == pytest.approx(-pairs["sd", "vvs"])
+    first = next(line for line in tables["depths.csv"] if line["label"] == "sd")
+    assert float(first["share"]) == pytest.approx(int(first["accepted"]) / int(first["steps"]))
+    rows = {row["label"]: row for row in csv.DictReader(io.StringIO(paths.table.read_text()))}
+    assert {"changed_tokens", "pixel_change_low", "clip_change_high", "tokens_per_skip"} <= rows["ar"].keys()
+
+
+def test_records_without_images_are_reported_and_it_is_told(tmp_path: Path) -> None:
+    for folder in synthetic.write(tmp_path, 16, cells=synthetic.recipes()):
+        shutil.rmtree(folder / "images")
+    paths = report.write("demo", tmp_path)
+    text = paths.html.read_text()
+    assert "only the records; pictures and differences of tokens and pixels are left out" in text
+    assert "The same images under every decoder" not in text
+    assert "tokens that differ" not in text
+    assert "FID rises by 9.4" in text  # paired intervals need only the records
+    assert "samples.svg" not in {path.name for path in paths.figures}
+    assert "lengths.svg" in {path.name for path in paths.figures}
+
+
+def test_records_of_the_first_version_say_what_is_not_paired(tmp_path: Path, no_figures: None) -> None:
+    synthetic.write(tmp_path, 16, cells=[replace(cell, keeps=False) for cell in synthetic.recipes()[::3]])
+    text = report.write("demo", tmp_path).markdown.read_text()
+    assert "Not so for accuracy, clip, fid, is, kid, precision, recall" in text
+    assert "These records keep no jackknife" in text
+
+
+@pytest.mark.parametrize("which", [slice(0, 1), slice(1, 2), slice(3, 4)])
+def test_a_study_of_one_cell_is_reported(tmp_path: Path, which: slice) -> None:
+    synthetic.write(tmp_path, 16, cells=synthetic.recipes()[which])
+    assert "What it costs" in report.write("demo", tmp_path).html.read_text()
+
+
+def test_a_decoder_whose_drafts_all_fail_is_reported(tmp_path: Path) -> None:
+    cells = synthetic.recipes()[:3]
+    synthetic.write(tmp_path, 16, cells=[cells[0], replace(cells[1], accept=-1.0)])
+    paths = report.write("demo", tmp_path)
+    assert "0.00 drafts kept per verified step" in paths.html.read_text()
+    assert "depths.csv" not in {path.name for path in paths.more}
+
+
+def test_twenty_decoders_stay_readable(tmp_path: Path, no_figures: None) -> None:
+    cells = synthetic.recipes()
+    many = [
+        replace(cell, label=f"{cell.label} {number}", decoder=cell.decoder | {"number": number})
+        for number in range(5)
+        for cell in cells[3:]
+    ]
+    synthetic.write(tmp_path, 16, cells=[cells[0], *many])
+    paths = report.write("demo", tmp_path)
+    parsed = Page()
+    parsed.feed(paths.html.read_text())
+    assert not parsed.open
+    assert paths.html.stat().st_size < 6 * MIB

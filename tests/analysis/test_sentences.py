@@ -83,4 +83,4 @@ def test_fronts_state_their_reference_point(study: StudyFrame) -> None:
         for front in fronts(study, rows):
             text = sentences.about_front(front)
             assert "Dominated: ar, eagle2." in text
-            assert "FID 37.2" in text
+            assert "FID 30.8" in text

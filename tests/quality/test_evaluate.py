@@ -8,7 +8,8 @@ import pytest
 from vvsbench.errors import ConfigError
 from vvsbench.quality import QualityError, evaluate, key
 from vvsbench.quality.config import ReferenceConfig
-from vvsbench.runs.record import QualityRecord
+from vvsbench.quality.intervals import Replicates
+from vvsbench.runs.record import QualityRecord, unpacked
 
 ALL = ["fid", "is", "kid", "precision", "recall", "clip", "accuracy"]
 
@@ -31,6 +32,47 @@ def test_the_record_holds_every_metric_with_an_interval_around_it(protocol, clip
     assert record.version.startswith("v1+changed-")
     assert "fixed reference of 96 images" in values(record)["fid"].interval
     assert record == QualityRecord.model_validate_json(record.model_dump_json())
+
+
+def test_the_record_keeps_what_paired_intervals_are_made_from(protocol, clip_folder, draw, tmp_path):
+    images, captions = draw(0, 64)
+    config = dataclasses.replace(protocol, values=ALL, clip=str(clip_folder))
+    record = evaluate(images, captions, config, tmp_path / "cache", "image-digest")
+    found = values(record)
+    for name in ("fid", "is", "recall"):
+        kept = found[name].jackknife
+        error = Replicates(np.array(kept.replicates), kept.share).error().value
+        half = (found[name].high - found[name].low) / 2
+        assert name == "recall" or half == pytest.approx(2.1 * error, rel=0.1)  # Student's quantile, 19 degrees
+    for name in ("clip", "precision", "accuracy"):
+        each = unpacked(found[name].each, "float32")
+        assert len(each) == 64
+        assert max(0.0, each.mean()) == pytest.approx(found[name].value, abs=1e-4)
+    assert np.mean(found["kid"].draws) == pytest.approx(found["kid"].value)
+    groups = unpacked(record.groups, "int16").reshape(-1, 64)
+    assert groups.shape[0] == len(found["fid"].jackknife.replicates)
+    assert groups.max() + 1 == len(found["fid"].jackknife.replicates[0])
+    assert len(record.model_dump_json()) < 30_000
+
+
+def test_sets_of_the_same_prompts_are_dealt_alike(protocol, draw, tmp_path):
+    images, captions = draw(0, 50)
+    one = evaluate(images, captions, protocol, tmp_path, "d")
+    other = evaluate(images[:, :, ::-1].copy(), captions, protocol, tmp_path, "e")
+    assert one.groups == other.groups
+    assert values(one)["fid"].jackknife != values(other)["fid"].jackknife
+    assert values(one)["fid"].jackknife == values(evaluate(images, captions, protocol, tmp_path, "f"))["fid"].jackknife
+
+
+def test_a_record_of_the_first_version_is_still_read(protocol, draw, tmp_path):
+    record = evaluate(draw(0, 20)[0], None, dataclasses.replace(protocol, values=["fid"]), tmp_path, "d")
+    assert record.schema_version == 2
+    old = record.model_dump() | {"schema_version": 1}
+    del old["groups"]
+    for value in old["values"]:
+        del value["jackknife"], value["each"], value["draws"]
+    read = QualityRecord.model_validate(old)
+    assert (read.groups, read.values[0].jackknife, read.values[0].value) == ("", None, record.values[0].value)
 
 
 def test_the_same_images_give_the_same_record_whatever_the_batch_size(protocol, draw, tmp_path):

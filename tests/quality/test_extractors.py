@@ -39,7 +39,7 @@ def test_the_whole_agrees_with_torch_fidelitys_own_entry_point(classifier, draw)
     fid = fidelity.fid(fidelity.gaussian(ours.embeddings), fidelity.gaussian(theirs.embeddings))
     assert fid == pytest.approx(expected["frechet_inception_distance"], rel=1e-4)
     assert fidelity.inception_score(ours.logits, 2).mean == pytest.approx(expected["inception_score_mean"], rel=1e-6)
-    kid = fidelity.kid(ours.embeddings, theirs.embeddings, 8, 40).mean
+    kid = fidelity.kid(ours.embeddings, theirs.embeddings, 8, 40).mean()
     assert kid == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-3)
     assert (precision, recall) == pytest.approx((expected["precision"], expected["recall"]), abs=1e-6)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import linalg, spatial, special
+from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 
 from vvsbench.quality import fidelity
 
@@ -65,8 +66,17 @@ def test_kid_equals_the_formula(random):
     generated, reference = random.normal(0.3, 1, (50, 8)), random.normal(0, 1, (50, 8))
     expected = unbiased_mmd(generated, reference)
     whole = fidelity.kid(tensor(generated), tensor(reference), subsets=3, subset_size=50)
-    assert whole.mean == pytest.approx(expected, rel=1e-9)
-    assert whole.deviation == pytest.approx(0, abs=1e-12)  # the trap: subsets as large as the set have no spread
+    assert whole.mean() == pytest.approx(expected, rel=1e-9)
+    assert whole.std() == pytest.approx(0, abs=1e-12)  # the trap: subsets as large as the set have no spread
+
+
+def test_kid_draws_the_subsets_of_torch_fidelity(random):
+    generated, reference = tensor(random.normal(0.3, 1, (60, 8))), tensor(random.normal(0, 1, (50, 8)))
+    chosen = fidelity.options(kid_subsets=7, kid_subset_size=20)
+    theirs = kid_features_to_metric(generated, reference, **chosen)
+    ours = fidelity.kid(generated, reference, 7, 20)
+    assert ours.mean() == pytest.approx(theirs[KEY_METRIC_KID_MEAN], rel=1e-12)
+    assert ours.std() == pytest.approx(theirs[KEY_METRIC_KID_STD], rel=1e-12)
 
 
 def test_kernel_table_gives_kid_of_any_part_up_to_the_references_own_term(random):
@@ -79,7 +89,7 @@ def test_kernel_table_gives_kid_of_any_part_up_to_the_references_own_term(random
 
 def test_kid_is_unbiased_where_fid_is_not(random):
     sets = [(random.normal(0, 1, (40, 8)), random.normal(0, 1, (40, 8))) for _ in range(60)]
-    kids = [fidelity.kid(tensor(x), tensor(y), 5, 20).mean for x, y in sets]
+    kids = [fidelity.kid(tensor(x), tensor(y), 5, 20).mean() for x, y in sets]
     fids = [fid_of(x, y) for x, y in sets]
     assert abs(np.mean(kids)) < 4 * np.std(kids) / np.sqrt(60)
     assert np.mean(fids) > 10 * np.std(fids) / np.sqrt(60)
@@ -97,6 +107,14 @@ def test_precision_and_recall_equal_the_definition_and_are_not_swapped(random):
     assert precision == pytest.approx(manifold_share(generated, reference, 3), abs=1e-6)
     assert recall == pytest.approx(manifold_share(reference, generated, 3), abs=1e-6)
     assert precision > recall + 0.3  # a narrow set is precise and covers little
+
+
+def test_precision_is_the_share_of_the_images_inside(random):
+    generated, reference = tensor(random.normal(0, 0.8, (70, 5))), tensor(random.normal(0, 1, (90, 5)))
+    member = fidelity.inside(generated, reference, 3)
+    assert member.shape == (70,)
+    assert 0 < member.mean() < 1
+    assert member.mean() == pytest.approx(fidelity.precision_recall(generated, reference, 3)[0], abs=1e-6)
 
 
 def test_manifold_table_gives_the_recall_of_any_part(random):

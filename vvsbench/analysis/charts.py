@@ -55,7 +55,7 @@ def front(found: Front, slots: Mapping[str, int], size: tuple[int, int]) -> Mark
     base = points[points["is_baseline"]]
     if len(base):
         y = y_of(float(base[QUALITY].iloc[0]))
-        parts.append(_line("base", x_of.start, y, x_of.end, y))
+        parts.append(line("base", x_of.start, y, x_of.end, y))
     for family, rows in points.groupby("family", sort=False):
         parts.append(_family_line(rows, slots[str(family)], found.axis.column, x_of, y_of))
     boxes = labels(found, x_of, y_of, width)
@@ -123,21 +123,21 @@ def _grid(x_of: Scale, y_of: Scale, x_title: str) -> Markup:
     x_ticks = ticks(x_of.low, x_of.high, max(3, int((x_of.end - x_of.start) / 90)))
     for value in y_ticks:
         y = y_of(value)
-        parts.append(_line("rule", x_of.start, y, x_of.end, y))
+        parts.append(line("rule", x_of.start, y, x_of.end, y))
         parts.append(
             Markup('<text class="tick end" x="{:.1f}" y="{:.1f}">{}</text>').format(
-                x_of.start - 8, y + 4, _tick(value, y_ticks)
+                x_of.start - 8, y + 4, tick(value, y_ticks)
             )
         )
     for value in x_ticks:
         x = x_of(value)
-        parts.append(_line("notch", x, y_of.start, x, y_of.start + 5))
+        parts.append(line("notch", x, y_of.start, x, y_of.start + 5))
         parts.append(
             Markup('<text class="tick mid" x="{:.1f}" y="{:.1f}">{}</text>').format(
-                x, y_of.start + 19, _tick(value, x_ticks)
+                x, y_of.start + 19, tick(value, x_ticks)
             )
         )
-    parts.append(_line("axis", x_of.start, y_of.start, x_of.end, y_of.start))
+    parts.append(line("axis", x_of.start, y_of.start, x_of.end, y_of.start))
     parts.append(Markup('<text class="title" x="{:.1f}" y="14">FID</text>').format(8))
     parts.append(
         Markup('<text class="title end" x="{:.1f}" y="{:.1f}">{}</text>').format(x_of.end, y_of.start + 40, x_title)
@@ -145,19 +145,21 @@ def _grid(x_of: Scale, y_of: Scale, x_title: str) -> Markup:
     return Markup("").join(parts)
 
 
-def _tick(value: float, every: Sequence[float]) -> str:
+def tick(value: float, every: Sequence[float]) -> str:
+    """A tick in text, with as many decimals as any of the others needs."""
     digits = max((len(f"{tick:.6f}".rstrip("0").partition(".")[2]) for tick in every), default=0)
     return number(value, digits)
 
 
-def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
+def line(kind: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
+    """A straight line of a class of the page's style."""
     return Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(kind, x1, y1, x2, y2)
 
 
 def _stair(found: Front, x_of: Scale, y_of: Scale) -> Markup:
-    line = [(x_of(x), y_of(y)) for x, y in outline(found, (x_of.low, x_of.high), y_of.high)]
-    text = " ".join(f"{x:.1f},{y:.1f}" for x, y in line)
-    area = f"{text} {line[0][0]:.1f},{y_of.end:.1f}"
+    corners = [(x_of(x), y_of(y)) for x, y in outline(found, (x_of.low, x_of.high), y_of.high)]
+    text = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
+    area = f"{text} {corners[0][0]:.1f},{y_of.end:.1f}"
     return Markup('<polygon class="beaten" points="{}"/><polyline class="stair" points="{}"/>').format(area, text)
 
 
@@ -176,20 +178,21 @@ def _point(key: str, row: pd.Series[Any], found: Front, slots: Mapping[str, int]
     assert fid is not None
     x, y, slot = x_of(cost.value), y_of(fid.value), slots[str(row["family"])]
     (left, right), (low, high) = _ends(cost), _ends(fid)
-    tip = "|".join([str(row["label"]), f"{_span(cost)} {found.axis.unit}", f"FID {_span(fid)}"])
+    tip = "|".join([str(row["label"]), f"{span(cost)} {found.axis.unit}", f"FID {span(fid)}"])
     state = "front" if row["on_front"] else "dominated"
     return Markup('<g class="pt {} f{}" data-key="{}" data-tip="{}" tabindex="0">{}{}{}</g>').format(
         state,
         slot,
         key,
         tip if row["on_front"] else f"{tip}|dominated",
-        _line("error", x_of(left), y, x_of(right), y),
-        _line("error", x, y_of(low), x, y_of(high)),
+        line("error", x_of(left), y, x_of(right), y),
+        line("error", x, y_of(low), x, y_of(high)),
         shape(slot, x, y),
     )
 
 
-def _span(found: Estimate) -> str:
+def span(found: Estimate) -> str:
+    """A number with its interval, for the pointer."""
     digits = 1 if found.value >= 10 else 2 if found.value >= 1 else 4
     text = number(found.value, digits)
     if found.low is None or found.high is None or found.exact:
@@ -202,42 +205,3 @@ def _better(found: Front, x_of: Scale, y_of: Scale) -> Markup:
         text = Markup('<text class="hint end" x="{:.1f}" y="{:.1f}">better ↘</text>')
         return text.format(x_of.end - 4, y_of.start - 8)
     return Markup('<text class="hint" x="{:.1f}" y="{:.1f}">↙ better</text>').format(x_of.start + 6, y_of.start - 8)
-
-
-def histogram(verified: Sequence[float], skipped: Sequence[float], slot: int, size: tuple[int, int]) -> Markup:
-    """Shares of steps by how many drafted tokens they kept; steps that skipped verification beside those that did not.
-
-    Args:
-        verified: share of the verified steps that accepted 0, 1, ... drafts.
-        skipped: share of the skipped steps that committed 0, 1, ... drafts; may be empty.
-        slot: colour of the family.
-        size: width and height in pixels.
-    """
-    width, height = size
-    top = max([*verified, *skipped, 0.01])
-    bins = max(len(verified), len(skipped))
-    pitch = (width - 4) / bins
-    floor, ceiling = height - 20, 16
-    parts = [_line("axis", 0, floor, width, floor)]
-    bars = 2 if skipped else 1
-    bar = min(26.0, pitch * (0.4 if skipped else 0.62))
-    for index in range(bins):
-        middle = 2 + pitch * (index + 0.5)
-        for which, shares in enumerate((verified, skipped)[:bars]):
-            share = shares[index] if index < len(shares) else 0.0
-            x = middle - bar * bars / 2 + which * bar
-            rise = (floor - ceiling) * share / top
-            kind = "skip" if which else "bar"
-            parts.append(
-                Markup('<rect class="{} f{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>').format(
-                    kind, slot, x + 0.75, floor - rise, bar - 1.5, rise
-                )
-            )
-            if share >= 0.005 and not (bars == 2 and pitch < 34):
-                parts.append(
-                    Markup('<text class="share mid" x="{:.1f}" y="{:.1f}">{}</text>').format(
-                        x + bar / 2, floor - rise - 4, f"{100 * share:.0f}"
-                    )
-                )
-        parts.append(Markup('<text class="tick mid" x="{:.1f}" y="{:.1f}">{}</text>').format(middle, height - 4, index))
-    return svg(size, "share of steps in % by number of drafted tokens kept", parts)

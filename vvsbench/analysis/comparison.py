@@ -1,8 +1,10 @@
 """A cell against its baseline, image by image wherever the records allow it.
 
-Counts and times are compared in pairs: image i of one decoder with image i of the other, batch with batch, since both
-saw the same prompt and the same noise. Quality numbers belong to whole sets; the interval of their difference joins the
-two intervals as if the sets were independent, which is too wide, never too narrow, for sets that share their noise.
+Everything is compared in pairs: image i of one decoder with image i of the other, batch with batch, since both saw the
+same prompt and the same noise. Numbers that belong to a whole set (FID, IS, KID, recall) were measured again without
+one group of images after the other, and both sets were dealt to the same groups: the interval of a difference comes
+from the differences group by group. Only a number without such replicates joins two intervals as if the sets were
+independent, and is named where that is done.
 """
 
 from __future__ import annotations
@@ -15,32 +17,51 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vvsbench.analysis.estimate import Estimate
+from vvsbench.quality.intervals import Replicates, student
+from vvsbench.runs.record import Jackknife, MetricValue, unpacked
+from vvsbench.runs.store import StoredCell
 
 RESAMPLES = 2000
 BLOCK = 100
 """Resamples drawn at a time, so that large sets fit in memory."""
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Equality:
-    """How much of two sets is the same.
+class Pairs:
+    """Two image sets of the same prompts and noise, image by image.
 
     Attributes:
-        images: those with all tokens equal.
-        tokens: share of equal tokens at equal places.
+        tokens: share of the tokens that differ, float64 [images].
+        pixels: mean absolute difference of the pixels, 0 to 255, float64 [images].
     """
 
-    images: int
-    tokens: float
+    tokens: NDArray[np.float64]
+    pixels: NDArray[np.float64]
+
+    @property
+    def identical(self) -> NDArray[np.bool_]:
+        """Which images have all tokens equal."""
+        same: NDArray[np.bool_] = self.tokens == 0
+        return same
 
 
-def equality(one: NDArray[np.int32], other: NDArray[np.int32]) -> Equality:
-    """Compare two token arrays [images, tokens] over the images that both have."""
-    count = min(len(one), len(other))
-    if count == 0 or one.shape[1:] != other.shape[1:]:
-        return Equality(0, 0.0)
-    same = one[:count] == other[:count]
-    return Equality(int(same.all(axis=1).sum()), float(same.mean()))
+def pairs(cell: StoredCell, base: StoredCell) -> Pairs | None:
+    """Compare the images of two cells file by file, so that sets of any size fit in memory.
+
+    Returns:
+        None if the images of one of them are not here, or are not of the same shape.
+    """
+    if not (cell.has_images and base.has_images):
+        return None
+    tokens, pixels = [], []
+    for one, other in zip(cell.shards(), base.shards(), strict=False):
+        if one.tokens.shape != other.tokens.shape or one.images.shape != other.images.shape:
+            return None
+        tokens.append((one.tokens != other.tokens).mean(axis=1))
+        apart = [np.abs(x.astype(np.int16) - y).mean() for x, y in zip(one.images, other.images, strict=True)]
+        pixels.append(np.array(apart, dtype=np.float64))
+    return Pairs(np.concatenate(tokens), np.concatenate(pixels))
 
 
 def forwards_ratio(trace: pd.DataFrame, base: pd.DataFrame) -> Estimate:
@@ -73,9 +94,64 @@ def ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> E
     found = np.empty(RESAMPLES)
     for first in range(0, RESAMPLES, BLOCK):
         chosen = draws.integers(0, count, size=(min(BLOCK, RESAMPLES - first), count))
-        found[first : first + BLOCK] = numerator[chosen].sum(axis=1) / denominator[chosen].sum(axis=1)
-    low, high = np.quantile(found, [0.025, 0.975])
+        below = denominator[chosen].sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a resample may miss the few items that count
+            found[first : first + BLOCK] = numerator[chosen].sum(axis=1) / below
+    low, high = np.quantile(found[np.isfinite(found)], [0.025, 0.975])
     return Estimate(value, float(low), float(high))
+
+
+def mean(values: NDArray[np.float64]) -> Estimate:
+    """Mean over items with its 95 % bootstrap interval; values without spread are certain."""
+    if len(values) > 1 and np.ptp(values) == 0:
+        value = float(values[0])
+        return Estimate(value, value, value)
+    return ratio(values, np.ones(len(values)))
+
+
+def metric_change(mine: MetricValue, base: MetricValue, dealt_alike: bool) -> tuple[Estimate, bool]:
+    """How a metric of a set differs from the baseline's.
+
+    Args:
+        mine: of the set.
+        base: of the baseline's set, of the same prompts.
+        dealt_alike: whether both sets were dealt to the same groups.
+
+    Returns:
+        The difference, and whether its interval is a paired one.
+    """
+    value = mine.value - base.value
+    one, other = unpacked(mine.each, "float32"), unpacked(base.each, "float32")
+    if len(one) and len(one) == len(other):
+        return mean(one.astype(np.float64) - other), True
+    if dealt_alike and mine.jackknife and base.jackknife:
+        return _by_groups(value, difference(mine.jackknife, base.jackknife), _spread_of_draws(mine, base)), True
+    return change(Estimate(mine.value, mine.low, mine.high), Estimate(base.value, base.low, base.high)), False
+
+
+def difference(mine: Jackknife, base: Jackknife) -> Replicates:
+    """Replicates of the difference of two metrics over sets that were dealt alike."""
+    return Replicates(np.array(mine.replicates) - np.array(base.replicates), mine.share)
+
+
+def by_groups(value: float, replicates: Replicates) -> Estimate:
+    """A number with the Student interval of its jackknife."""
+    return _by_groups(value, replicates, 0.0)
+
+
+def _by_groups(value: float, replicates: Replicates, more: float) -> Estimate:
+    """As `by_groups`, with a standard error that comes on top."""
+    error = replicates.error()
+    found = student(value, type(error)(math.hypot(error.value, more), error.freedom), CONFIDENCE, "")
+    return Estimate(value, found.low, found.high)
+
+
+def _spread_of_draws(mine: MetricValue, base: MetricValue) -> float:
+    """Standard error of the mean difference over random subsets that both sets share; zero without any."""
+    if not mine.draws or len(mine.draws) != len(base.draws):
+        return 0.0
+    apart = np.array(mine.draws) - np.array(base.draws)
+    return float(apart.std() / math.sqrt(len(apart)))
 
 
 def change(mine: Estimate, base: Estimate) -> Estimate:

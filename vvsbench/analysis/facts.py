@@ -31,21 +31,22 @@ def described(study: StudyFrame, rows: pd.DataFrame) -> list[tuple[str, str]]:
     quality = cell.quality.get(str(rows["protocol"].iloc[0]).split(" ")[0]) if "protocol" in rows else None
     if quality:
         found.append(("Quality", _protocol(quality, config.get("metrics") or {})))
-    found.append(("Comparison", _comparison(str(config["batch_size"]))))
+    found.append(("Comparison", _comparison(str(config["batch_size"]), rows)))
     machines = list(dict.fromkeys(rows["hardware"]))
     found.append(("Machine", "; ".join(machines)))
     return [(name, capital(text)) for name, text in found]
 
 
 def decoders(study: StudyFrame, rows: pd.DataFrame) -> list[Claim]:
-    """What each family of decoders does, in a sentence each."""
+    """What the decoders of each family do, in a sentence for those that do the same."""
     said = []
     for family, members in rows.groupby("family", sort=False):
-        decoder = study.cells[str(members.index[0])].record.config["decoder"]
-        text = _does(decoder)
-        label = str(members["label"].iloc[0]) if len(members) == 1 else str(family)
-        if text:
-            said.append(Claim(label, str(family), text))
+        named: dict[str, list[str]] = {}
+        for key, row in members.iterrows():
+            named.setdefault(_does(study.cells[str(key)].record.config["decoder"]), []).append(str(row["label"]))
+        for text, labels in named.items():
+            label = str(family) if len(named) == 1 < len(labels) else ", ".join(labels)
+            said += [Claim(label, str(family), text)] if text else []
     return said
 
 
@@ -114,12 +115,23 @@ def _protocol(quality: QualityRecord, metrics: Mapping[str, Any]) -> str:
     return text + ". Numbers of different protocols or image counts cannot be compared, nor these with published ones"
 
 
-def _comparison(batch: str) -> str:
-    return (
-        "Forwards and seconds are compared in pairs, image with image and batch with batch (paired bootstrap); the "
-        "ratio is that of the totals. A change of a metric joins the intervals of both decoders as if their images "
-        "were independent; they share their noise, so these intervals are rather too wide. Seconds are wall clock over "
-        f"a batch of {batch} divided by its images, after a warm-up, one decoder after the other"
+def _comparison(batch: str, rows: pd.DataFrame) -> str:
+    text = (
+        "Everything is compared in pairs: the same prompt and the same noise. Forwards and seconds, image with image "
+        "and batch with batch (paired bootstrap); the ratio is that of the totals. CLIP score, precision and class "
+        "accuracy, image with image (paired bootstrap). FID, IS, KID and recall belong to a whole set: both sets leave "
+        "out the same groups of images one after the other, and the interval of a change comes from the differences "
+        "group by group (paired delete-a-group jackknife)"
+    )
+    texts = [str(text) for text in rows["unpaired"].dropna()] if "unpaired" in rows else []
+    if unpaired := sorted({name for text in texts for name in text.split()}):
+        text += (
+            f". Not so for {', '.join(unpaired)}, whose record keeps nothing to pair: there a change joins both "
+            "intervals as if the images were independent, which is rather too wide"
+        )
+    return text + (
+        f". Seconds are wall clock over a batch of {batch} divided by its images, after a warm-up, one decoder after "
+        "the other"
     )
 
 

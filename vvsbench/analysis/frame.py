@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from vvsbench.analysis import comparison
-from vvsbench.analysis.estimate import Estimate, estimate
-from vvsbench.analysis.settings import differences, flat, shared
+from vvsbench.analysis import comparison, diagnostics
+from vvsbench.analysis.estimate import Estimate
+from vvsbench.analysis.settings import ABSENT, differences, families, flat, setting, shared
 from vvsbench.analysis.troubles import Trouble, of_cell, of_study
+from vvsbench.config import StudyConfig
 from vvsbench.errors import UserError
+from vvsbench.runs.record import MetricValue, QualityRecord
 from vvsbench.runs.store import Store, StoredCell
 
 METRICS = ("fid", "kid", "is", "precision", "recall", "clip", "accuracy")
@@ -33,6 +35,8 @@ COSTS = (
     "accepted_length",
     "seconds_per_image",
 )
+DRAFTING = ("share_drawn", "share_accepted", "share_skipped", "tokens_per_skip", "agreed", "rolled_back")
+"""See `vvsbench.analysis.diagnostics.numbers`."""
 HARDWARE = ("cpu", "cores", "gpu", "driver")
 """What makes two machines different for a clock."""
 
@@ -52,6 +56,7 @@ class StudyFrame:
         rows: one row per cell, indexed by cell key, in the study's order, the baselines first.
         cells: the stored cells by key.
         troubles: what has to be told first.
+        x: the setting that the study varies, empty without one; the column x of the rows has its values.
     """
 
     name: str
@@ -60,6 +65,7 @@ class StudyFrame:
     rows: pd.DataFrame
     cells: Mapping[str, StoredCell]
     troubles: Sequence[Trouble]
+    x: str = ""
 
     @property
     def usable(self) -> pd.DataFrame:
@@ -73,6 +79,16 @@ class StudyFrame:
             Pairs of what is special about a setting (empty when there is one only) and its rows.
         """
         return [(str(setting), rows) for setting, rows in self.usable.groupby("setting", sort=False)]
+
+    def quality(self, key: str) -> QualityRecord | None:
+        """The quality record that a row's numbers are from; None when it has none."""
+        protocol = str(self.rows.loc[key, "protocol"] or "")
+        return self.cells[key].quality.get(protocol.split(" ")[0]) if protocol else None
+
+    def metric(self, key: str, name: str) -> MetricValue | None:
+        """A metric of a row with all that its record keeps."""
+        found = self.quality(key)
+        return next((value for value in found.values if value.name == name), None) if found else None
 
     def baseline_of(self, rows: pd.DataFrame) -> pd.Series[Any] | None:
         """The row that the others of a comparison are measured against; None when the study has not run it."""
@@ -98,14 +114,19 @@ def frame(study: str, root: Path) -> StudyFrame:
     baseline = str(declared.get("baseline") or "ar")
     protocol = _protocol(cells)
     rows = pd.DataFrame([_row(cell, baseline, protocol) for cell in cells]).set_index("key")
+    rows["family"] = families([cell.record.config for cell in cells], declared.get("families", StudyConfig().families))
+    x = str(declared.get("x") or "")
+    values = [setting(cell.record.config, x) if x else ABSENT for cell in cells]
+    rows["x"] = pd.Series([None if value is ABSENT else value for value in values], rows.index, dtype=object)
     rows = _ordered(_named(rows, cells))
     by_key = {cell.record.key: cell for cell in cells}
     if not rows["usable"].any():
         reasons = "; ".join(f"{row['label']}: {row['trouble']}" for _, row in rows.iterrows())
         raise NothingToReport(f"no cell of study {study} can be shown ({reasons}); run the study again.")
-    rows = _relative(rows, by_key)
+    found = StudyFrame(study, str(declared.get("title") or study), baseline, rows, by_key, [], x)
+    rows = _relative(found)
     troubles = of_study(rows, timed(rows[rows["usable"]]), cells, declared.get("cells") or [])
-    return StudyFrame(study, str(declared.get("title") or study), baseline, rows, by_key, troubles)
+    return replace(found, rows=rows, troubles=troubles)
 
 
 def _protocol(cells: Sequence[StoredCell]) -> str:
@@ -128,7 +149,6 @@ def _row(cell: StoredCell, baseline: str, protocol: str) -> dict[str, Any]:
         "key": record.key,
         "label": record.label,
         "decoder": decoder,
-        "family": " ".join(part for part in record.label.split() if "=" not in part),
         "is_baseline": baseline in (decoder, record.label),
         "status": record.status,
         "stale": cell.stale_because,
@@ -143,6 +163,9 @@ def _row(cell: StoredCell, baseline: str, protocol: str) -> dict[str, Any]:
         for name in COSTS:
             summary = record.summaries.get(name)
             row |= _columns(name, Estimate(summary.mean, summary.low, summary.high) if summary else None)
+        drafting = diagnostics.numbers(cell.trace) if cell.drafts else {}
+        for name in DRAFTING:
+            row |= _columns(name, drafting.get(name))
         valid = quality if quality and quality.image_digest == record.image_digest else None
         values = {value.name: value for value in valid.values} if valid else {}
         for name in METRICS:
@@ -199,35 +222,64 @@ def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.reindex(order.sort_values(list(order.columns), kind="stable").index)
 
 
-def _relative(rows: pd.DataFrame, cells: Mapping[str, StoredCell]) -> pd.DataFrame:
-    """Add what every cell is against the baseline of its setting."""
+def _relative(study: StudyFrame) -> pd.DataFrame:
+    """The rows with what every cell is against the baseline of its setting."""
     found: dict[str, dict[str, Any]] = {}
-    for _, group in rows[rows["usable"]].groupby("setting", sort=False):
-        baselines = group[group["is_baseline"]]
-        if baselines.empty:
+    for _, group in study.comparisons():
+        base = study.baseline_of(group)
+        if base is None:
             continue
-        base = baselines.iloc[0]
         for key, row in group.iterrows():
-            found[str(key)] = _against(cells[str(key)], cells[str(base.name)], row, base)
+            found[str(key)] = _against(study, str(key), row, base)
     added = pd.DataFrame.from_dict(found, orient="index")
-    return rows.join(added)
+    return study.rows.join(added)
 
 
-def _against(cell: StoredCell, base: StoredCell, row: pd.Series[Any], base_row: pd.Series[Any]) -> dict[str, Any]:
-    equality = comparison.equality(cell.tokens, base.tokens)
-    added: dict[str, Any] = {"baseline": base_row["label"]}
-    added |= {"equal_images": equality.images, "equal_tokens": equality.tokens}
-    added |= _columns("forwards_ratio", comparison.forwards_ratio(cell.trace, base.trace))
-    same_machine = row["hardware"] == base_row["hardware"]
-    added |= _columns("speed_up", comparison.speed_up(cell.repeats, base.repeats) if same_machine else None)
-    comparable = row.get("reference") == base_row.get("reference") and row.get("protocol") == base_row.get("protocol")
+def _against(study: StudyFrame, key: str, row: pd.Series[Any], base: pd.Series[Any]) -> dict[str, Any]:
+    cell, other = study.cells[key], study.cells[str(base.name)]
+    pairs = comparison.pairs(cell, other)
+    added: dict[str, Any] = {"baseline": base["label"]} | _likeness(pairs)
+    added |= _columns("forwards_ratio", comparison.forwards_ratio(cell.trace, other.trace))
+    same_machine = row["hardware"] == base["hardware"]
+    added |= _columns("speed_up", comparison.speed_up(cell.repeats, other.repeats) if same_machine else None)
+    same = pairs is not None and bool(pairs.identical.all()) and len(pairs.tokens) == row["count"]
+    return added | _changes(study, key, str(base.name), same)
+
+
+def _likeness(pairs: comparison.Pairs | None) -> dict[str, Any]:
+    """How much of two image sets is the same; columns without a value when the images are not here."""
+    added: dict[str, Any] = {
+        "equal_images": int(pairs.identical.sum()) if pairs else None,
+        "equal_tokens": float(1 - pairs.tokens.mean()) if pairs else None,
+    }
+    added |= _columns("changed_tokens", comparison.mean(pairs.tokens) if pairs else None)
+    return added | _columns("pixel_change", comparison.mean(pairs.pixels) if pairs else None)
+
+
+def _changes(study: StudyFrame, key: str, base: str, same: bool) -> dict[str, Any]:
+    """The change of every metric, and the names of those whose interval is not a paired one.
+
+    Args:
+        key: of the cell.
+        base: key of the baseline's cell.
+        same: whether both have the same images.
+    """
+    mine, theirs = study.quality(key), study.quality(base)
+    added: dict[str, Any] = {}
+    unpaired = []
     for name in METRICS:
-        mine, theirs = estimate(row, name), estimate(base_row, name)
-        change = None
-        if mine and theirs and comparable:
-            change = Estimate(0.0, 0.0, 0.0) if equality.images == row["count"] else comparison.change(mine, theirs)
+        one, other, change = study.metric(key, name), study.metric(base, name), None
+        if mine and theirs and one and other and _comparable(mine, theirs):
+            change, paired = comparison.metric_change(one, other, bool(mine.groups) and mine.groups == theirs.groups)
+            change, paired = (Estimate(0.0, 0.0, 0.0), True) if same else (change, paired)
+            unpaired += [] if paired else [name]
         added |= _columns(f"{name}_change", change)
-    return added
+    return added | {"unpaired": " ".join(unpaired)}
+
+
+def _comparable(one: QualityRecord, other: QualityRecord) -> bool:
+    names = ("protocol", "version", "reference_digest")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
 def timed(rows: pd.DataFrame) -> pd.DataFrame:

@@ -12,21 +12,34 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
+from numpy.typing import NDArray
 
 from vvsbench import __version__
-from vvsbench.analysis import charts, pictures, plots, sentences, tables
+from vvsbench.analysis import charts, findings, linecharts, pictures, plots, sentences, smallcharts
+from vvsbench.analysis.certificates import Proofs
+from vvsbench.analysis.curves import Curves, curves
+from vvsbench.analysis.diagnostics import Diagnosis
 from vvsbench.analysis.facts import commands, decoders, described, origin
 from vvsbench.analysis.frame import StudyFrame
+from vvsbench.analysis.hypervolume import Contest, contest
 from vvsbench.analysis.pareto import COMPRESSION, Front, fronts
+from vvsbench.analysis.tables import Table
 from vvsbench.runs.store import StoredCell
 
 TEMPLATES = Path(__file__).parent / "templates"
 WIDE, NARROW = (548, 404), (354, 360)
-BARS = (330, 118)
+BARS, LEVELS = (330, 118), (214, 132)
+MOST_LINES = 16
+"""Longer tables of certificates are folded."""
 
 
-def html(study: StudyFrame) -> str:
-    """The whole page, with everything it needs inside it."""
+def html(study: StudyFrame, proofs: Proofs) -> str:
+    """The whole page, with everything it needs inside it.
+
+    Args:
+        study: the study.
+        proofs: what is said about certificates.
+    """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -43,6 +56,10 @@ def html(study: StudyFrame) -> str:
         troubles=study.troubles,
         slots=slots,
         parts=[_part(study, setting, rows, slots) for setting, rows in study.comparisons()],
+        across=[_curves(one, slots) for one in across(study)],
+        x=study.x,
+        proofs=proofs,
+        most_lines=MOST_LINES,
         commands=commands(study),
         provenance=[origin(study.cells[str(key)], str(row["label"])) for key, row in study.usable.iterrows()],
         version=__version__,
@@ -81,23 +98,53 @@ def _date(study: StudyFrame) -> str:
 def _part(study: StudyFrame, setting: str, rows: pd.DataFrame, slots: Mapping[str, int]) -> dict[str, Any]:
     base = study.baseline_of(rows)
     cells = {str(key): study.cells[str(key)] for key in rows.index}
-    first = next(iter(cells.values()))
-    side = next(first.shards()).images.shape[-1]
-    top = pictures.ceiling(list(cells.values()))
+    seen = {key: cell for key, cell in cells.items() if cell.has_images}
+    made = {table.name: table for table in findings.every(study, rows)}
+    found = contest(study, rows)
     return {
         "setting": setting,
         "baseline": "" if base is None else str(base["label"]),
         "count": int(rows["count"].iloc[0]),
         "headline": sentences.headline(rows),
         "verdicts": sentences.verdicts(rows),
-        "fronts": [_front(found, slots) for found in fronts(study, rows)],
-        "tables": [tables.costs(rows), tables.quality(rows)],
-        "gallery": _gallery(rows, cells),
-        "magnified": side < 96,
-        "drafts": [_draft(row, cells[str(key)], slots, top) for key, row in rows.iterrows() if drafts(cells[str(key)])],
-        "top": round(100 * top),
+        "fronts": [_front(front, slots) for front in fronts(study, rows)],
+        "contest": _contest(found, made) if found else None,
+        "curves": [_curves(one, slots) for one in within(study, rows)],
+        "tables": [made[name] for name in ("cost", "quality", "paired") if name in made],
+        "gallery": _gallery(rows[[key in seen for key in rows.index]], seen) if seen else None,
+        "magnified": bool(seen) and next(next(iter(seen.values())).shards()).images.shape[-1] < 96,
+        "drafts": _drafts(rows, findings.diagnoses(study, rows), slots),
+        "draft_tables": [made[name] for name in ("drafting", "depths") if name in made],
         "decoders": decoders(study, rows),
         "facts": described(study, rows),
+    }
+
+
+def within(study: StudyFrame, rows: pd.DataFrame) -> list[Curves]:
+    """Charts against a setting of the decoder, which varies within each comparison."""
+    return curves(rows, study.x) if study.x.startswith("decoder.") else []
+
+
+def across(study: StudyFrame) -> list[Curves]:
+    """Charts against any other setting, which is another in every comparison."""
+    return [] if study.x.startswith("decoder.") else curves(study.usable, study.x)
+
+
+def _contest(found: Contest, made: Mapping[str, Table]) -> dict[str, Any]:
+    return {
+        "table": made["fronts"],
+        "about": sentences.about_contest(found),
+        "claims": sentences.contests(found),
+        "dominations": sentences.dominations(found),
+    }
+
+
+def _curves(found: Curves, slots: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "title": f"{found.title} against {found.x_title}",
+        "wide": linecharts.curves(found, slots, WIDE),
+        "narrow": linecharts.curves(found, slots, NARROW),
+        "families": list(found.families),
     }
 
 
@@ -133,7 +180,7 @@ def _gallery(rows: pd.DataFrame, cells: Mapping[str, StoredCell]) -> dict[str, A
 
 def _likeness(row: pd.Series[Any]) -> str:
     """How much of the baseline's set a cell drew."""
-    if "baseline" not in row or pd.isna(row["baseline"]):
+    if "baseline" not in row or pd.isna(row["baseline"]) or pd.isna(row["equal_images"]):
         return ""
     if row["is_baseline"]:
         return "the baseline"
@@ -144,31 +191,40 @@ def _likeness(row: pd.Series[Any]) -> str:
     return f"{int(row['equal_images'])} of {row['count']} images equal"
 
 
-def drafts(cell: StoredCell) -> bool:
-    """Whether a cell's decoder drafts at all."""
-    return bool(cell.trace["draft_forwards"].sum())
+def _drafts(rows: pd.DataFrame, found: Mapping[str, Diagnosis], slots: Mapping[str, int]) -> dict[str, Any] | None:
+    """The small drawings of every decoder that drafts; None when none does."""
+    if not found:
+        return None
+    maps = [share for one in found.values() for share in (one.places, one.never_verified) if share is not None]
+    top = pictures.ceiling(maps)
+    chosen = [(row, found[str(key)]) for key, row in rows.iterrows() if str(key) in found]
+    return {"top": round(100 * top), "each": [_draft(row, one, slots, top) for row, one in chosen]}
 
 
-def _draft(row: pd.Series[Any], cell: StoredCell, slots: Mapping[str, int], top: float) -> dict[str, Any]:
-    verified, skipped = (list(pictures.lengths(cell, column)) for column in ("accepted", "skipped"))
-    about = f"{_mean(verified):.2f} drafts kept per verified step"
-    if skipped:
-        about += f", {_mean(skipped):.2f} per skipped step"
-    kinds = ((pictures.ACCEPTED, "drafted and accepted"), (pictures.SKIPPED, "drafted, never verified"))
+def _draft(row: pd.Series[Any], found: Diagnosis, slots: Mapping[str, int], top: float) -> dict[str, Any]:
+    slot = slots[str(row["family"])]
+    about = f"{_mean(found.accepted):.2f} drafts kept per verified step"
+    if len(found.kept):
+        about += f", {_mean(found.kept):.2f} per skipped step"
     maps = []
-    for kind, name in kinds:
-        shares = pictures.origins(cell, kind)
+    kinds = (
+        (found.places, "kept", "drafted, accepted or skipped"),
+        (found.never_verified, "skipped", "drafted, never verified"),
+    )
+    for shares, name, about_it in kinds:
         if shares is not None:
-            span = f"{100 * shares.min():.0f} to {100 * shares.max():.0f}\N{NO-BREAK SPACE}%"
-            maps.append({"uri": pictures.uri(pictures.coloured(shares / top)), "about": f"{name}: {span}"})
+            span = f"{100 * shares.min():.0f}–{100 * shares.max():.0f}\N{NO-BREAK SPACE}%"
+            picture = pictures.uri(pictures.coloured(shares / top))
+            maps.append({"uri": picture, "name": name, "span": span, "about": f"{about_it}: {span}"})
     return {
         "label": row["label"],
         "family": row["family"],
         "about": about,
-        "histogram": charts.histogram(verified, skipped, slots[str(row["family"])], BARS),
+        "histogram": smallcharts.histogram(list(found.accepted), list(found.kept), slot, BARS),
+        "depths": smallcharts.depths(found.depths, slot, LEVELS) if found.depths else None,
         "maps": maps,
     }
 
 
-def _mean(shares: list[float]) -> float:
+def _mean(shares: NDArray[np.float64]) -> float:
     return float(np.dot(np.arange(len(shares)), shares))

@@ -1,7 +1,7 @@
-"""Fronts: which cells nothing beats on both cost and quality, and how much they win over the baseline together.
+"""Fronts: which cells nothing beats on both cost and quality, and how much they win together.
 
-For the hypervolume, axes are divided by the baseline's values, so that it has no unit: the reference point is the
-baseline's own cost and twice its FID, and a study in which nothing improves on the baseline's cost has none.
+The hypervolume is measured against the reference point of `vvsbench.analysis.hypervolume`, which compares families by
+it; on the axis of seconds, where there is no such thing as one token per forward, against the baseline's own seconds.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 
 from vvsbench.analysis.frame import StudyFrame, timed
+from vvsbench.analysis.hypervolume import reference_point
 
 QUALITY = "fid"
-WORST_FID = 2.0
-"""FID of the reference point, in units of the baseline's."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,8 @@ class Front:
     Attributes:
         axis: the cost.
         points: rows of the frame that have both numbers, with a column on_front.
-        hypervolume: area won against the reference point, see the module; None without a baseline.
-        reference: that point in the units of the axes (cost, FID).
+        hypervolume: area won against the reference point, see the module; None without one.
+        reference: that point (cost, FID); None for seconds without a baseline.
     """
 
     axis: Axis
@@ -90,13 +89,19 @@ def front(study: StudyFrame, rows: pd.DataFrame, axis: Axis) -> Front | None:
     values = points[[axis.column, QUALITY]].to_numpy(dtype=np.float64)
     kept = moocore.is_nondominated(values, maximise=[axis.more_is_better, False], keep_weakly=True)
     points = points.assign(on_front=np.asarray(kept, dtype=bool))
-    base = study.baseline_of(points)
-    if base is None:
+    reference = _reference(study, points, axis)
+    if reference is None:
         return Front(axis, points, None, None)
-    origin = np.array([float(base[axis.column]), float(base[QUALITY])])
-    relative = values / origin
-    volume = moocore.hypervolume(relative, ref=[1.0, WORST_FID], maximise=[axis.more_is_better, False])
-    return Front(axis, points, float(volume), (float(origin[0]), WORST_FID * float(origin[1])))
+    volume = moocore.hypervolume(values, ref=list(reference), maximise=[axis.more_is_better, False])
+    return Front(axis, points, float(volume), reference)
+
+
+def _reference(study: StudyFrame, points: pd.DataFrame, axis: Axis) -> tuple[float, float] | None:
+    cost, fid = reference_point(points[QUALITY].to_numpy(dtype=np.float64))
+    if axis is COMPRESSION:
+        return cost, fid
+    base = study.baseline_of(points)
+    return None if base is None else (float(base[axis.column]), fid)
 
 
 def fronts(study: StudyFrame, rows: pd.DataFrame) -> list[Front]:

@@ -1,4 +1,4 @@
-"""What a reader looks at: the same images under every decoder, and where in the image drafts are kept."""
+"""What a reader looks at: the same images under every decoder, and shares over the grid of tokens as colours."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, isqrt
+from math import ceil
 
 import numpy as np
 import pandas as pd
@@ -20,8 +20,6 @@ SHOWN = 12
 """Images per decoder in a gallery."""
 LARGEST = 160
 """Larger images are shrunk to this before they go into a page."""
-ACCEPTED, SKIPPED = 1, 2
-"""Values of the trace's origin: drafted and accepted, drafted and never verified."""
 
 
 @dataclass(frozen=True)
@@ -106,40 +104,10 @@ def sheet(images: Sequence[NDArray[np.uint8]], scale: int, gap: int = 2) -> NDAr
     return np.concatenate(row, axis=1)
 
 
-def origins(cell: StoredCell, kind: int) -> NDArray[np.float64] | None:
-    """Share of the images in which the token at each place is of a kind.
-
-    Args:
-        cell: with a trace.
-        kind: `ACCEPTED` or `SKIPPED`.
-
-    Returns:
-        float64 [side, side]; None if no token is of that kind or the grid is not square.
-    """
-    found = np.stack([np.asarray(row) for row in cell.trace["origin"]]) == kind
-    side = isqrt(found.shape[1])
-    if side * side != found.shape[1] or not found.any():
-        return None
-    shares: NDArray[np.float64] = found.mean(axis=0).reshape(side, side)
-    return shares
-
-
-def ceiling(cells: Sequence[StoredCell]) -> float:
-    """The largest share of any map of these cells, rounded up to tenths: one scale of colours for all of them."""
-    maps = [origins(cell, kind) for cell in cells for kind in (ACCEPTED, SKIPPED)]
-    largest = max((float(shares.max()) for shares in maps if shares is not None), default=1.0)
+def ceiling(maps: Sequence[NDArray[np.float64]]) -> float:
+    """The largest share of any of some maps, rounded up to tenths: one scale of colours for all of them."""
+    largest = max((float(shares.max()) for shares in maps), default=1.0)
     return ceil(10 * largest) / 10
-
-
-def lengths(cell: StoredCell, column: str) -> NDArray[np.float64]:
-    """Share of the steps that kept 0, 1, 2, ... drafted tokens.
-
-    Args:
-        cell: with a trace.
-        column: "accepted" (verified steps) or "skipped".
-    """
-    every = np.concatenate([np.asarray(row, dtype=np.int64) for row in cell.trace[column]])
-    return np.bincount(every) / len(every) if len(every) else np.zeros(0)
 
 
 def coloured(shares: NDArray[np.float64]) -> NDArray[np.uint8]:

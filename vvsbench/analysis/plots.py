@@ -5,8 +5,10 @@ Files are the same bytes for the same records: no dates, fixed identifiers.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,8 @@ import numpy as np
 import pandas as pd
 
 from vvsbench.analysis import pictures
+from vvsbench.analysis.curves import Curves
+from vvsbench.analysis.diagnostics import Diagnosis
 from vvsbench.analysis.estimate import estimate
 from vvsbench.analysis.layout import Box, Scale, padded, place, segments
 from vvsbench.analysis.pareto import QUALITY, Front, outline
@@ -159,39 +163,163 @@ def _name_points(front: Front, slots: Mapping[str, int], axis: Axes) -> None:
         )
 
 
-def lengths(cells: Sequence[tuple[StoredCell, str, int]], folder: Path, name: str) -> list[Path]:
-    """Histograms of drafted tokens kept per step, one panel per decoder that drafts.
+@dataclass(frozen=True)
+class Panel:
+    """A decoder that drafts, for figures with a panel each.
+
+    Attributes:
+        slot: of its family.
+        found: what its steps did.
+    """
+
+    label: str
+    slot: int
+    found: Diagnosis
+
+    @property
+    def colour(self) -> str:
+        """Of its family."""
+        return COLOURS[self.slot % len(COLOURS)]
+
+
+@contextmanager
+def _panels(panels: Sequence[Panel], across: int, size: tuple[float, float]) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure with an axis for each panel under its label; the places left over stay empty."""
+    columns = min(across, len(panels))
+    rows = -(-len(panels) // columns)
+    with _drawing(size[0] * columns, size[1] * rows, rows, columns) as (figure, axes):
+        for axis in axes[len(panels) :]:
+            axis.set_axis_off()
+        for panel, axis in zip(panels, axes, strict=False):
+            wrapped = textwrap.fill(panel.label, max(12, int(13 * size[0])), max_lines=2)
+            axis.set_title(wrapped, color=panel.colour, fontweight="bold", fontsize=8 if size[0] > 1.5 else 6.5)
+            axis.tick_params(length=0)
+        yield figure, axes
+
+
+def lengths(panels: Sequence[Panel], folder: Path, name: str) -> list[Path]:
+    """Histograms of drafted tokens kept per step, one panel per decoder.
 
     Args:
-        cells: each with its label and the slot of its family.
+        panels: the decoders that draft.
         folder: that the files go to.
         name: of the files, without suffix.
     """
-    columns = min(3, len(cells))
-    rows = -(-len(cells) // columns)
-    with _drawing(2.4 * columns, 1.6 * rows, rows, columns) as (figure, axes):
-        for axis in axes[len(cells) :]:
-            axis.set_axis_off()
-        for (cell, label, slot), axis in zip(cells, axes, strict=False):
-            colour = COLOURS[slot % len(COLOURS)]
-            verified, skipped = (100 * pictures.lengths(cell, column) for column in ("accepted", "skipped"))
+    with _panels(panels, 3, (2.4, 1.6)) as (figure, axes):
+        for panel, axis in zip(panels, axes, strict=False):
+            verified, skipped = 100 * panel.found.accepted, 100 * panel.found.kept
             width = 0.4 if len(skipped) else 0.7
             shift = width / 2 if len(skipped) else 0
-            axis.bar(np.arange(len(verified)) - shift, verified, width * 0.94, color=colour)
+            axis.bar(np.arange(len(verified)) - shift, verified, width * 0.94, color=panel.colour)
             if len(skipped):
                 places = np.arange(len(skipped)) + shift
-                axis.bar(places, skipped, width * 0.94, color="white", edgecolor=colour, linewidth=0.9)
-            axis.set_title(label, color=colour, fontweight="bold")
-            axis.tick_params(length=0)
-            axis.set_xticks(range(max(len(verified), len(skipped))))
-        note = (
-            ""
-            if all(cell.trace["skipped_steps"].sum() == 0 for cell, _, _ in cells)
-            else " (hollow: steps that skipped verification)"
-        )
+                axis.bar(places, skipped, width * 0.94, color="white", edgecolor=panel.colour, linewidth=0.9)
+            _whole_ticks(axis, 0, max(len(verified), len(skipped)))
+        skips = any(len(panel.found.kept) for panel in panels)
+        note = " (hollow: steps that skipped verification)" if skips else ""
         figure.supxlabel(f"drafted tokens kept in a step{note}", fontsize=8.5, color="#3a4149")
         figure.supylabel("% of steps", fontsize=8.5, color="#3a4149")
         return _save(figure, folder, name)
+
+
+def depths(panels: Sequence[Panel], folder: Path, name: str) -> list[Path]:
+    """How often each depth of the draft held once the one before it had, one panel per decoder.
+
+    Args:
+        panels: the decoders that draft.
+        folder: that the files go to.
+        name: of the files, without suffix.
+    """
+    with _panels(panels, 4, (1.8, 1.5)) as (figure, axes):
+        for panel, axis in zip(panels, axes, strict=False):
+            shown = [depth for depth in panel.found.depths if depth.steps]
+            xs, ys = [depth.depth for depth in shown], [100 * depth.share for depth in shown]
+            axis.plot(xs, ys, color=panel.colour, linewidth=1, marker="o", markersize=3)
+            axis.set_ylim(0, 105)
+            _whole_ticks(axis, 1, len(panel.found.depths) + 1)
+            if shown:
+                behind = f"n = {shown[0].steps} … {shown[-1].steps}"
+                axis.text(0.03, 0.05, behind, transform=axis.transAxes, fontsize=6.5, color="#5c6670")
+        figure.supxlabel("depth of the draft (n: steps behind the first and the last)", fontsize=8.5, color="#3a4149")
+        figure.supylabel("% accepted after the depth before", fontsize=8.5, color="#3a4149")
+        return _save(figure, folder, name)
+
+
+def _whole_ticks(axis: Axes, first: int, end: int) -> None:
+    """Ticks at whole numbers, at most a dozen."""
+    axis.set_xticks(range(first, end, -(-(end - first) // 12) or 1))
+
+
+def positions(panels: Sequence[Panel], folder: Path, name: str) -> list[Path]:
+    """Share of the images in which the token at each place was drafted and kept, one map per decoder.
+
+    Args:
+        panels: the decoders that draft.
+        folder: that the files go to.
+        name: of the files, without suffix.
+
+    Returns:
+        No files if no decoder has a map.
+    """
+    panels = [panel for panel in panels if panel.found.places is not None]
+    if not panels:
+        return []
+    top = pictures.ceiling([panel.found.places for panel in panels if panel.found.places is not None])
+    with _panels(panels, 6, (1.25, 1.4)) as (figure, axes):
+        for panel, axis in zip(panels, axes, strict=False):
+            assert panel.found.places is not None
+            shown = axis.imshow(100 * panel.found.places, cmap="cividis", vmin=0, vmax=100 * top)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.spines[:].set_visible(False)
+        bar = figure.colorbar(shown, ax=axes, shrink=0.8, aspect=14)
+        bar.set_label("% drafted, accepted or skipped", fontsize=7.5, color="#3a4149")
+        bar.outline.set_visible(False)
+        return _save(figure, folder, name)
+
+
+def curves(found: Sequence[Curves], slots: Mapping[str, int], folder: Path, name: str) -> list[Path]:
+    """Quantities against the setting that a study varies, side by side.
+
+    Args:
+        found: what to draw.
+        slots: colour and mark of each family.
+        folder: that the files go to.
+        name: of the files, without suffix.
+    """
+    with _drawing(3.6 * len(found), 2.8, 1, len(found)) as (figure, axes):
+        for one, axis in zip(found, axes, strict=True):
+            _levels(one, slots, axis)
+            for family, points in one.families.items():
+                slot = slots[family]
+                values = [point.y.value for point in points]
+                bars = np.array([point.y.spread() for point in points]).T
+                style: Any = {"color": COLOURS[slot % len(COLOURS)], "marker": MARKS[slot % len(MARKS)]}
+                xs = [point.x for point in points]
+                axis.errorbar(xs, values, bars, linewidth=1, elinewidth=0.9, markersize=4.5, label=family, **style)
+            axis.set_xticks([place for place, _ in one.marks], [text for _, text in one.marks])
+            axis.set_xlabel(one.x_title, loc="right")
+            axis.set_title(one.title, color="#3a4149")
+            axis.grid(axis="y")
+            axis.set_axisbelow(True)
+        axes[0].legend(frameon=False, fontsize=7.5)
+        return _save(figure, folder, name)
+
+
+def _levels(found: Curves, slots: Mapping[str, int], axis: Axes) -> None:
+    """The cells without the setting, as levels."""
+    for family, level in found.levels:
+        axis.axhline(level.y.value, color=COLOURS[slots[family] % len(COLOURS)], linewidth=0.9, linestyle=":")
+    for family, level, label in found.named_levels():
+        axis.annotate(
+            label,
+            (1, level.y.value),
+            (-2, 2),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            color=COLOURS[slots[family] % len(COLOURS)],
+        )
 
 
 def samples(rows: Sequence[tuple[StoredCell, str]], chosen: pictures.Chosen, folder: Path, name: str) -> list[Path]:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from vvsbench.analysis import page, pictures, plots, sentences, tables
+from vvsbench.analysis import certificates, findings, page, pictures, plots, sentences, tables
+from vvsbench.analysis.certificates import Proofs
+from vvsbench.analysis.diagnostics import Depth
+from vvsbench.analysis.estimate import Estimate
 from vvsbench.analysis.facts import commands, decoders, described
 from vvsbench.analysis.frame import StudyFrame, frame
+from vvsbench.analysis.hypervolume import Contest, contest
 from vvsbench.analysis.pareto import COMPRESSION, front, fronts
 from vvsbench.runs import files
 
-FIGURES = ("fronts", "lengths", "samples")
-"""Names of the figures, without number and suffix."""
+FIGURES = ("fronts", "curves", "lengths", "depths", "positions", "samples")
+"""Names of the figures of a comparison, without number and suffix."""
+ACROSS = "across"
+"""Name of the figure over all comparisons."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,7 @@ class ReportPaths:
         latex: tables for a paper; needs booktabs.
         figures: PDF and SVG files.
         table: the frame, one line per cell, every number unrounded.
+        more: further tables, unrounded: fronts by family and their differences, depths of the draft, certificates.
     """
 
     html: Path
@@ -36,6 +45,7 @@ class ReportPaths:
     latex: Path
     figures: tuple[Path, ...]
     table: Path
+    more: tuple[Path, ...]
 
 
 def folder(study: str, root: Path) -> Path:
@@ -56,66 +66,139 @@ def write(study: str, root: Path) -> ReportPaths:
     found = frame(study, Path(root))
     target = folder(study, root)
     target.mkdir(parents=True, exist_ok=True)
+    proofs = certificates.proofs(certificates.path())
     paths = ReportPaths(
         html=target / "index.html",
         markdown=target / "report.md",
         latex=target / "tables.tex",
         figures=tuple(_figures(found, target)),
         table=target / "cells.csv",
+        more=tuple(_more(found, target)),
     )
-    files.write(paths.html, page.html(found).encode())
-    files.write(paths.markdown, markdown(found, paths.figures).encode())
-    files.write(paths.latex, latex(found).encode())
+    files.write(paths.html, page.html(found, proofs).encode())
+    files.write(paths.markdown, markdown(found, paths.figures, proofs).encode())
+    files.write(paths.latex, latex(found, proofs).encode())
     files.write(paths.table, found.rows.to_csv().encode())
     return paths
+
+
+def _more(study: StudyFrame, target: Path) -> list[Path]:
+    """Write the tables beside the frame; those without a line are not made, nor left from another time."""
+    made: dict[str, list[dict[str, Any]]] = {"families": [], "differences": [], "depths": []}
+    for setting, rows in study.comparisons():
+        if found := contest(study, rows):
+            made["families"] += _families(setting, found)
+            made["differences"] += _differences(setting, found)
+        for key, diagnosis in findings.diagnoses(study, rows).items():
+            named = {"setting": setting, "key": key, "label": rows.loc[key, "label"]}
+            made["depths"] += [named | asdict(depth) | {"share": _share(depth)} for depth in diagnosis.depths]
+    if proven := certificates.known(certificates.path()):
+        made |= {f"certificates-{name}": lines for name, lines in certificates.plain(proven).items()}
+    for name in (*made, *(f"certificates-{name}" for name in certificates.KINDS)):
+        (target / f"{name}.csv").unlink(missing_ok=True)
+    paths = {target / f"{name}.csv": lines for name, lines in made.items() if lines}
+    for path, lines in paths.items():
+        files.write(path, pd.DataFrame(lines).to_csv(index=False).encode())
+    return list(paths)
+
+
+def _share(depth: Depth) -> float | None:
+    return depth.share if depth.steps else None
+
+
+def _families(setting: str, found: Contest) -> list[dict[str, Any]]:
+    cost, fid = found.reference
+    named = {"setting": setting, "reference_tokens_per_forward": cost, "reference_fid": fid}
+    return [
+        named | {"family": one.name, "cells": one.cells, "front": "; ".join(one.front)} | _hypervolume(one.volume)
+        for one in found.families
+    ]
+
+
+def _differences(setting: str, found: Contest) -> list[dict[str, Any]]:
+    return [
+        {"setting": setting, "family": one, "less": other} | _hypervolume(apart)
+        for (one, other), apart in found.differences.items()
+    ]
+
+
+def _hypervolume(found: Estimate) -> dict[str, Any]:
+    return {"hypervolume": found.value, "low": found.low, "high": found.high}
 
 
 def _figures(study: StudyFrame, target: Path) -> list[Path]:
     slots = page.families(study)
     made: list[Path] = []
+    if across := page.across(study):
+        made += plots.curves(across, slots, target, ACROSS)
     for number, (_, rows) in enumerate(study.comparisons()):
-        suffix = f"-{number + 1}" if number else ""
-        cells = [(study.cells[str(key)], str(row["label"]), slots[str(row["family"])]) for key, row in rows.iterrows()]
-        if found := fronts(study, rows):
-            made += plots.fronts(found, slots, target, f"fronts{suffix}")
-        if drafting := [entry for entry in cells if page.drafts(entry[0])]:
-            made += plots.lengths(drafting, target, f"lengths{suffix}")
-        chosen = pictures.choose(cells[0][0].trace)
-        made += plots.samples([(cell, label) for cell, label, _ in cells], chosen, target, f"samples{suffix}")
+        made += _figures_of(study, rows, slots, target, f"-{number + 1}" if number else "")
     return made
 
 
-def markdown(study: StudyFrame, figures: tuple[Path, ...]) -> str:
+def _figures_of(
+    study: StudyFrame, rows: pd.DataFrame, slots: Mapping[str, int], target: Path, suffix: str
+) -> list[Path]:
+    """The figures of one comparison."""
+    made: list[Path] = []
+    if found := fronts(study, rows):
+        made += plots.fronts(found, slots, target, f"fronts{suffix}")
+    if within := page.within(study, rows):
+        made += plots.curves(within, slots, target, f"curves{suffix}")
+    labels = {str(key): (str(row["label"]), slots[str(row["family"])]) for key, row in rows.iterrows()}
+    panels = [plots.Panel(*labels[key], found) for key, found in findings.diagnoses(study, rows).items()]
+    if panels:
+        made += plots.lengths(panels, target, f"lengths{suffix}")
+        made += plots.depths(panels, target, f"depths{suffix}")
+        made += plots.positions(panels, target, f"positions{suffix}")
+    seen = [(study.cells[key], label) for key, (label, _) in labels.items() if study.cells[key].has_images]
+    if seen:
+        made += plots.samples(seen, pictures.choose(seen[0][0].trace), target, f"samples{suffix}")
+    return made
+
+
+def markdown(study: StudyFrame, figures: tuple[Path, ...], proofs: Proofs) -> str:
     """The report for readers of plain text; figures by their file names beside it."""
     blocks = [f"# {study.title}"]
     if study.troubles:
         blocks.append("\n".join(["**Before the numbers**", "", *(f"- {t.subject}: {t.what}" for t in study.troubles)]))
     drawings = [path for path in figures if path.suffix == ".svg"]
+    blocks += [f"![{path.stem}]({path.name})" for path in drawings if path.stem == ACROSS]
     for number, (setting, rows) in enumerate(study.comparisons()):
-        if setting:
-            blocks.append(f"## {setting}")
-        blocks.append(" ".join(str(claim) for claim in sentences.headline(rows)))
-        blocks.append("\n".join(f"- **{v.label}** {v.predicate()}" for v in sentences.verdicts(rows)))
-        blocks.append(" ".join(str(claim) for claim in decoders(study, rows)))
-        for table in (tables.costs(rows), tables.quality(rows)):
-            blocks += [f"### {table.caption}", tables.markdown(table)]
-        blocks.append("Brackets: 95 % intervals. ▼ worse, ▲ better than the baseline beyond its interval.")
-        suffix = f"-{number + 1}" if number else ""
-        mine = {f"{name}{suffix}" for name in FIGURES}
-        blocks += [f"![{path.stem}]({path.name})" for path in drawings if path.stem in mine]
-        blocks += [f"{found.axis.title}: {sentences.about_front(found)}" for found in fronts(study, rows)]
-        blocks += ["### What was compared", "\n".join(f"- {name}: {text}" for name, text in described(study, rows))]
+        mine = {f"{name}-{number + 1}" if number else name for name in FIGURES}
+        blocks += _comparison(study, setting, rows, [path for path in drawings if path.stem in mine])
+    blocks += ["## Certificates", " ".join(proofs.said)]
+    for table in proofs.tables:
+        blocks += [f"### {table.caption}", tables.markdown(table)]
     blocks += ["## How to get these numbers again", "\n".join(["```", *commands(study), "```"])]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def latex(study: StudyFrame) -> str:
-    """Both tables of every comparison, for a document that loads booktabs."""
+def _comparison(study: StudyFrame, setting: str, rows: pd.DataFrame, drawings: Sequence[Path]) -> list[str]:
+    """One comparison in Markdown."""
+    blocks = [f"## {setting}"] if setting else []
+    blocks.append(" ".join(str(claim) for claim in sentences.headline(rows)))
+    blocks.append("\n".join(f"- **{v.label}** {v.predicate()}" for v in sentences.verdicts(rows)))
+    blocks.append(" ".join(str(claim) for claim in decoders(study, rows)))
+    found = contest(study, rows)
+    for table in findings.every(study, rows):
+        blocks += [f"### {table.caption}", tables.markdown(table)]
+        if table.name == "fronts" and found:
+            claims = [*sentences.contests(found), *sentences.dominations(found)]
+            blocks += [sentences.about_contest(found), "\n".join(f"- {claim}" for claim in claims)]
+    blocks.append("Brackets: 95 % intervals. ▼ worse, ▲ better than the baseline beyond its interval.")
+    blocks += [f"![{path.stem}]({path.name})" for path in drawings]
+    blocks += [f"{found.axis.title}: {sentences.about_front(found)}" for found in fronts(study, rows)]
+    return [*blocks, "### What was compared", "\n".join(f"- {name}: {text}" for name, text in described(study, rows))]
+
+
+def latex(study: StudyFrame, proofs: Proofs) -> str:
+    """All tables, for a document that loads booktabs."""
     made = [f"% Study {study.name}, written by vvsbench. Needs \\usepackage{{booktabs}}."]
     for number, (_, rows) in enumerate(study.comparisons()):
         suffix = f"-{number + 1}" if number else ""
-        made.append(tables.latex(tables.costs(rows), f"{study.name}-cost{suffix}"))
-        made.append(tables.latex(tables.quality(rows), f"{study.name}-quality{suffix}"))
+        made += [tables.latex(table, f"{study.name}-{table.name}{suffix}") for table in findings.every(study, rows)]
+    made += [tables.latex(table, f"certificates-{table.name}") for table in proofs.tables]
     return "\n".join(made)
 
 

@@ -6,12 +6,14 @@ the front. A decoder that promises the baseline's images and draws them has noth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from vvsbench.analysis.estimate import Estimate, estimate, interval, number
+from vvsbench.analysis.hypervolume import MARGIN, Contest
 from vvsbench.analysis.pareto import Front
 from vvsbench.analysis.tables import QUALITY_COLUMNS, Column, scaled, settled, verdict
 
@@ -77,7 +79,7 @@ def _verdict(key: str, row: pd.Series[Any], told: list[Column]) -> Verdict:
     if same:
         found.won.append(f"draws {base}’s {row['count']} images token for token, so no quality is lost")
         return found
-    if row["guarantee"] == "exact":
+    if row["guarantee"] == "exact" and pd.notna(row["equal_images"]):
         found.even.append(f"{int(row['equal_images'])} of {row['count']} images equal {base}’s token for token")
     for column in told:
         _quality(found, row, column)
@@ -238,10 +240,50 @@ def about_front(found: Front) -> str:
     if found.dominated:
         text += f" Dominated: {', '.join(found.dominated)}."
     if found.hypervolume is not None and found.reference is not None:
-        cost, fid = found.reference
-        point = f"({number(cost, 2 if cost >= 1 else 3)}, FID {number(fid, 1)})"
-        text += (
-            f" Hypervolume {number(found.hypervolume, 2)}, in units of the baseline’s cost and FID, against the "
-            f"reference point {point}: the baseline’s cost and twice its FID."
-        )
+        text += f" Hypervolume {number(found.hypervolume, 2)} against the reference point {point(found.reference)}."
     return text
+
+
+def point(reference: tuple[float, float]) -> str:
+    """A reference point in text."""
+    cost, fid = reference
+    return f"({number(cost, 2 if cost >= 1 else 3)}, FID {number(fid, 1)})"
+
+
+def about_contest(found: Contest) -> str:
+    """What the areas of families are, to stand above their table."""
+    text = (
+        f"Hypervolume: the area between a family’s front and the reference point {point(found.reference)}, which is "
+        f"the same for all: one token per forward, and an FID {100 * MARGIN:.0f} % above the worst here. The baseline "
+        "belongs to every family."
+    )
+    if not found.paired:
+        return text + " These records keep no jackknife, so there are no intervals; run the study again to have them."
+    return text + (
+        " Intervals leave the same groups of images out of FID and forwards of every decoder and of the reference "
+        "point at once, so a difference is one of pairs; each holds for itself, with no allowance for their number."
+    )
+
+
+def contests(found: Contest) -> list[Claim]:
+    """Which family's front is better than which, one claim for each that can be told from another."""
+    said = []
+    for place, family in enumerate(found.families, 1):
+        rest = [(other.name, found.differences[family.name, other.name]) for other in found.families[place:]]
+        won = [f"{name}’s by {number(apart.value, 2)} {interval(apart, 2)}" for name, apart in rest if apart.sure]
+        even = [name for name, apart in rest if apart.low is not None and not apart.sure]
+        clauses = [f"is a better front than {listed(won)}"] if won else []
+        clauses += [f"cannot be told from {listed([f'{name}’s' for name in even])}"] if even else []
+        if clauses:
+            said.append(Claim(family.name, family.name, f"{'; it '.join(clauses)}."))
+    return said
+
+
+def dominations(found: Contest) -> list[str]:
+    """Each beaten decoder with those that beat it."""
+    return [f"{label} is dominated by {listed(by)}." for label, by in found.dominated.items()]
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as "a, b and c"."""
+    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)

@@ -29,14 +29,61 @@ def missing(declared: Sequence[Sequence[str]], configs: Sequence[Mapping[str, An
 
 def _fits(config: Mapping[str, Any], override: str) -> bool:
     path, _, wanted = override.lstrip("+").partition("=")
+    found = setting(config, path.split("@")[-1])
+    return found is not ABSENT and str(found).lower() == wanted.strip("'\"").lower()
+
+
+ABSENT = object()
+"""What `setting` returns for a name that a configuration does not have."""
+
+
+def setting(config: Mapping[str, Any], path: str) -> Any:
+    """A setting by its dotted name; of a group the name of the chosen option.
+
+    Args:
+        config: resolved settings.
+        path: for example "decoder.schedule.name".
+
+    Returns:
+        Its value, or `ABSENT`.
+    """
     node: Any = config
-    for part in path.split("@")[-1].split("."):
+    for part in path.split("."):
         if not isinstance(node, Mapping) or part not in node:
-            return False
+            return ABSENT
         node = node[part]
-    if isinstance(node, Mapping):
-        node = node.get("name")
-    return str(node).lower() == wanted.strip("'\"").lower()
+    return node.get("name", node.get("kind")) if isinstance(node, Mapping) else node
+
+
+def families(configs: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:
+    """The family of each cell: those whose settings agree in all of `keys`.
+
+    A cell without one of the settings is named by those that it has. A name is as short as it can be without standing
+    for two families: "sd", but "vvs uniform" where there is a "vvs dynamic".
+
+    Args:
+        configs: resolved settings of the cells.
+        keys: dotted names of settings.
+    """
+    values = [_values(config, keys) or (str(config["decoder"]["name"]),) for config in configs]
+    every = set(values)
+    return [_shortest(one, every) for one in values]
+
+
+def _values(config: Mapping[str, Any], keys: Sequence[str]) -> tuple[str, ...]:
+    found = []
+    for key in keys:
+        value, last = setting(config, key), key.rsplit(".", 1)[-1]
+        if value is not ABSENT and value is not None:
+            found.append(str(value) if isinstance(value, str) else f"{last}={value}")
+    return tuple(found)
+
+
+def _shortest(one: tuple[str, ...], every: set[tuple[str, ...]]) -> str:
+    for length in range(1, len(one)):
+        if sum(other[:length] == one[:length] for other in every) == 1:
+            return " ".join(one[:length])
+    return " ".join(one)
 
 
 def shared(config: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The two tables of a report, what it cost and how good it is, and their forms: Markdown, LaTeX and the terminal.
+"""The tables of a report, first what it cost and how good it is, and their forms: Markdown, LaTeX and the terminal.
 
 A table is built once from the frame, as text; the page, the terminal and the paper only set it.
 """
@@ -32,6 +32,7 @@ class Column:
         scale: shown is the value times this.
         suffix: behind the number.
         judged: whether a change against the baseline beyond its interval is marked.
+        words: whether its entries are words, which are set to the left.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Column:
     scale: float = 1.0
     suffix: str = ""
     judged: bool = False
+    words: bool = False
 
 
 COST_COLUMNS = (
@@ -98,11 +100,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Line:
-    """One cell of the study.
+    """One line of a table, as a rule a cell of the study.
 
     Attributes:
-        note: its guarantee.
-        on_front: whether nothing beats it on cost and FID at once.
+        key: of the cell; empty for a line about something else.
+        family: for its colour; empty for none.
+        note: below its label; of a cell its guarantee.
     """
 
     key: str
@@ -114,11 +117,23 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text: its caption, its columns and a line per cell."""
+    """A table of text.
 
+    Attributes:
+        name: short, for the names of files and labels.
+        caption: its heading.
+        head: heading of the labels.
+        noted: heading of the notes; empty when there are none.
+        small: what the small print of its entries is; empty when there is none.
+    """
+
+    name: str
     caption: str
     columns: Sequence[Column]
     lines: Sequence[Line]
+    head: str = "decoder"
+    noted: str = "guarantee"
+    small: str = "95 % intervals in brackets"
 
 
 EMPTY = Entry("\N{EN DASH}")
@@ -126,39 +141,27 @@ EMPTY = Entry("\N{EN DASH}")
 
 def costs(rows: pd.DataFrame) -> Table:
     """What every decoder costs."""
-    return _table("What it costs", COST_COLUMNS, rows)
+    return _table("cost", "What it costs", COST_COLUMNS, rows)
 
 
 def quality(rows: pd.DataFrame) -> Table:
-    """How good every decoder's images are, and how many are the baseline's own."""
-    table = _table("How good the images are", QUALITY_COLUMNS, rows)
-    if "equal_images" not in rows or rows["equal_images"].isna().all():
-        return table
-    title = f"images equal to {rows['baseline'].dropna().iloc[0]}’s"
-    column = Column(
-        "equal_images", title, "images whose tokens all equal those of the baseline's image of the same index"
-    )
-    lines = [
-        replace(line, entries=[*line.entries, _equal(row)])
-        for line, (_, row) in zip(table.lines, rows.iterrows(), strict=True)
-    ]
-    return replace(table, columns=[*table.columns, column], lines=lines)
+    """How good every decoder's images are."""
+    return _table("quality", "How good the images are", QUALITY_COLUMNS, rows)
 
 
-def _equal(row: pd.Series[Any]) -> Entry:
-    if row["is_baseline"] or pd.isna(row["equal_images"]):
-        return EMPTY
-    return Entry(f"{int(row['equal_images'])} of {row['count']}")
-
-
-def _table(caption: str, columns: Sequence[Column], rows: pd.DataFrame) -> Table:
-    present = [column for column in columns if column.name in rows and rows[column.name].notna().any()]
-    chosen = [settled(column, rows) for column in present]
+def _table(name: str, caption: str, columns: Sequence[Column], rows: pd.DataFrame) -> Table:
+    chosen = present(columns, rows)
     lines = [
         Line(str(key), str(row["label"]), str(row["family"]), str(row["guarantee"]), [entry(c, row) for c in chosen])
         for key, row in rows.iterrows()
     ]
-    return Table(caption, chosen, lines)
+    return Table(name, caption, chosen, lines)
+
+
+def present(columns: Sequence[Column], rows: pd.DataFrame) -> list[Column]:
+    """The columns that some row has a number for, settled."""
+    found = [column for column in columns if column.name in rows and rows[column.name].notna().any()]
+    return [settled(column, rows) for column in found]
 
 
 def settled(column: Column, rows: pd.DataFrame) -> Column:
@@ -208,11 +211,14 @@ MARKS = {"better": " ▲", "worse": " ▼", "": ""}
 
 def markdown(table: Table) -> str:
     """A GitHub table; intervals behind the numbers."""
-    heads = ["decoder", "guarantee", *(column.title for column in table.columns)]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * 2 + "---:|" * len(table.columns)]
+    noted = [table.noted] if table.noted else []
+    heads = [table.head, *noted, *(column.title for column in table.columns)]
+    rules = ["---"] * (1 + len(noted)) + ["---" if column.words else "---:" for column in table.columns]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "|".join(rules) + "|"]
     for line in table.lines:
         numbers = [f"{e.text}{MARKS[e.verdict]}{' ' + e.interval if e.interval else ''}" for e in line.entries]
-        lines.append("| " + " | ".join([f"**{line.label}**", line.note, *numbers]) + " |")
+        told = [f"**{line.label}**", *([line.note] if noted else []), *numbers]
+        lines.append("| " + " | ".join(text.replace("|", "\\|") for text in told) + " |")
     return "\n".join(lines)
 
 
@@ -229,6 +235,9 @@ ESCAPES = (
         "–": "--",
         "\N{MINUS SIGN}": "$-$",
         "\N{THIN SPACE}": r"\,",
+        "\N{NO-BREAK SPACE}": "~",
+        "Δ": r"$\Delta$",
+        "≤": r"$\leq$",
         "’": "'",
     }
 )
@@ -246,20 +255,21 @@ def latex(table: Table, label: str) -> str:
         table: to set.
         label: of the table environment.
     """
-    heads = [r"\textbf{decoder}", *(_stacked(column.title) for column in table.columns)]
+    heads = [rf"\textbf{{{escape(table.head)}}}", *(_stacked(column.title) for column in table.columns)]
+    small = f"; {table.small}" if table.small else ""
     body = []
     for line in table.lines:
         body.append(" & ".join([escape(line.label), *(escape(entry.text) for entry in line.entries)]) + r" \\")
         if any(entry.interval for entry in line.entries):
-            small = [rf"{{\tiny {escape(entry.interval)}}}" if entry.interval else "" for entry in line.entries]
-            body.append(" & ".join(["", *small]) + r" \\[2pt]")
+            below = [rf"{{\tiny {escape(entry.interval)}}}" if entry.interval else "" for entry in line.entries]
+            body.append(" & ".join(["", *below]) + r" \\[2pt]")
     return "\n".join(
         [
             r"\begin{table}",
             r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
-            rf"\caption{{{escape(table.caption)}; 95\,\% intervals in brackets.}}",
+            rf"\caption{{{escape(table.caption + small)}.}}",
             rf"\label{{tab:{label}}}",
-            rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+            rf"\begin{{tabular}}{{l{''.join('l' if column.words else 'r' for column in table.columns)}}}",
             r"\toprule",
             " & ".join(heads) + r" \\",
             r"\midrule",
@@ -301,7 +311,7 @@ def console(rows: pd.DataFrame, on_front: Sequence[str], title: str) -> RichTabl
         title: above it.
     """
     wanted = [column for column in (*COST_COLUMNS, *QUALITY_COLUMNS) if column.name in TERMINAL]
-    table = _table(title, wanted, rows)
+    table = _table("front", title, wanted, rows)
     shown = RichTable(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     shown.add_column("decoder", no_wrap=True)
     shown.add_column("front", justify="center")

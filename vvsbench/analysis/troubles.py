@@ -53,6 +53,7 @@ def of_study(
         cells: its cells.
         declared: the overrides of the cells that it should have.
     """
+    by_key = {cell.record.key: cell for cell in cells}
     again = {str(label) for label in rows.loc[rows["usable"], "label"]}
     replaced = (rows["stale"] != "") & (rows["status"] == "ok") & rows["label"].isin(again)
     told = rows[(rows["trouble"] != "") & ~replaced]
@@ -66,6 +67,10 @@ def of_study(
     if absent := missing(declared, configs):
         found.append(Trouble("Not run yet", "; ".join(" ".join(overrides) for overrides in absent)))
     usable = rows[rows["usable"]]
+    bare = [str(row["label"]) for key, row in usable.iterrows() if not by_key[str(key)].has_images]
+    if bare:
+        what = "are not here, only the records; pictures and differences of tokens and pixels are left out"
+        found.append(Trouble("Images", f"of {', '.join(bare)} {what}"))
     left_out = [str(label) for label in usable.loc[~usable.index.isin(timed.index), "label"]]
     if left_out:
         machine = timed["hardware"].iloc[0]

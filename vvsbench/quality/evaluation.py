@@ -42,13 +42,13 @@ def evaluate(
     values = [SCORERS[name](subject) for name in config.values]
     compared = "reference" in vars(subject)
     return QualityRecord(
-        schema_version=1,
         protocol=config.name,
         version=protocol_version(config),
         key=quality_key(config, image_digest, captions),
         image_digest=image_digest,
         reference_digest=subject.reference.digest if compared else "",
         reference_count=subject.reference.count if compared else 0,
+        groups=subject.groups() if any(value.jackknife for value in values) else "",
         values=values,
         seconds=time.perf_counter() - started,
         versions={library: version(library) for library in LIBRARIES}

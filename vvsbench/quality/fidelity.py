@@ -18,8 +18,13 @@ from torch import Tensor
 from torch_fidelity.defaults import DEFAULTS
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
-from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kernel_poly, kid_features_to_metric
-from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
+from torch_fidelity.metric_kid import kernel_mmd, kernel_poly
+from torch_fidelity.metric_prc import (
+    KEY_METRIC_PRECISION,
+    KEY_METRIC_RECALL,
+    calc_cdist_part,
+    prc_features_to_metric,
+)
 
 SEED = 2020
 """Seed of the splits of IS and the subsets of KID; torch-fidelity's default, named so that it cannot drift."""
@@ -79,11 +84,24 @@ def inception_score(logits: Tensor, splits: int) -> Spread:
     return Spread(value[KEY_METRIC_ISC_MEAN], value[KEY_METRIC_ISC_STD])
 
 
-def kid(generated: Tensor, reference: Tensor, subsets: int, subset_size: int) -> Spread:
-    """Kernel inception distance with the polynomial kernel, over random subsets of features [N, D] and [M, D]."""
-    chosen = options(kid_subsets=subsets, kid_subset_size=subset_size)
-    value = kid_features_to_metric(generated, reference, **chosen)
-    return Spread(value[KEY_METRIC_KID_MEAN], value[KEY_METRIC_KID_STD])
+def kid(generated: Tensor, reference: Tensor, subsets: int, subset_size: int) -> NDArray[np.float64]:
+    """Kernel inception distance with the polynomial kernel over random subsets of features [N, D] and [M, D].
+
+    The subsets are those that torch-fidelity draws; it only hands out their mean and spread, while a paired comparison
+    needs every one of them.
+
+    Returns:
+        float64 [subsets]; KID is their mean.
+    """
+    chosen, random = options(), np.random.RandomState(SEED)
+    ours, theirs = generated.numpy(), reference.numpy()
+
+    def drawn() -> float:
+        mine = ours[random.choice(len(ours), subset_size, replace=False)]
+        real = theirs[random.choice(len(theirs), subset_size, replace=False)]
+        return float(kernel_mmd(mine, real, **chosen))
+
+    return np.array([drawn() for _ in range(subsets)])
 
 
 @dataclass(frozen=True)
@@ -152,3 +170,23 @@ def precision_recall(generated: Tensor, reference: Tensor, neighbours: int) -> t
     chosen = options(prc_neighborhood=neighbours, save_cpu_ram=True)
     value = prc_features_to_metric(generated, reference, **chosen)
     return value[KEY_METRIC_PRECISION], value[KEY_METRIC_RECALL]
+
+
+def inside(generated: Tensor, reference: Tensor, neighbours: int) -> NDArray[np.bool_]:
+    """Which of the images lie inside the reference's manifold; precision is their share.
+
+    Args:
+        generated: [N, D].
+        reference: [M, D], M greater than `neighbours`.
+        neighbours: k of the k-nearest-neighbour balls.
+
+    Returns:
+        bool [N].
+    """
+    step = options()["prc_batch_size"]
+    real, ours = (rows.split(step) for rows in (reference, generated))  # type: ignore[no-untyped-call]
+    radii = torch.cat([calc_cdist_part(part, reference).kthvalue(neighbours + 1).values for part in real])
+    member: NDArray[np.bool_] = torch.cat(
+        [(calc_cdist_part(part, reference) <= radii).any(dim=1) for part in ours]
+    ).numpy()
+    return member

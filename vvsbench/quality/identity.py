@@ -14,11 +14,13 @@ from pathlib import Path
 from vvsbench.models import checkpoints
 from vvsbench.quality import weights
 from vvsbench.quality.config import MetricsConfig, QualityError, recipe
+from vvsbench.runs.record import QUALITY_SCHEMA
 
 
 def quality_key(config: MetricsConfig, image_digest: str, captions: Sequence[str] | None) -> str:
     """See `vvsbench.quality.key`."""
     content = {
+        "schema": QUALITY_SCHEMA,  # a record that keeps less than this one would is measured again
         "protocol": [config.name, config.version],
         "recipe": recipe(config),
         "weights": weights.locate(config).digests(),

@@ -39,37 +39,78 @@ class Error:
     freedom: int
 
 
-def jackknife_error(statistic: Callable[[NDArray[np.int64]], float], strata: NDArray[np.int64], groups: int) -> Error:
-    """Standard error of a statistic of an image set by the stratified delete-a-group jackknife.
+@dataclass(frozen=True)
+class Replicates:
+    """A statistic of an image set without one group of images, group by group.
+
+    Attributes:
+        values: float64 [partitions, groups].
+        share: of the set's images that a partition holds.
+    """
+
+    values: NDArray[np.float64]
+    share: float
+
+    def error(self) -> Error:
+        """Standard error of the statistic on the whole set; zero without spread."""
+        partitions, size = self.values.shape
+        centred = self.values - self.values.mean(axis=1, keepdims=True)
+        variances = (size - 1) / size * (centred**2).sum(axis=1) * self.share
+        return Error(math.sqrt(float(variances.mean())), partitions * (size - 1))
+
+
+def partitions(strata: NDArray[np.int64], groups: int) -> list[NDArray[np.int64]]:
+    """Deal images to groups, so that each group holds the same number from every stratum.
 
     The prompts of a run are fixed, classes in a cycle: another set of the same decoder holds as many images of each.
     Groups therefore take the same number from every stratum (prompt); where prompts repeat fewer times than `groups`,
     there are as many groups as repetitions and several random partitions. With 4 images of each of 64 classes the error
     of FID is then right where groups without strata gave twice the true one. Groups are equal in size, since several of
-    the statistics depend on the count; images left over are not used and the error is scaled to the whole count.
+    the statistics depend on the count; images left over are in no group. Sets with equal strata are dealt alike, which
+    is what makes their replicates pairs.
 
     Args:
-        statistic: takes the indices of the images that stay, int64 [K], and returns the value on them.
         strata: int64 [N], number of the prompt of every image; all equal when prompts are as random as the images.
-        groups: replicates wanted at least; each leaves one group out.
+        groups: replicates wanted at least.
 
-    Source:
-        B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11; J. Shao and C. F. J. Wu, A
-        general theory for jackknife variance estimation, Annals of Statistics 17, 1989.
+    Returns:
+        Image indices int64 [groups, K] of each partition.
     """
     repeated = int(np.bincount(strata)[np.unique(strata)].min())
     if repeated < 2:
         strata, repeated = np.zeros_like(strata), len(strata)
     size = min(groups, repeated)
     random = np.random.default_rng(SEED)
-    variances = []
-    for _ in range(math.ceil(groups / size) if size < groups and size < len(strata) else 1):
-        parts = _partition(strata, size, random)
-        kept = (np.sort(np.delete(parts, left_out, axis=0).ravel()) for left_out in range(size))
-        replicates = np.array([statistic(chosen) for chosen in kept])
-        spread = (size - 1) / size * float(((replicates - replicates.mean()) ** 2).sum())
-        variances.append(spread * parts.size / len(strata))
-    return Error(math.sqrt(float(np.mean(variances))), len(variances) * (size - 1))
+    wanted = math.ceil(groups / size) if size < groups and size < len(strata) else 1
+    return [_partition(strata, size, random) for _ in range(wanted)]
+
+
+def jackknife(statistic: Callable[[NDArray[np.int64]], float], strata: NDArray[np.int64], groups: int) -> Replicates:
+    """Replicates of a statistic of an image set by the stratified delete-a-group jackknife.
+
+    Args:
+        statistic: takes the indices of the images that stay, int64 [K], and returns the value on them.
+        strata: int64 [N], see `partitions`.
+        groups: replicates wanted at least; each leaves one group out.
+
+    Source:
+        B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11; J. Shao and C. F. J. Wu, A
+        general theory for jackknife variance estimation, Annals of Statistics 17, 1989.
+    """
+    found = []
+    dealt = partitions(strata, groups)
+    for parts in dealt:
+        kept = (np.sort(np.delete(parts, left_out, axis=0).ravel()) for left_out in range(len(parts)))
+        found.append([statistic(chosen) for chosen in kept])
+    return Replicates(np.array(found, dtype=np.float64), dealt[0].size / len(strata))
+
+
+def membership(dealt: list[NDArray[np.int64]], count: int) -> NDArray[np.int16]:
+    """Number of the group of every image in every partition, int16 [partitions, count]; -1 for an image in none."""
+    found = np.full((len(dealt), count), -1, dtype=np.int16)
+    for row, parts in zip(found, dealt, strict=True):
+        row[parts] = np.arange(len(parts), dtype=np.int16)[:, None]
+    return found
 
 
 def _partition(strata: NDArray[np.int64], size: int, random: np.random.Generator) -> NDArray[np.int64]:

@@ -21,10 +21,10 @@ from torch import Tensor
 from vvsbench.quality import fidelity, intervals, references
 from vvsbench.quality.config import MetricsConfig, QualityError
 from vvsbench.quality.extractors import Extractor, Features, ImageSet, device_of
-from vvsbench.quality.intervals import Error, Interval
+from vvsbench.quality.intervals import Error, Interval, Replicates
 from vvsbench.quality.references import Reference
 from vvsbench.quality.weights import Weights
-from vvsbench.runs.record import MetricValue
+from vvsbench.runs.record import Jackknife, MetricValue, packed
 
 log = logging.getLogger(__name__)
 
@@ -110,16 +110,20 @@ class Subject:
 
     def jackknife(
         self, statistic: Callable[[NDArray[np.int64]], float], rows: NDArray[np.int64] | None = None
-    ) -> Error:
-        """Standard error by leaving out groups of images.
+    ) -> Replicates:
+        """The statistic without one group of images, group by group.
 
         Args:
             statistic: takes the indices of the images that stay.
-            rows: the images that the indices count, when they are a part of the set; the error is scaled to the whole.
+            rows: the images that the indices count, when they are a part of the set; the error is that of the whole.
         """
         strata = self.strata if rows is None else self.strata[rows]
-        error = intervals.jackknife_error(statistic, strata, self.config.groups)
-        return Error(error.value * math.sqrt(len(strata) / self.count), error.freedom)
+        found = intervals.jackknife(statistic, strata, self.config.groups)
+        return Replicates(found.values, found.share * len(strata) / self.count)
+
+    def groups(self) -> str:
+        """The group of every image in every partition, for the record."""
+        return packed(intervals.membership(intervals.partitions(self.strata, self.config.groups), self.count), "int16")
 
     def by_groups(self, value: float, error: Error, how: str) -> Interval:
         """Student interval of a jackknife error."""
@@ -138,6 +142,10 @@ def _value(subject: Subject, name: str, value: float, interval: Interval, higher
     )
 
 
+def _kept(replicates: Replicates) -> Jackknife:
+    return Jackknife(replicates=replicates.values.tolist(), share=replicates.share)
+
+
 def fid(subject: Subject) -> MetricValue:
     """Frechet inception distance to the reference."""
     embeddings, reference = subject.features.embeddings, subject.reference.gaussian
@@ -147,8 +155,9 @@ def fid(subject: Subject) -> MetricValue:
 
     value = statistic(np.arange(subject.count))
     how = f"fixed {subject.against()}, of FID at this count"
-    interval = subject.by_groups(value, subject.jackknife(statistic), how)
-    return _value(subject, "fid", value, interval, False)
+    replicates = subject.jackknife(statistic)
+    interval = subject.by_groups(value, replicates.error(), how)
+    return _value(subject, "fid", value, interval, False).model_copy(update={"jackknife": _kept(replicates)})
 
 
 def inception_score(subject: Subject) -> MetricValue:
@@ -157,14 +166,15 @@ def inception_score(subject: Subject) -> MetricValue:
     if subject.count < 2 * splits:
         raise QualityError(f"metrics.splits={splits} needs at least {2 * splits} images; raise count or lower splits.")
     score = fidelity.inception_score(logits, splits)
-    if splits == 1:
-        error = subject.jackknife(lambda chosen: fidelity.inception_score(logits[chosen], 1).mean)
-        interval = subject.by_groups(score.mean, error, "of IS at this count")
-    else:
+    if splits > 1:
         error = Error(score.deviation / math.sqrt(splits - 1), splits - 1)
         how = f"Student interval over {splits} splits"
-        interval = intervals.student(score.mean, error, subject.config.confidence, how)
-    return _value(subject, "is", score.mean, interval, True)
+        return _value(
+            subject, "is", score.mean, intervals.student(score.mean, error, subject.config.confidence, how), True
+        )
+    replicates = subject.jackknife(lambda chosen: fidelity.inception_score(logits[chosen], 1).mean)
+    interval = subject.by_groups(score.mean, replicates.error(), "of IS at this count")
+    return _value(subject, "is", score.mean, interval, True).model_copy(update={"jackknife": _kept(replicates)})
 
 
 def kid(subject: Subject) -> MetricValue:
@@ -174,13 +184,15 @@ def kid(subject: Subject) -> MetricValue:
     clipped = "" if size == config.subset_size else f" (clipped from {config.subset_size} to the count)"
     if clipped:
         log.info("KID subsets hold %d images%s", size, clipped)
-    score = fidelity.kid(generated, reference, config.subsets, size)
+    draws = fidelity.kid(generated, reference, config.subsets, size)
 
     rows = intervals.part(subject.count, PAIRWISE_LIMIT)
-    of_images = subject.jackknife(fidelity.kernel_table(generated[rows], reference).distance, rows)
-    error = Error(math.hypot(of_images.value, score.deviation / math.sqrt(config.subsets)), of_images.freedom)
+    replicates = subject.jackknife(fidelity.kernel_table(generated[rows], reference).distance, rows)
+    of_images = replicates.error()
+    error = Error(math.hypot(of_images.value, float(draws.std()) / math.sqrt(config.subsets)), of_images.freedom)
     how = f"and the spread of {config.subsets} subsets of {size} images{clipped}, fixed {subject.against()}"
-    return _value(subject, "kid", score.mean, subject.by_groups(score.mean, error, how), False)
+    found = _value(subject, "kid", float(draws.mean()), subject.by_groups(float(draws.mean()), error, how), False)
+    return found.model_copy(update={"jackknife": _kept(replicates), "draws": draws.tolist()})
 
 
 def precision(subject: Subject) -> MetricValue:
@@ -188,7 +200,9 @@ def precision(subject: Subject) -> MetricValue:
     value = subject.precision_recall[0]
     how = f"over images, fixed {subject.against()}, k={subject.config.neighbours}"
     interval = intervals.wilson(round(value * subject.count), subject.count, subject.config.confidence, how)
-    return _value(subject, "precision", value, interval, True)
+    embeddings, neighbours = subject.features.embeddings, subject.config.neighbours
+    each = packed(fidelity.inside(embeddings, subject.reference_embeddings, neighbours), "float32")
+    return _value(subject, "precision", value, interval, True).model_copy(update={"each": each})
 
 
 def recall(subject: Subject) -> MetricValue:
@@ -196,11 +210,11 @@ def recall(subject: Subject) -> MetricValue:
     value = subject.precision_recall[1]
     rows, neighbours = intervals.part(subject.count, PAIRWISE_LIMIT), subject.config.neighbours
     generated, reference = subject.features.embeddings[rows], subject.reference_embeddings[:PAIRWISE_LIMIT]
-    error = subject.jackknife(fidelity.manifold_table(generated, reference, neighbours).recall, rows)
+    replicates = subject.jackknife(fidelity.manifold_table(generated, reference, neighbours).recall, rows)
     how = f"fixed {subject.against()}, k={neighbours}, of recall at this count"
-    interval = subject.by_groups(value, error, how)
+    interval = subject.by_groups(value, replicates.error(), how)
     interval = Interval(max(0.0, interval.low), min(1.0, interval.high), interval.how)
-    return _value(subject, "recall", value, interval, True)
+    return _value(subject, "recall", value, interval, True).model_copy(update={"jackknife": _kept(replicates)})
 
 
 def clip(subject: Subject) -> MetricValue:
@@ -213,7 +227,8 @@ def clip(subject: Subject) -> MetricValue:
     config = subject.config
     result = clip_score.score(subject.images, subject.captions, subject.weights.clip, subject.device, config.batch_size)
     interval = intervals.mean_bootstrap(result.each, config.resamples, config.confidence, "images")
-    return _value(subject, "clip", result.value, interval, True)
+    each = packed(result.each, "float32")
+    return _value(subject, "clip", result.value, interval, True).model_copy(update={"each": each})
 
 
 def accuracy(subject: Subject) -> MetricValue:
@@ -228,9 +243,11 @@ def accuracy(subject: Subject) -> MetricValue:
             "metrics.values."
         )
     wanted = torch.tensor([CLASS_NAMES.index(caption) for caption in subject.captions])
-    right = int((subject.features.logits.argmax(dim=1) == wanted).sum())
+    known = (subject.features.logits.argmax(dim=1) == wanted).numpy()
+    right = int(known.sum())
     interval = intervals.wilson(right, subject.count, subject.config.confidence, "over images")
-    return _value(subject, "accuracy", right / subject.count, interval, True)
+    found = _value(subject, "accuracy", right / subject.count, interval, True)
+    return found.model_copy(update={"each": packed(known, "float32")})
 
 
 SCORERS: dict[str, Callable[[Subject], MetricValue]] = {

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
+from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 Status = Literal["started", "ok", "failed", "out_of_memory", "interrupted"]
@@ -97,12 +102,34 @@ class CellRecord(Strict):
     finished: str | None = None
 
 
+QUALITY_SCHEMA: Literal[2] = 2
+"""Version 2 keeps what paired intervals are made from; records of version 1 are read, and measured again by a run."""
+
+
+class Jackknife(Strict):
+    """A metric of the same images without one group of them, group by group.
+
+    Two sets that were dealt alike (`QualityRecord.groups`) differ by these numbers group by group, which is what the
+    interval of the difference of their metrics is made from.
+
+    Attributes:
+        replicates: a list per partition of the images, in it a value per group left out.
+        share: of the images that a partition holds; the variance of the replicates is scaled by it.
+    """
+
+    replicates: list[list[float]]
+    share: float
+
+
 class MetricValue(Strict):
     """One metric of an image set.
 
     Attributes:
         name: "fid", "is", "kid", "precision", "recall", "clip" or "accuracy".
         interval: how low and high were found.
+        jackknife: of metrics that belong to the whole set.
+        each: of means over images the single terms, float32, see `packed`; CLIP scores, or 0 and 1 of a share.
+        draws: of a mean over random subsets (KID) the single terms; the subsets are the same in every set of a count.
     """
 
     name: str
@@ -112,6 +139,9 @@ class MetricValue(Strict):
     n: int
     higher_is_better: bool
     interval: str = ""
+    jackknife: Jackknife | None = None
+    each: str = ""
+    draws: list[float] = Field(default_factory=list)
 
 
 class QualityRecord(Strict):
@@ -120,16 +150,47 @@ class QualityRecord(Strict):
     Attributes:
         key: over images, protocol and reference; a record with another key is out of date.
         reference_count: reference images compared with; 0 when the protocol compares with none.
+        groups: number of the group of every image in every partition of the jackknife, -1 for an image that is in none,
+            int16 [partitions * n], see `packed`; empty when no metric needed groups.
         seconds: that it took.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = QUALITY_SCHEMA
     protocol: str
     version: str
     key: str
     image_digest: str
     reference_digest: str
     reference_count: int = 0
+    groups: str = ""
     values: list[MetricValue]
     seconds: float
     versions: dict[str, str] = Field(default_factory=dict)
+
+
+def packed(values: NDArray[Any] | Sequence[float], kind: str) -> str:
+    """Numbers as a short text: little-endian, compressed, base64.
+
+    Args:
+        values: any shape; it is flattened.
+        kind: numpy's name of the type they are kept in, "float32" or "int16".
+    """
+    return base64.b64encode(zlib.compress(np.asarray(values, dtype=_little(kind)).tobytes(), 9)).decode()
+
+
+def unpacked(text: str, kind: str) -> NDArray[Any]:
+    """The numbers in a text of `packed`, flat; none in an empty one.
+
+    Raises:
+        ValueError: it is no such text.
+    """
+    if not text:
+        return np.zeros(0, dtype=_little(kind))
+    try:
+        return np.frombuffer(zlib.decompress(base64.b64decode(text, validate=True)), dtype=_little(kind))
+    except zlib.error as error:
+        raise ValueError(f"packed numbers are damaged: {error}") from error
+
+
+def _little(kind: str) -> np.dtype[Any]:
+    return np.dtype(kind).newbyteorder("<")

@@ -132,13 +132,26 @@ class StoredCell:
         """All tokens, int32 [count, N], in order."""
         return np.concatenate([shard.tokens for shard in self.shards()])
 
+    @property
+    def drafts(self) -> bool:
+        """Whether its decoder drafts at all."""
+        return bool(self.trace["draft_forwards"].sum())
+
+    @cached_property
+    def has_images(self) -> bool:
+        """Whether all image files are here: records are often copied without them."""
+        return all(where.path(self.folder).is_file() for where in self._ranges())
+
+    def _ranges(self) -> list[shards.ShardRange]:
+        return shards.ranges(self.record.count, int(self.record.config["shard_size"]))
+
     def shards(self) -> Iterator[shards.Shard]:
         """The image files, checked one by one.
 
         Raises:
             RecordError: one is missing or damaged.
         """
-        for where in shards.ranges(self.record.count, int(self.record.config["shard_size"])):
+        for where in self._ranges():
             try:
                 shard = shards.read(self.folder, where)
             except shards.DamagedShard as error:

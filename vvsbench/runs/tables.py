@@ -27,13 +27,13 @@ COUNTED = (
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-INTEGER_LISTS = ("accepted", "skipped", "origin")
+INTEGER_LISTS = ("accepted", "skipped", "agreed", "origin")
 
 
 def trace_frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """One row per image, in image order."""
     frame = pd.DataFrame(list(rows)).sort_values("image", ignore_index=True)
-    for column in INTEGER_LISTS:
+    for column in set(INTEGER_LISTS) & set(frame.columns):
         frame[column] = pd.Series([np.asarray(values, dtype=np.int32) for values in frame[column]], dtype=object)
     return frame
 

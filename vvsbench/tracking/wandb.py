@@ -18,15 +18,15 @@ from typing import Any
 
 import pandas as pd
 
-from vvsbench.analysis import pictures, sentences
+from vvsbench.analysis import diagnostics, pictures, sentences
 from vvsbench.analysis.estimate import estimate
-from vvsbench.analysis.frame import COSTS, METRICS, StudyFrame, frame
+from vvsbench.analysis.frame import COSTS, DRAFTING, METRICS, StudyFrame, frame
 from vvsbench.analysis.pareto import QUALITY, Front, fronts
 from vvsbench.runs.store import StoredCell
 
 log = logging.getLogger(__name__)
 
-RELATIVE = ("speed_up", "forwards_ratio")
+RELATIVE = ("speed_up", "forwards_ratio", "changed_tokens", "pixel_change", *(f"{name}_change" for name in METRICS))
 """Quantities against the baseline."""
 
 SECONDS_TO_REACH = 10
@@ -153,8 +153,8 @@ def _log_cell(wandb: Any, run: Any, cell: StoredCell, row: pd.Series[Any], chose
     for entry in cell.repeats.to_dict("records"):
         run.log({"repeat": entry["first"], "timing/seconds_per_image": entry["seconds"] / entry["images"]})
     images = pictures.pick(cell, chosen.indices)
-    captions = zip(chosen.indices, chosen.prompts, images, strict=True)
-    lengths = pictures.lengths(cell, "accepted")
+    captions = zip(chosen.indices, chosen.prompts, images, strict=False)  # none where only the records are
+    lengths = diagnostics.shares(cell.trace["accepted"])
     run.log(
         {
             "samples": [
@@ -177,7 +177,11 @@ def numbers(row: pd.Series[Any]) -> dict[str, float]:
         row: of a study's frame.
     """
     found: dict[str, float] = {}
-    spaces: Mapping[str, tuple[str, ...]] = {"trace": COSTS, "quality": METRICS, "against_baseline": RELATIVE}
+    spaces: Mapping[str, tuple[str, ...]] = {
+        "trace": (*COSTS, *DRAFTING),
+        "quality": METRICS,
+        "against_baseline": RELATIVE,
+    }
     for space, names in spaces.items():
         for name in names:
             value = estimate(row, name)
@@ -193,7 +197,7 @@ def numbers(row: pd.Series[Any]) -> dict[str, float]:
 
 
 def _log_report(wandb: Any, run: Any, study: StudyFrame) -> None:
-    rows = study.usable.drop(columns=["trouble", "stale", "status", "usable"]).reset_index()
+    rows = study.usable.drop(columns=["trouble", "stale", "status", "usable", "x"]).reset_index()
     content: dict[str, Any] = {"study/cells": wandb.Table(dataframe=_plain(rows))}
     summary: dict[str, Any] = {}
     said: list[str] = []
