@@ -57,12 +57,41 @@ def _does(decoder: Mapping[str, Any]) -> str:
     structure, schedule = decoder.get("structure"), decoder.get("schedule")
     if not structure or not schedule:
         return ""
-    coupled = structure["candidates"] == "shared_noise"
-    tree = f"a {structure['name']} tree of {structure['nodes']} tokens"
-    source = "drawn under the target’s own noise" if coupled else "the drafter’s likeliest"
-    if schedule["name"] == "uniform":
-        return f"drafts {tree}, {source}, and commits a path of every i-th tree with no target forward."
-    return f"drafts {tree}, {source}, and verifies each tree with one target forward."
+    drafted = f"drafts {_tree(structure)}, {SOURCES.get(structure['candidates'], structure['candidates'])}"
+    if schedule["name"] == "always":
+        return f"{drafted}, and verifies each tree with one target forward."
+    when = WHEN.get(schedule["name"], f"of those trees that the schedule {schedule['name']} names")
+    back = " It takes back what the target would not have drawn." if _takes_back(decoder) else ""
+    return f"{drafted}, and commits a path {when} with no target forward.{back}"
+
+
+SOURCES = {
+    "shared_noise": "drawn under the target’s own noise",
+    "top_k": "the drafter’s likeliest",
+    "sampled": "sampled from the drafter without replacement",
+}
+"""Kinds of candidates, in words."""
+
+WHEN = {
+    "uniform": "of every i-th tree",
+    "dynamic": "of trees whose paths are alike",
+    "confident": "that the target would probably draw itself",
+    "accepting": "of trees that follow well accepted ones",
+    "rows": "of every i-th tree in some rows of the image",
+    "budget": "of as many trees as the wanted compression takes",
+}
+"""Schedules, in words."""
+
+
+def _tree(structure: Mapping[str, Any]) -> str:
+    if structure["name"] == "chain":
+        return f"a chain of {structure['depth']} tokens"
+    nodes = structure.get("nodes") or 1 + len(structure.get("paths", []))
+    return f"a {structure['name']} tree of {nodes} tokens"
+
+
+def _takes_back(decoder: Mapping[str, Any]) -> bool:
+    return bool((decoder.get("skip") or {}).get("recheck") == "rollback")
 
 
 def _target(model: Mapping[str, Any]) -> str:
