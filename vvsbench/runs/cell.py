@@ -187,6 +187,7 @@ class Cell:
 SAID_BY_NAME = {
     "eagle2": {"sequential", "top-k"},
     "lantern": {"top-k"},
+    "vvs_coupled": {"dynamic", "best", "uncut", "drafted", "repaired"},
     "vvs_released": {"top-k"},
 }
 """Words that a published method's name says already."""
