@@ -15,6 +15,7 @@ from typing import Any
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError, YAMLError
 
 from vvsbench import catalog, config
 from vvsbench.decoding.acceptance.settings import RULES
@@ -23,7 +24,7 @@ from vvsbench.drafting.sources import DRAFTERS
 from vvsbench.drafting.structures import STRUCTURES
 from vvsbench.errors import ConfigError, UserError
 
-EXPECTED = (HydraException, OmegaConfBaseException)
+EXPECTED = (HydraException, OmegaConfBaseException, YAMLError)
 """What a wrong override raises, somewhere in Hydra or OmegaConf."""
 
 INSIDE_DECODER = ("drafter", "structure", "acceptance", "schedule")
@@ -36,6 +37,8 @@ def explained(error: BaseException) -> UserError:
     for one in chain:
         if isinstance(one, UserError):
             return one
+        if isinstance(one, MarkedYAMLError) and one.problem_mark:
+            return ConfigError([f"{one.problem_mark.name}, line {one.problem_mark.line + 1}: {one.problem}."])
     text = "\n".join(str(one) for one in chain)
     for explain in (_unknown_option, _unknown_setting, _wrong_value, _missing_value, _unreadable):
         if (problem := explain(text)) is not None:

@@ -59,7 +59,7 @@ def test_a_model_without_a_drafter_composes():
     [
         (
             "decoder=nope",
-            "decoder=nope: there is no such decoder. Choose from: ar, eagle2, lantern, sd, vvs, vvs_coupled, vvs_released.",
+            "decoder=nope: there is no such decoder. Choose from: ar, eagle2, lantern, sd, vvs, vvs_coupled, vvs_rel",
         ),
         ("decoder=vsv", "Did you mean vvs?"),
         ("decoder=", "Choose from: ar, eagle2, lantern, sd, vvs, vvs_coupled, vvs_released."),

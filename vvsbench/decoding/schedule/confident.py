@@ -21,7 +21,7 @@ class Confident(Schedule):
     """
 
     name: str = "confident"
-    chance: float = 0.5
+    chance: float = 0.1
     first_tokens: int = 5
 
     @property
