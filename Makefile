@@ -1,7 +1,7 @@
 # Every target sets up what it needs; `make help` lists them from the comments behind their names.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint type zoo bench clean
+.PHONY: help demo test lint type certify zoo bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,6 +26,9 @@ lint: $(STAMP) ## style and likely bugs (ruff)
 
 type: $(STAMP) ## types (mypy)
 	$(BIN)/mypy
+
+certify: $(STAMP) ## exact decoders against the toy's enumerated law, wrong ones caught, the others' distance measured
+	$(BIN)/python -m vvsbench.certify
 
 zoo: $(STAMP) ## train the tiny zoo's weights again, into outputs/zoo
 	for part in tokenizer classifier clip target drafter small_ar card; do $(BIN)/vvsbench train $$part || exit 1; done

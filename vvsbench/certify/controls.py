@@ -1,0 +1,269 @@
+"""Negative controls: decoders that are wrong on purpose, each by a mistake that was made before.
+
+They prove that the tests have power: every one must be caught. Each names the exact decoder that it spoils.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vvsbench.axes import Candidates, Guarantee, Recheck
+from vvsbench.certify import law
+from vvsbench.certify.drawing import sample
+from vvsbench.certify.exact import LARGE_BATCH, LONG, TOY
+from vvsbench.certify.toys import SAMPLINGS, Toy, source, structure
+from vvsbench.certify.toys import law as law_of
+from vvsbench.decoding.acceptance import AcceptanceRule, Match, Sequential, Verdict
+from vvsbench.decoding.acceptance.sequential import remainder
+from vvsbench.decoding.batch import Batch
+from vvsbench.decoding.schedule import Always, Schedule, Uniform
+from vvsbench.decoding.settings import SkipConfig
+from vvsbench.decoding.speculative import Grid, Speculative
+from vvsbench.drafting.tree import TokenTree
+from vvsbench.sampling import Sampling, draw
+
+CAUGHT = 1e-9
+"""A control is caught when its p-value lies below this."""
+FILTERED = "temperature 0.8, top-k 2"
+
+
+class RawBonus(Sequential):
+    """After a fully accepted path the bonus is drawn from the target without temperature and top-k."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self.sampling = sampling
+
+    def judged(self, sampling: Sampling) -> Sampling:
+        """Raw logits."""
+        return Sampling()
+
+    def judge(self, tree: TokenTree, scores: Tensor, chance: Tensor) -> Verdict:
+        """See `AcceptanceRule.judge`."""
+        verdict = super().judge(tree, self.sampling.scores(scores), chance)
+        raw = draw(_at(scores, verdict.node), _at(tree.noise, verdict.accepted))
+        return replace(verdict, bonus=torch.where(verdict.accepted == tree.levels, raw, verdict.bonus))
+
+
+class RejectedStays(Sequential):
+    """What a rejection leaves still holds the rejected token."""
+
+    def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool) -> tuple[Tensor, Tensor]:
+        """See `Sequential.weigh`."""
+        mass, left = super().weigh(rest, q, token, sampled)
+        left = left.scatter(1, token, mass)
+        return mass, left / left.sum(1, keepdim=True)
+
+
+class StaleDraft(Sequential):
+    """The first sibling is weighed by what it was drawn from, and so are all others."""
+
+    def drawn(self, log_q: Tensor, token: Tensor) -> Tensor:
+        """See `Sequential.drawn`."""
+        return log_q
+
+
+class SiblingsStay(Sequential):
+    """A candidate is weighed by what it was drawn from; what its rejection leaves is made with siblings still in it."""
+
+    def walk(self, tree: TokenTree, scores: Tensor, chance: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Sequential.walk`."""
+        self.whole: Tensor | None = None
+        return super().walk(tree, scores, chance)
+
+    def proposal(self, log_q: Tensor | None, token: Tensor, rest: Tensor) -> Tensor:
+        """See `Sequential.proposal`; remembers the law of the first sibling."""
+        assert log_q is not None
+        if not torch.isinf(log_q).any():
+            self.whole = log_q.to(rest.dtype).softmax(-1)
+        return super().proposal(log_q, token, rest)
+
+    def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool) -> tuple[Tensor, Tensor]:
+        """See `Sequential.weigh`."""
+        assert self.whole is not None
+        return rest.gather(1, token), remainder(rest, self.whole, otherwise=rest)
+
+
+class EagerMatch(Match):
+    """Takes the first child of the root without asking whether the target drew it."""
+
+    def judge(self, tree: TokenTree, scores: Tensor, chance: Tensor) -> Verdict:
+        """See `AcceptanceRule.judge`."""
+        honest = super().judge(tree, scores, chance)
+        forced = honest.accepted == 0
+        wanted = draw(scores[:, 1], tree.noise[:, 1])
+        return Verdict(
+            torch.where(forced, 1, honest.node),
+            torch.where(forced, 1, honest.accepted),
+            torch.where(forced, wanted, honest.bonus),
+        )
+
+
+class FreshBonus(Match):
+    """After a rejection draws from the target anew, with noise of its own: the rejected drafts get a second chance."""
+
+    def __init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(0)
+
+    def judge(self, tree: TokenTree, scores: Tensor, chance: Tensor) -> Verdict:
+        """See `AcceptanceRule.judge`."""
+        honest = super().judge(tree, scores, chance)
+        uniforms = torch.rand(scores[:, 0].shape, generator=self.generator, dtype=scores.dtype)
+        redrawn = draw(scores[:, 0], -(-uniforms.log()).log())
+        return replace(honest, bonus=torch.where(honest.accepted == 0, redrawn, honest.bonus))
+
+
+class Forgetful(Speculative):
+    """Looks again at what was skipped, as one that takes it back does, and keeps it."""
+
+    def _rechecked(self, batch: Batch, rows: Tensor, logits: Tensor, chain: Any, seed: int) -> Any:
+        return replace(chain, agreed=super()._rechecked(batch, rows, logits, chain, seed).agreed)
+
+
+def _at(values: Tensor, place: Tensor) -> Tensor:
+    """Row place[b] of values [B, T, V]: [B, V]."""
+    return values.gather(1, place[:, None, None].expand(-1, 1, values.shape[-1]))[:, 0]
+
+
+@dataclass(frozen=True)
+class Spoilt:
+    """A control.
+
+    Attributes:
+        name: in words.
+        what: which decoder it spoils, and how.
+        rule: makes the acceptance rule.
+        structure, candidates, sampling, source: see `vvsbench.certify.exact`.
+        schedule, skip: what is skipped.
+        toy: what it is tested on.
+        loop: the speculative loop.
+    """
+
+    name: str
+    what: str
+    rule: Callable[[], AcceptanceRule]
+    structure: str
+    candidates: Candidates
+    sampling: str = "plain"
+    source: str = "good"
+    schedule: Schedule = field(default_factory=Always)
+    skip: SkipConfig = field(default_factory=SkipConfig)
+    toy: Toy = TOY
+    loop: type[Speculative] = Speculative
+
+    def build(self) -> Speculative:
+        """The decoder."""
+        tree = structure(self.structure, self.toy.vocab)
+        grid = Grid(tree, self.candidates, self.rule(), self.schedule, self.skip)
+        return self.loop(self.toy.target, source(self.toy, self.source), grid, SAMPLINGS[self.sampling])
+
+
+_EVERY_OTHER = Uniform(interval=2, first_tokens=0)
+CONTROLS: Sequence[Spoilt] = (
+    Spoilt(
+        "raw bonus",
+        "sequential rule, bonus token drawn without temperature and top-k",
+        lambda: RawBonus(SAMPLINGS[FILTERED]),
+        "chain",
+        Candidates.top_k,
+        FILTERED,
+    ),
+    Spoilt(
+        "rejected token stays",
+        "sequential rule, residual that keeps the rejected token",
+        RejectedStays,
+        "fitted",
+        Candidates.top_k,
+    ),
+    Spoilt(
+        "stale q",
+        "sequential rule, every sampled sibling weighed by the law of the first",
+        StaleDraft,
+        "published",
+        Candidates.sampled,
+        source="hopeless",
+    ),
+    Spoilt(
+        "siblings not removed",
+        "sequential rule, residual taken against a law that still holds the siblings drawn before",
+        SiblingsStay,
+        "published",
+        Candidates.sampled,
+        source="hopeless",
+    ),
+    Spoilt(
+        "candidates know the noise",
+        "sequential rule on shared-noise candidates",
+        Sequential,
+        "chain",
+        Candidates.shared_noise,
+    ),
+    Spoilt(
+        "eager match",
+        "first candidate accepted whether the target drew it or not",
+        EagerMatch,
+        "chain",
+        Candidates.top_k,
+    ),
+    Spoilt(
+        "fresh bonus",
+        "match, token after a rejection drawn anew, the rejected one included",
+        FreshBonus,
+        "chain",
+        Candidates.shared_noise,
+    ),
+    Spoilt(
+        "roll-back forgotten",
+        "skipped tokens looked at again and kept where the target drew another",
+        Match,
+        "fitted",
+        Candidates.shared_noise,
+        schedule=_EVERY_OTHER,
+        skip=SkipConfig(recheck=Recheck.rollback),
+        toy=LONG,
+        loop=Forgetful,
+    ),
+    Spoilt(
+        "skips without roll-back",
+        "every other step skipped, nothing taken back",
+        Match,
+        "fitted",
+        Candidates.shared_noise,
+        schedule=_EVERY_OTHER,
+        toy=LONG,
+    ),
+)
+
+
+@dataclass
+class Control:
+    """A control and whether it was caught.
+
+    Attributes:
+        name, what: see `Spoilt`.
+        promises: what it says of itself.
+        p_value: of its samples against the law of the target.
+        caught: whether the p-value lies below `CAUGHT`.
+    """
+
+    name: str
+    what: str
+    promises: str
+    p_value: float
+    caught: bool
+
+
+def certificates(draws: int) -> list[Control]:
+    """Test every control with so many images."""
+    found = []
+    for spoilt in CONTROLS:
+        decoder = spoilt.build()
+        outcomes = sample(decoder, draws, LARGE_BATCH).outcomes
+        p_value = law.p_value(outcomes, law_of(spoilt.toy, decoder.sampling), spoilt.toy.tokens)
+        promises = Guarantee(decoder.guarantee).value
+        found.append(Control(spoilt.name, spoilt.what, promises, p_value, p_value < CAUGHT))
+    return found

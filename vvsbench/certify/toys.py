@@ -1,0 +1,127 @@
+"""The toys that are certified on: a target, good and bad drafters, every shape of tree, and the sampling settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from vvsbench import config
+from vvsbench.decoding.autoregressive import Autoregressive
+from vvsbench.drafting.growing import Structure
+from vvsbench.drafting.structures import ChainConfig, DynamicConfig, FittedConfig, PathsConfig
+from vvsbench.models.toy import ToyDraftState, ToySource, ToyTarget, child, noisy, random_table
+from vvsbench.sampling import Sampling
+
+CPU = torch.device("cpu")
+SEED = 5
+"""Of the noise that all samples are drawn with; decoders that share it are compared image by image."""
+DEPTH = 2
+"""Levels of every tree: few enough that the bonus token after a fully accepted path still belongs to the image."""
+PUBLISHED = "mc_sim_7b_63"
+"""The published tree (EAGLE-1, LANTERN) that is cut to the toy."""
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A target over a random table.
+
+    Attributes:
+        vocab, tokens: V and N; it has V ** N outcomes.
+        seed, spread: of its logits.
+    """
+
+    vocab: int
+    tokens: int
+    seed: int = 1
+    spread: float = 1.5
+
+    @cached_property
+    def target(self) -> ToyTarget:
+        """The model."""
+        return ToyTarget(random_table(self.vocab, self.tokens, self.seed, self.spread), self.tokens)
+
+    @property
+    def size(self) -> str:
+        """In words."""
+        return f"{self.vocab} tokens x {self.tokens} positions = {self.vocab**self.tokens} outcomes"
+
+
+@cache
+def law(toy: Toy, sampling: Sampling) -> Tensor:
+    """The enumerated distribution float64 [V ** N]."""
+    return toy.target.law(sampling)
+
+
+@cache
+def vanilla(toy: Toy, sampling: Sampling, images: int) -> Tensor:
+    """What `ar` draws for the images 0, 1, ...: outcomes int64 [images], see `ToyTarget.outcome`."""
+    decoder, step, found = Autoregressive(toy.target, sampling), 10_000, []
+    for first in range(0, images, step):
+        batch = range(first, min(first + step, images))
+        found.append(toy.target.outcome(decoder.generate(toy.target.conditions([0] * len(batch)), batch, SEED)[0]))
+    return torch.cat(found)
+
+
+class FeatureFed(ToySource):
+    """A drafter that knows the prefix from the target's last feature alone, so that a stale one misleads it."""
+
+    def extend(
+        self, state: ToyDraftState, features: Tensor, tokens: Tensor, added: Tensor, totals: Sequence[int]
+    ) -> None:
+        """See `DraftSource.extend`."""
+        last = (added - 1)[:, None]
+        known = features[:, 0, :, 0].long().gather(1, last)
+        state.nodes = self._run(state, child(known, tokens.gather(1, last), self.table.shape[1]))
+
+
+SOURCES = ("good", "hopeless", "oracle")
+"""Near the target; its logits with the opposite sign; the target itself. There is a "fair" one between them."""
+
+
+def source(toy: Toy, name: str, kind: type[ToySource] = ToySource) -> ToySource:
+    """A drafter for a toy."""
+    table = toy.target.table
+    return kind(
+        {"good": noisy(table, 0.7, seed=7), "fair": noisy(table, 1.5, seed=7), "hopeless": -table, "oracle": table}[
+            name
+        ]
+    )
+
+
+STRUCTURES = ("chain", "fitted", "published", "dynamic")
+STATIC = STRUCTURES[:3]
+"""Trees that sampled candidates may have."""
+HIT_RATES = (0.5, 0.3, 0.1)
+
+
+@cache
+def structure(name: str, vocab: int) -> Structure:
+    """A tree that fits a vocabulary."""
+    shapes: dict[str, Any] = {
+        "chain": ChainConfig(depth=DEPTH),
+        "fitted": FittedConfig(depth=DEPTH, nodes=9),
+        "published": PathsConfig(paths=_published(vocab)),
+        "dynamic": DynamicConfig(depth=DEPTH, nodes=7, top_k=2),
+    }
+    built: Structure = shapes[name].build(HIT_RATES, CPU)
+    return built
+
+
+def _published(vocab: int) -> list[list[int]]:
+    """The published rank paths as far as the toy has ranks and positions."""
+    paths = OmegaConf.load(config.folder("conf") / "structure" / f"{PUBLISHED}.yaml").paths
+    return [list(path) for path in paths if len(path) <= DEPTH and max(path) < vocab]
+
+
+SAMPLINGS = {
+    "plain": Sampling(),
+    "temperature 0.8, top-k 2": Sampling(temperature=0.8, top_k=2),
+    "top-p 0.8": Sampling(top_p=0.8),
+    "greedy": Sampling(temperature=0.0),
+}
