@@ -78,7 +78,7 @@ def test_exact_combinations_are_grouped_with_their_number_and_smallest_p_value(w
         "always",
         "1, 3",
         "1",
-        "2 of 2",
+        "3 of 3",
         "0.040",
     ]
     assert [entry.text for entry in second.entries][-2:] == ["1 of 1", "0.600"]
