@@ -82,6 +82,7 @@ class Batch:
         steps: steps taken.
         in_a_row: skips since the last verified step.
         accepted, skipped: drafts accepted by each verified step, tokens committed by each skip.
+        signals: what the schedule has seen at each step at which the image could have skipped.
     """
 
     rows: list[int]
@@ -97,6 +98,7 @@ class Batch:
     in_a_row: list[int]
     accepted: list[list[int]]
     skipped: list[list[int]]
+    signals: list[list[list[float]]]
 
     @classmethod
     def begin(cls, images: Sequence[int], first: Tensor, features: Tensor, room: int, remembered: int) -> Batch:
@@ -126,6 +128,7 @@ class Batch:
             in_a_row=[0] * size,
             accepted=[[] for _ in images],
             skipped=[[] for _ in images],
+            signals=[[] for _ in images],
         )
 
     @property

@@ -198,6 +198,9 @@ class Speculative(Decoder):
         ]
 
     def _moment(self, batch: Batch, row: int, signals: list[float]) -> Moment:
+        """What the schedule may know of a row that could skip; the row remembers what it was shown."""
+        before = batch.signals[row]
+        batch.signals[row] = [*before, signals]
         return Moment(
             step=batch.steps[row],
             committed=batch.known[row] - 1,
@@ -205,6 +208,7 @@ class Speculative(Decoder):
             accepted=batch.accepted[row],
             skipped=batch.skipped[row],
             signals=signals,
+            before=before,
         )
 
     def _gain(

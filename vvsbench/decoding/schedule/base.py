@@ -23,6 +23,7 @@ class Moment:
         accepted: drafts accepted at each verified step so far.
         skipped: tokens committed by each skipped step so far.
         signals: values of the signals that the schedule asks for, in its order.
+        before: the same at each earlier step at which the image could have skipped.
     """
 
     step: int
@@ -31,6 +32,7 @@ class Moment:
     accepted: Sequence[int] = ()
     skipped: Sequence[int] = ()
     signals: Sequence[float] = ()
+    before: Sequence[Sequence[float]] = ()
 
     @property
     def row(self) -> int:

@@ -14,8 +14,8 @@ class Budget(Schedule):
 
     The image has N / compression forwards. What is left of them must bring what is left of the tokens; as far as
     verified steps alone have not been bringing enough, a share of the steps has to be skipped as well. Those are taken
-    where the path is likeliest to be the target's own: a step is skipped if its chance lies in the upper part of that
-    share.
+    where the path is likeliest to be the target's own: a step is skipped if its chance is, within that share, among the
+    best that the image has seen.
 
     Attributes:
         compression: image tokens per target forward, prefill included, that every image shall reach.
@@ -34,7 +34,8 @@ class Budget(Schedule):
     def skips(self, moment: Moment) -> bool:
         """See `Schedule.skips`."""
         (chance,) = moment.signals
-        return moment.committed > self.first_tokens and chance >= 1 - self._share(moment)
+        better = sum(one > chance for (one,) in moment.before)
+        return moment.committed > self.first_tokens and better < self._share(moment) * (len(moment.before) + 1)
 
     def _share(self, moment: Moment) -> float:
         """Skips wanted per verified step from here on, from 0 to 1."""
