@@ -117,6 +117,13 @@ def test_each_record_answers_to_its_most_specific_declaration() -> None:
     assert missing(declared, [plain]) == [["decoder=sd", "decoder.structure.candidates=top_k"]]
 
 
+def test_a_declaration_need_not_spell_a_value_as_the_record_does() -> None:
+    config = {"sampling": {"guidance_scale": 1.0}, "decoder": {"hit_rates": [0.5, 0.25], "repair": True}}
+    declared = [["sampling.guidance_scale=1", "decoder.hit_rates=[0.5,0.25]", "decoder.repair=true"]]
+    assert missing(declared, [config]) == []
+    assert missing([["sampling.guidance_scale=2"]], [config]) != []
+
+
 def test_seconds_of_two_machines_never_share_an_axis(tmp_path: Path) -> None:
     cells = synthetic.recipes()[:3]
     cells[2] = replace(cells[2], hardware=synthetic.HARDWARE | {"cpu": "Another Processor"})

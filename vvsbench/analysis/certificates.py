@@ -159,9 +159,7 @@ def exact(found: Sequence[Exact]) -> Table:
         Column("batch", "batch sizes", "", words=True),
         Column("sampling", "sampling settings", "settings of temperature, top-k and top-p", 0),
         Column("number", "passed", "combinations whose samples fit the target, of those tested", 0),
-        Column(
-            "p_value", "smallest p-value", "of tests against the law; the others compare with ar, token for token"
-        ),
+        Column("p_value", "smallest p-value", "of tests against the law; the others compare with ar, token for token"),
     ]
     groups: dict[tuple[str, str, str], list[Exact]] = {}
     for one in found:

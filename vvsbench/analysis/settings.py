@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
+
 from vvsbench.identity import WITHOUT_EFFECT
 
 
@@ -30,7 +32,8 @@ def missing(declared: Sequence[Sequence[str]], configs: Sequence[Mapping[str, An
 def _fits(config: Mapping[str, Any], override: str) -> bool:
     path, _, wanted = override.lstrip("+").partition("=")
     found = setting(config, path.split("@")[-1])
-    return found is not ABSENT and str(found).lower() == wanted.strip("'\"").lower()
+    plain = wanted.strip("'\"")
+    return found is not ABSENT and (str(found).lower() == plain.lower() or found == yaml.safe_load(plain))
 
 
 ABSENT = object()

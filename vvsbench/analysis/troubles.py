@@ -12,6 +12,9 @@ from vvsbench.analysis.settings import missing
 from vvsbench.runs.record import QualityRecord
 from vvsbench.runs.store import StoredCell
 
+NAMED = 6
+"""Cells that are named one by one where many have not been run."""
+
 
 @dataclass(frozen=True)
 class Trouble:
@@ -65,7 +68,9 @@ def of_study(
         )
     configs: list[Mapping[str, Any]] = [cell.record.config for cell in cells]
     if absent := missing(declared, configs):
-        found.append(Trouble("Not run yet", "; ".join(" ".join(overrides) for overrides in absent)))
+        named = "; ".join(" ".join(overrides) for overrides in absent[:NAMED])
+        more = f"; and {len(absent) - NAMED} more" if len(absent) > NAMED else ""
+        found.append(Trouble("Not run yet", named + more))
     usable = rows[rows["usable"]]
     bare = [str(row["label"]) for key, row in usable.iterrows() if not by_key[str(key)].has_images]
     if bare:
