@@ -17,10 +17,23 @@ CELLS = {
     "ar": ["decoder=ar"],
     "sd": ["decoder=sd"],
     "sd top-k": ["decoder=sd", "structure@decoder.structure=dynamic"],
+    "sd coupled": ["decoder=sd", "structure@decoder.structure=coupled"],
+    "taken back": ["decoder=vvs_coupled", "decoder.skip.recheck=rollback"],
+    "vvs coupled": ["decoder=vvs_coupled"],
     "vvs": ["decoder=vvs", "decoder.schedule.interval=3"],
     "vvs drafted": ["decoder=vvs", "decoder.schedule.interval=3", "decoder.skip.features=drafted"],
 }
-EXACT = ["sd", "sd top-k"]
+EXACT = ["sd", "sd top-k", "sd coupled", "taken back"]
+LAWFUL = {
+    "eagle2": ["decoder=eagle2", "decoder.structure.nodes=27"],
+    "sampled": [
+        "decoder=sd",
+        "acceptance@decoder.acceptance=sequential",
+        "decoder.structure.candidates=sampled",
+    ],
+    "small AR": ["decoder=sd", "drafter@decoder.drafter=tiny_ar"],
+}
+"""Exact in law: drawn with other noise than ar, so that only greedy decoding returns its tokens."""
 IMAGES = range(16, 24)
 
 
@@ -52,7 +65,18 @@ def test_single_precision_flips_next_to_nothing(name: str) -> None:
     assert differing <= 1
 
 
-@pytest.mark.parametrize("name", ["ar", "sd", "vvs", "vvs drafted"])
+@pytest.mark.parametrize("cell", [*(CELLS[name] for name in EXACT), *LAWFUL.values()], ids=[*EXACT, *LAWFUL])
+def test_greedy_decoding_returns_the_tokens_of_ar(cell: list[str]) -> None:
+    images = (16, 17, 18)
+    greedy = [
+        build(composed(["model=tiny", "sampling.temperature=0", *overrides]), torch.device("cpu"), torch.float32)
+        for overrides in (["decoder=ar"], cell)
+    ]
+    expected, tokens = (one.generate(one.target.conditions(list(images)), images, seed=0)[0] for one in greedy)
+    assert torch.equal(tokens, expected)
+
+
+@pytest.mark.parametrize("name", ["ar", "sd", "vvs", "vvs drafted", "vvs coupled", "taken back"])
 def test_an_image_is_the_same_at_any_batch_size_and_in_any_shard(name: str) -> None:
     in_eight, _ = generate(name, tuple(IMAGES))
     alone, _ = generate(name, (17,))
@@ -68,6 +92,7 @@ def test_fewer_target_forwards_step_by_step() -> None:
     }
     assert mean["ar"] == 63
     assert mean["ar"] > mean["sd top-k"] > mean["sd"] > mean["vvs drafted"]
+    assert mean["sd"] > mean["sd coupled"] > mean["vvs coupled"]
     assert mean["vvs"] > mean["vvs drafted"], "stale features cost acceptance; the drafter's own cost less"
     assert 64 / (1 + mean["sd"]) >= 2.5
 

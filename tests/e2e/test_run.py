@@ -75,7 +75,7 @@ def test_a_killed_run_goes_on_and_ends_byte_identical(start, vvsbench, weights, 
 
 
 def test_ctrl_c_is_one_line_and_a_record(start, weights, tmp_path):
-    child = start(*long_run(weights, tmp_path))
+    child = start(*long_run(weights, tmp_path), "count=4000")  # more than can be done before the signal comes
     wait_for(lambda: len(shards(tmp_path)) >= 1)
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=PATIENCE)
