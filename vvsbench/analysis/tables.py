@@ -313,7 +313,7 @@ def console(rows: pd.DataFrame, on_front: Sequence[str], title: str) -> RichTabl
     wanted = [column for column in (*COST_COLUMNS, *QUALITY_COLUMNS) if column.name in TERMINAL]
     table = _table("front", title, wanted, rows)
     shown = RichTable(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    shown.add_column("decoder", no_wrap=True)
+    shown.add_column("decoder", min_width=12, max_width=28)
     shown.add_column("front", justify="center")
     for column in table.columns:
         shown.add_column(TERMINAL[column.name], justify="right", no_wrap=column.name == "fid")
