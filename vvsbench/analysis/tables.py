@@ -302,6 +302,10 @@ TERMINAL = {
 """What fits into eighty letters, and its headings there."""
 
 
+WIDTHS = {"fid": 20}
+"""Columns of the terminal's table that need more than eight letters: labels give way, numbers do not."""
+
+
 def console(rows: pd.DataFrame, on_front: Sequence[str], title: str) -> RichTable:
     """The front as a table for a terminal.
 
@@ -313,10 +317,10 @@ def console(rows: pd.DataFrame, on_front: Sequence[str], title: str) -> RichTabl
     wanted = [column for column in (*COST_COLUMNS, *QUALITY_COLUMNS) if column.name in TERMINAL]
     table = _table("front", title, wanted, rows)
     shown = RichTable(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    shown.add_column("decoder", min_width=12, max_width=28)
+    shown.add_column("decoder", max_width=28)
     shown.add_column("front", justify="center")
     for column in table.columns:
-        shown.add_column(TERMINAL[column.name], justify="right", no_wrap=column.name == "fid")
+        shown.add_column(TERMINAL[column.name], justify="right", min_width=WIDTHS.get(column.name, 8))
     for line in table.lines:
         numbers = [_printed(column, entry) for column, entry in zip(table.columns, line.entries, strict=True)]
         shown.add_row(line.label, "●" if line.key in on_front else "", *numbers)
