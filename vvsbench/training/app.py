@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PARTS: dict[str, type[LoopSettings]] = {
     "tokenizer": schema.TokenizerSettings,
+    "autoencoder": schema.AutoencoderSettings,
     "classifier": schema.ClassifierSettings,
     "target": schema.TargetSettings,
     "drafter": schema.DrafterSettings,
@@ -109,6 +110,10 @@ def build(settings: LoopSettings) -> Task:
         from vvsbench.training.tokenizer import TokenizerTask
 
         return TokenizerTask(settings)
+    if isinstance(settings, schema.AutoencoderSettings):
+        from vvsbench.training.autoencoder import AutoencoderTask
+
+        return AutoencoderTask(settings)
     if isinstance(settings, schema.ClassifierSettings):
         from vvsbench.training.classifier import ClassifierTask
 

@@ -87,6 +87,24 @@ class TokenizerSettings(LoopSettings):
 
 
 @dataclass
+class AutoencoderSettings(LoopSettings):
+    """The KL autoencoder; sizes as in `vvsbench.models.kl_vae.KLAutoencoder`.
+
+    Attributes:
+        kl_weight: of the divergence from a standard normal, per latent value; it decides how much noise the latents
+            bear, and so how small an error of a latent goes unseen.
+    """
+
+    size: int = 32
+    embed_dim: int = 8
+    base_channels: int = 32
+    channel_multipliers: list[int] = field(default_factory=lambda: [1, 1, 2])
+    residual_blocks: int = 1
+    edge_weight: float = 1.0
+    kl_weight: float = 0.015
+
+
+@dataclass
 class ClassifierSettings(LoopSettings):
     """The classifier; sizes as in `vvsbench.training.classifier.Classifier`.
 
