@@ -216,6 +216,68 @@ class DrafterSettings(LoopSettings):
 
 
 @dataclass
+class LatentSettings(LoopSettings):
+    """What the trainings of models of continuous tokens share.
+
+    Attributes:
+        heads: of every attention.
+        head_depth, head_width: of the diffusion head.
+        repeats: noise levels at which a token is denoised for one pass of the transformer.
+        images: different training images; later steps see them again.
+        label_drop: share of images trained without their class, for guidance.
+        average: decay of the moving average of the weights, which is what is kept.
+    """
+
+    heads: int = 4
+    head_depth: int = 3
+    head_width: int = 128
+    repeats: int = 2
+    images: int = 40_000
+    label_drop: float = 0.1
+    weight_decay: float = 0.02
+    average: float = 0.998
+
+
+@dataclass
+class MARSettings(LatentSettings):
+    """The masked model; `encoder_layers` and `decoder_layers` are `dim` wide, and `buffer` is as in `MARSizes`."""
+
+    dim: int = 128
+    encoder_layers: int = 3
+    decoder_layers: int = 2
+    buffer: int = 4
+
+
+@dataclass
+class MARDraftSettings(MARSettings):
+    """A smaller masked model, to draft for the other."""
+
+    dim: int = 64
+    encoder_layers: int = 1
+    decoder_layers: int = 1
+    head_depth: int = 2
+    head_width: int = 64
+
+
+@dataclass
+class CausalSettings(LatentSettings):
+    """The causal model; sizes as in `vvsbench.models.causal.CausalSizes`."""
+
+    dim: int = 128
+    layers: int = 3
+
+
+@dataclass
+class CausalDraftSettings(CausalSettings):
+    """A smaller causal model, to draft for the other."""
+
+    dim: int = 64
+    layers: int = 1
+    head_depth: int = 2
+    head_width: int = 64
+
+
+@dataclass
 class ClipSettings(LoopSettings):
     """The small CLIP; sizes of its two transformers and of the space they share."""
 
