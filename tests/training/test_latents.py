@@ -90,7 +90,7 @@ def test_latents_are_encoded_once_and_drawn_every_time(folder: Path, monkeypatch
 @pytest.mark.parametrize("make", [mar, causal])
 def test_an_interrupted_training_ends_with_the_same_weights(make: object, folder: Path) -> None:
     def run(part: str, stop: int | None) -> dict[str, Tensor]:
-        task: LatentTask = make(folder, part=part)  # type: ignore[operator, type-arg]
+        task: LatentTask = make(folder, part=part)  # type: ignore[operator]
         task.evaluate = dict  # type: ignore[method-assign]
         inner = task.loss
 
