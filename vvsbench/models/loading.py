@@ -17,12 +17,13 @@ from vvsbench.models.transformer import Transformer, TransformerConfig
 from vvsbench.models.vq import VQModel
 
 if TYPE_CHECKING:
-    from vvsbench.config import ModelConfig, SamplingConfig, TokenizerConfig
+    from vvsbench.config import SamplingConfig
+    from vvsbench.models.settings import LlamaGenConfig, VQTokenizerConfig
 
 M = TypeVar("M", bound=nn.Module)
 
 
-def transformer_config(model: ModelConfig, norm_eps: float = 1e-5) -> TransformerConfig:
+def transformer_config(model: LlamaGenConfig, norm_eps: float = 1e-5) -> TransformerConfig:
     """The sizes of a target's transformer; a Hugging Face folder names its own `norm_eps`."""
     labelled = model.condition.value == "label"
     return TransformerConfig(
@@ -40,7 +41,7 @@ def transformer_config(model: ModelConfig, norm_eps: float = 1e-5) -> Transforme
     )
 
 
-def load_target(model: ModelConfig, sampling: SamplingConfig, device: torch.device, dtype: torch.dtype) -> LlamaGen:
+def load_target(model: LlamaGenConfig, sampling: SamplingConfig, device: torch.device, dtype: torch.dtype) -> LlamaGen:
     """Load a target.
 
     Args:
@@ -60,7 +61,7 @@ def load_target(model: ModelConfig, sampling: SamplingConfig, device: torch.devi
     )
 
 
-def load_text_encoder(model: ModelConfig, device: torch.device) -> T5Features | None:
+def load_text_encoder(model: LlamaGenConfig, device: torch.device) -> T5Features | None:
     """What turns a target's captions into features; None for a target that draws from class ids."""
     if model.text_encoder is None:
         return None
@@ -69,7 +70,7 @@ def load_text_encoder(model: ModelConfig, device: torch.device) -> T5Features | 
     return T5Features(name, device, torch.bfloat16, model.caption_tokens)
 
 
-def load_transformer(model: ModelConfig) -> Transformer:
+def load_transformer(model: LlamaGenConfig) -> Transformer:
     """The transformer with its weights, on the CPU in the file's number format."""
     path = checkpoints.locate(model.checkpoint)
     config = transformer_config(model, _norm_eps(path))
@@ -79,7 +80,7 @@ def load_transformer(model: ModelConfig) -> Transformer:
     return transformer
 
 
-def load_tokenizer(config: TokenizerConfig) -> VQModel:
+def load_tokenizer(config: VQTokenizerConfig) -> VQModel:
     """The image tokenizer with its weights, on the CPU in the file's number format."""
     path = checkpoints.locate(config.checkpoint)
     with torch.device("meta"):
