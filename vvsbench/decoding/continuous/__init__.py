@@ -1,4 +1,4 @@
-"""Decoding of continuous tokens: how they are drawn from a diffusion head, AR step by AR step or ahead of the target.
+"""Speculative decoding of continuous tokens: the rules that judge drafted tokens, and the loops that apply them.
 
 Importing this package loads no torch, because the decoders' settings lie in it.
 """
