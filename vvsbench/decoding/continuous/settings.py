@@ -6,7 +6,7 @@ What a setting leaves to the model (0 or null) is filled in here and nowhere els
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, floor
+from math import floor
 from typing import TYPE_CHECKING, ClassVar
 
 from vvsbench.axes import Mode, Order, Tokens
@@ -127,7 +127,7 @@ class CSDConfig(LatentDecoderConfig):
     def prefilled(self, model: ModelConfig) -> int:
         """AR steps that the target takes alone; the released code counts from 0 and includes the last."""
         share = self.prefill * self.steps(model)
-        return floor(share) + 1 if self.mode == Mode.released else ceil(share)
+        return floor(share) + 1 if self.mode == Mode.released else round(share)
 
     def label(self, model: ModelConfig) -> str:
         """See `DecoderConfig.label`: mode and draft length, as in "csd exact 4", and what departs from the usual."""
