@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vvsbench.models import checkpoints
 from vvsbench.models.diffusion import Diffusion
+from vvsbench.models.diffusion_head import HeadNetwork
 from vvsbench.models.kl_vae import KLAutoencoder
 from vvsbench.training import shapes
 from vvsbench.training.autoencoder import AutoencoderTask, standardise
@@ -17,7 +18,6 @@ from vvsbench.training.latents import LatentStream, LatentTask, denoising_loss, 
 from vvsbench.training.loop import TrainingError, train
 from vvsbench.training.mar import MARTask
 from vvsbench.training.settings import AutoencoderSettings, CausalSettings, MARSettings
-from vvsbench.models.diffusion_head import HeadNetwork
 
 CPU = torch.device("cpu")
 

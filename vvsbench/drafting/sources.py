@@ -219,11 +219,12 @@ class LatentDrafterConfig(DrafterConfig):
         """See `DrafterConfig.problems`."""
         if not (isinstance(model, LatentConfig) and isinstance(self.model, LatentConfig)):
             return [f"model.name={self.model.name} has {self.model.tokens} tokens, the target {model.tokens} ones"]
+        own, wanted = (vars(one) | {"tokenizer.scale": one.tokenizer.scale} for one in (self.model, model))
         return [
-            f"model.{key}={getattr(self.model, key)} does not fit the target's model.{key}={getattr(model, key)}: "
-            f"{self.model.name} draws other tokens than {model.name}"
-            for key in ("grid", "channels", "classes")
-            if getattr(self.model, key) != getattr(model, key)
+            f"model.{key}={own[key]} does not fit the target's model.{key}={wanted[key]}: {self.model.name} does not "
+            f"draw the tokens of {model.name}"
+            for key in ("grid", "channels", "classes", "tokenizer.scale")
+            if own[key] != wanted[key]
         ]
 
 

@@ -10,7 +10,7 @@ import copy
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vvsbench.models.kl_vae import KLAutoencoder
 from vvsbench.training import shapes
