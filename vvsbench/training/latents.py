@@ -28,7 +28,6 @@ from vvsbench.training.tokens import Rows
 
 _SIGNAL = 0.1  # size of what passes through an untrained head, over that of the constant beside it
 _NOISIEST = 0.03  # share of the tokens that are denoised at the noisiest step
-_LARGEST_WEIGHT = 1000.0
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -126,8 +125,9 @@ def _pass_through(head: HeadNetwork) -> None:
 def denoising_loss(head: HeadNetwork, diffusion: Diffusion, z: Tensor, tokens: Tensor, repeats: int) -> Tensor:
     """Mean loss of denoising tokens [M, C] under conditioning vectors [M, D], each at `repeats` random steps.
 
-    The squared error of the noise is weighted as that of the clean token where there is more noise than signal, up to
-    a limit, and the noisiest step, with which every chain begins, is drawn more often: see `_pass_through`.
+    The squared error of the noise has weight 1 / (share of signal left), which gives all steps gradients of about the
+    same size: the nearer a step is to pure noise, the less of the noise is in doubt, and the more an error there grows
+    along the chain. The noisiest step, with which every chain begins, is drawn more often: see `_pass_through`.
     """
     clean = tokens.repeat(repeats, 1)
     steps = torch.randint(diffusion.steps, (len(clean),), device=clean.device)
@@ -136,7 +136,7 @@ def denoising_loss(head: HeadNetwork, diffusion: Diffusion, z: Tensor, tokens: T
     times = head.time_embed(diffusion.timesteps.to(clean.device))[steps]
     conditions = head.cond_embed(z).repeat(repeats, 1)
     predicted = head(diffusion.noised(clean, noise, steps), times, conditions).float()
-    weight = (1 / diffusion.alpha_bars).clamp_max(_LARGEST_WEIGHT).to(noise)[steps]
+    weight = diffusion.alpha_bars.rsqrt().to(noise)[steps]
     error = (predicted[:, : head.channels] - noise).square().mean(-1)
     return (diffusion.loss(clean, noise, steps, predicted) + (weight - 1) * error).mean()
 
