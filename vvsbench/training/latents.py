@@ -26,7 +26,9 @@ from vvsbench.training.settings import LatentSettings
 from vvsbench.training.target import Average, optimizers
 from vvsbench.training.tokens import Rows
 
-_SIGNAL = 0.1  # size of what passes through an untrained head, over that of the constant beside it
+_PATTERN = 10.0  # size of the constant beside what passes through an untrained head
+_SIGNAL = 0.5
+_LARGEST_WEIGHT = 100.0
 _NOISIEST = 0.03  # share of the tokens that are denoised at the noisiest step
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -105,29 +107,29 @@ def _pass_through(head: HeadNetwork) -> None:
     else and larger, keeps the length; the blocks' own norms take the pattern away again.
     """
     width, channels = head.width, head.channels
-    pattern = torch.ones(width)
-    pattern[1::2] = -1
+    pattern = torch.full((width,), _PATTERN)
+    pattern[1::2] *= -1
     basis = torch.linalg.qr(torch.cat([torch.ones(width, 1), pattern[:, None], torch.randn(width, channels)], 1))[0]
     inward = _SIGNAL * width**0.5 * basis[:, 2:]
     head.input_proj.weight.copy_(inward)
     head.input_proj.bias.copy_(pattern)
     layers: Iterable[Any] = head.res_blocks
     for layer in layers:
-        layer.in_ln.weight.fill_(1 / (_SIGNAL * channels**0.5))
-        layer.in_ln.bias.copy_(-pattern * layer.in_ln.weight)
+        layer.in_ln.weight.fill_(_PATTERN / (_SIGNAL * channels**0.5))
+        layer.in_ln.bias.copy_(-pattern / (_SIGNAL * channels**0.5))
         nn.init.zeros_(layer.adaLN_modulation[1].weight)
     final: Any = head.final_layer
     nn.init.zeros_(final.adaLN_modulation[1].weight)
     nn.init.zeros_(final.linear.weight)
-    final.linear.weight[:channels] = inward.T / (_SIGNAL**2 * width)
+    final.linear.weight[:channels] = inward.T * (_PATTERN / (_SIGNAL**2 * width))
 
 
 def denoising_loss(head: HeadNetwork, diffusion: Diffusion, z: Tensor, tokens: Tensor, repeats: int) -> Tensor:
     """Mean loss of denoising tokens [M, C] under conditioning vectors [M, D], each at `repeats` random steps.
 
-    The squared error of the noise has weight 1 / (share of signal left), which gives all steps gradients of about the
-    same size: the nearer a step is to pure noise, the less of the noise is in doubt, and the more an error there grows
-    along the chain. The noisiest step, with which every chain begins, is drawn more often: see `_pass_through`.
+    The squared error of the noise has weight 1 / (share of signal left), up to a limit, which gives all steps gradients
+    of about the same size: the nearer a step is to pure noise, the less of the noise is in doubt, and the more an error
+    there grows along the chain. The noisiest step, with which every chain begins, is drawn more often.
     """
     clean = tokens.repeat(repeats, 1)
     steps = torch.randint(diffusion.steps, (len(clean),), device=clean.device)
@@ -136,7 +138,7 @@ def denoising_loss(head: HeadNetwork, diffusion: Diffusion, z: Tensor, tokens: T
     times = head.time_embed(diffusion.timesteps.to(clean.device))[steps]
     conditions = head.cond_embed(z).repeat(repeats, 1)
     predicted = head(diffusion.noised(clean, noise, steps), times, conditions).float()
-    weight = diffusion.alpha_bars.rsqrt().to(noise)[steps]
+    weight = diffusion.alpha_bars.rsqrt().clamp_max(_LARGEST_WEIGHT).to(noise)[steps]
     error = (predicted[:, : head.channels] - noise).square().mean(-1)
     return (diffusion.loss(clean, noise, steps, predicted) + (weight - 1) * error).mean()
 
