@@ -16,10 +16,10 @@ from PIL import Image
 from torch import Tensor
 
 from vvsbench.composition import composed
-from vvsbench.config import MARConfig
 from vvsbench.decoding import build
 from vvsbench.models import checkpoints
 from vvsbench.models.kl_vae import KLAutoencoder
+from vvsbench.models.settings import MARConfig
 from vvsbench.models.vq import VQModel
 from vvsbench.quality.fidelity import fid, gaussian
 from vvsbench.training import classifier, shapes
