@@ -11,7 +11,7 @@ from vvsbench.decoding.base import Decoder
 from vvsbench.decoding.continuous.coupling import exact, published
 from vvsbench.decoding.continuous.loop import Continuous, Speculation
 from vvsbench.decoding.continuous.released import Released
-from vvsbench.decoding.continuous.settings import CSDConfig, MaskedConfig
+from vvsbench.decoding.continuous.settings import CSDConfig, LatentDecoderConfig, MaskedConfig
 from vvsbench.decoding.masked import Masked
 from vvsbench.drafting.sources import LatentDrafterConfig
 from vvsbench.errors import ConfigError
@@ -32,32 +32,44 @@ def build_continuous(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -
     Raises:
         CheckpointError: a weights file is missing or does not fit.
     """
-    decoder, model = cfg.decoder, cfg.model
-    if not isinstance(model, LatentConfig):
-        raise ConfigError([f"decoder={decoder.name} does not draw {model.tokens} tokens."])
-    assert isinstance(decoder, MaskedConfig | CSDConfig)
+    model, decoder = cfg.model, cfg.decoder
+    if not isinstance(model, LatentConfig) or not isinstance(decoder, LatentDecoderConfig):
+        raise ConfigError([f"decoder={decoder.name} does not draw the tokens of model={model.name}."])
     steps, chain, raster = decoder.steps(model), decoder.chain(model), decoder.path(model) is Order.raster
+    whole = steps == model.grid**2 and chain == model.head_steps
     target = load_continuous(model, cfg.sampling, chain, device, dtype)
     if isinstance(decoder, MaskedConfig):
-        whole = steps == model.grid**2 and chain == model.head_steps
         return Masked(target, steps, raster, decoder.last_noise, whole)
-    if not isinstance(decoder.drafter, LatentDrafterConfig) or not isinstance(decoder.drafter.model, LatentConfig):
+    if not isinstance(decoder, CSDConfig) or not isinstance(decoder.drafter, LatentDrafterConfig):
         raise ConfigError(["decoder.drafter: none is chosen that fits; pick one with drafter@decoder.drafter=NAME."])
-    draft = load_continuous(decoder.drafter.model, cfg.sampling, chain, device, dtype, painter=False)
+    smaller = decoder.drafter.model
+    assert isinstance(smaller, LatentConfig)  # validated
+    draft = load_continuous(smaller, cfg.sampling, chain, device, dtype, painter=False)
+    prefilled = decoder.prefilled(model)
     if decoder.mode == Mode.released:
-        softness = decoder.inner_temperature
-        return Released(target, draft, steps, decoder.length, decoder.prefill, softness, decoder.aligned, raster)
-    return Continuous(target, draft, steps, _speculation(decoder), raster)
-
-
-def _speculation(decoder: CSDConfig) -> Speculation:
-    """How a round is made, and what that promises."""
-    relaxed = Guarantee.bounded if decoder.tolerance else Guarantee.exact
-    return Speculation(
+        return Released(
+            target,
+            draft,
+            steps,
+            decoder.length,
+            prefilled,
+            decoder.inner_temperature,
+            aligned=decoder.aligned,
+            raster=raster,
+        )
+    speculation = Speculation(
         rule=exact if decoder.mode == Mode.exact else published,
         length=decoder.length,
-        prefill=decoder.prefill,
+        prefilled=prefilled,
         aligned=decoder.aligned,
         tolerance=decoder.tolerance,
-        guarantee=relaxed if decoder.mode == Mode.exact else Guarantee.none,
+        guarantee=_promise(decoder, whole),
     )
+    return Continuous(target, draft, steps, speculation, raster)
+
+
+def _promise(decoder: CSDConfig, whole: bool) -> Guarantee:
+    """What a mode promises about the target's law, which is that of one token per AR step and every head step."""
+    if decoder.mode != Mode.exact or not whole:
+        return Guarantee.none
+    return Guarantee.bounded if decoder.tolerance > 0 else Guarantee.exact
