@@ -1,7 +1,8 @@
 """The words of the grid: what the axes of a speculative decoder can be set to.
 
-Draft source x structure x candidates x acceptance rule x verify schedule, and what a skipped step commits. The names
-are shared by the settings, which must not import torch, and by the modules that implement them.
+Draft source x structure x candidates x acceptance rule x verify schedule, and what a skipped step commits; and those of
+the continuous side. The names are shared by the settings, which must not import torch, and by the modules that
+implement them.
 """
 
 from __future__ import annotations
@@ -102,3 +103,46 @@ class Signal(StrEnum):
     path = "path"
     expected = "expected"
     similarity = "similarity"
+
+
+class Tokens(StrEnum):
+    """What a target's tokens are: entries of a codebook, or vectors. Decoders and drafters are made for one of them."""
+
+    discrete = "discrete"
+    continuous = "continuous"
+
+
+class Weights(StrEnum):
+    """Which copy of a checkpoint is read: the moving average (ema), which the authors evaluate, or the last (raw)."""
+
+    ema = "ema"
+    raw = "raw"
+
+
+class GuidanceSchedule(StrEnum):
+    """How strongly the tokens of an image are guided.
+
+    constant: all alike. linear: from 1 on, growing with the share of decided tokens (MAR).
+    """
+
+    constant = "constant"
+    linear = "linear"
+
+
+class Order(StrEnum):
+    """In which order a continuous decoder decides the tokens: by a draw of its own for every image, or row by row."""
+
+    random = "random"
+    raster = "raster"
+
+
+class Mode(StrEnum):
+    """How continuous speculative decoding judges a draft.
+
+    exact: so that the target's distribution is kept. published: by the criterion and residual of the paper (arXiv
+    2411.11925). released: as the authors' code computes them, without roll-back.
+    """
+
+    exact = "exact"
+    published = "published"
+    released = "released"

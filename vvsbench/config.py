@@ -14,11 +14,14 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from vvsbench.axes import GuidanceSchedule
 from vvsbench.decoding.acceptance.settings import RULES, AcceptanceConfig
+from vvsbench.decoding.continuous.settings import CSDConfig, MaskedConfig
 from vvsbench.decoding.schedule import SCHEDULES, Schedule
-from vvsbench.decoding.settings import AblationConfig, SkipConfig
-from vvsbench.drafting.sources import DRAFTERS, DrafterConfig
+from vvsbench.decoding.settings import ARConfig, DecoderConfig, SpeculativeConfig
+from vvsbench.drafting.sources import DRAFTERS, TokenDrafterConfig
 from vvsbench.drafting.structures import STRUCTURES, StructureConfig
+from vvsbench.models.settings import MODELS, ModelConfig
 from vvsbench.quality.config import MetricsConfig
 from vvsbench.registry import Registry
 
@@ -37,13 +40,6 @@ GROUPS = (
     "study",
 )
 """The groups of which a user chooses one option each."""
-
-
-class Condition(StrEnum):
-    """What an image is generated from."""
-
-    label = "label"
-    caption = "caption"
 
 
 class Dtype(StrEnum):
@@ -99,70 +95,8 @@ class StudyConfig:
 
 
 @dataclass
-class TokenizerConfig:
-    """A VQ tokenizer: images to tokens and back."""
-
-    checkpoint: str = MISSING
-    codebook_size: int = 16384
-    codebook_dim: int = 8
-    z_channels: int = 256
-    base_channels: int = 128
-    channel_multipliers: list[int] = field(default_factory=lambda: [1, 1, 2, 2, 4])
-    residual_blocks: int = 2
-
-
-@dataclass
-class ModelConfig:
-    """A target: a LlamaGen transformer with its tokenizer."""
-
-    name: str = MISSING
-    condition: Condition = Condition.label
-    dim: int = MISSING
-    layers: int = MISSING
-    heads: int = MISSING
-    vocab: int = 16384
-    ffn: int = 0  # width of the MLP; 0 for LlamaGen's rule
-    grid: int = MISSING  # side of the token grid
-    classes: int = 1000
-    caption_tokens: int = 120
-    caption_dim: int = 2048
-    checkpoint: str = MISSING
-    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    text_encoder: str | None = None  # folder of a T5 encoder, or its name on the Hugging Face hub
-    class_names: str | None = None  # where class ids get captions from: "shapes" for the tiny zoo
-
-
-@dataclass
-class DecoderConfig:
-    """Base of every decoder's settings."""
-
-    name: str = MISSING
-
-
-@dataclass
-class ARConfig(DecoderConfig):
-    """Vanilla autoregressive decoding, the baseline."""
-
-    name: str = "ar"
-
-
-@dataclass
-class SpeculativeConfig(DecoderConfig):
-    """Draft, then verify or skip."""
-
-    name: str = MISSING
-    drafter: DrafterConfig | None = None  # chosen by the model; another: drafter@decoder.drafter=NAME
-    structure: StructureConfig = MISSING  # conf/structure
-    acceptance: AcceptanceConfig = MISSING  # conf/acceptance
-    schedule: Schedule = MISSING  # conf/schedule
-    skip: SkipConfig = field(default_factory=SkipConfig)
-    ablation: AblationConfig = field(default_factory=AblationConfig)
-    surplus: int = 0  # tokens decided past the end of an image before its loop stops; the released VVS code has 2
-
-
-@dataclass
 class SamplingConfig:
-    """What makes the target's distribution out of its logits."""
+    """What makes the target's distribution out of what its network says."""
 
     temperature: float = 1.0
     top_k: int = 0  # 0 keeps every token
@@ -170,6 +104,7 @@ class SamplingConfig:
     top_p_first: bool = False  # filter by top-p before top-k, as LANTERN and VVS do
     guidance_scale: float = 1.0  # 1 switches classifier-free guidance off
     guidance_interval: int = -1  # guidance stops after this many decode steps; -1 never
+    guidance_schedule: GuidanceSchedule = GuidanceSchedule.constant  # linear, for continuous tokens: it grows from 1
 
 
 @dataclass
@@ -211,12 +146,20 @@ class RunConfig:
     output_root: str = "outputs"
 
 
+DECODERS: dict[str, type[DecoderConfig]] = {
+    "ar": ARConfig,
+    "speculative": SpeculativeConfig,
+    "masked": MaskedConfig,
+    "csd": CSDConfig,
+}
+"""The kinds of decoders, by the name of their node in the schema; conf/decoder composes methods of them."""
+
 PLUGINS: dict[str, Registry[Any]] = {
     "decoder": Registry("vvsbench.decoders", DecoderConfig),
     "structure": Registry("vvsbench.structures", StructureConfig),
     "acceptance": Registry("vvsbench.acceptance", AcceptanceConfig),
     "schedule": Registry("vvsbench.schedules", Schedule),
-    "drafter": Registry("vvsbench.drafters", DrafterConfig),
+    "drafter": Registry("vvsbench.drafters", TokenDrafterConfig),
 }
 """What other packages may add, by group. An added decoder also has a method `build(cfg, device, dtype)`."""
 
@@ -231,11 +174,12 @@ def register() -> None:
     """Tell Hydra the schema. The names live in a group of their own, so that they are no options of a user's."""
     store = ConfigStore.instance()
     store.store(group="schema", name="run", node=RunConfig)
-    store.store(group="schema/model", name="target", node=ModelConfig)
+    for name, model in MODELS.items():
+        store.store(group="schema/model", name=name, node=model)
     for drafter in DRAFTERS:
         store.store(group="schema/drafter", name=drafter.name, node=drafter)
-    store.store(group="schema/decoder", name="ar", node=ARConfig)
-    store.store(group="schema/decoder", name="speculative", node=SpeculativeConfig)
+    for name, decoder in DECODERS.items():
+        store.store(group="schema/decoder", name=name, node=decoder)
     for rule in RULES:
         store.store(group="schema/acceptance", name=rule.name, node=rule)
     for structure in STRUCTURES:

@@ -21,12 +21,13 @@ from vvsbench.models import checkpoints
 from vvsbench.runs import provenance
 
 GIB = 2**30
-SOURCES = {
+ROLES = {
     "model.checkpoint": "the target",
     "model.tokenizer.checkpoint": "its tokenizer",
     "model.text_encoder": "its text encoder",
-    "decoder.drafter.checkpoint": "its drafter (decoders sd and vvs)",
 }
+DRAFTER = "its drafter"
+"""What every other file is for."""
 USAGE = "usage: vvsbench doctor [model=NAME] [KEY=VALUE ...]"
 
 
@@ -100,8 +101,8 @@ def _weights(console: Console) -> None:
     for heading in ("model", "target", "tokenizer", "text encoder", "drafter"):
         table.add_column(heading)
     for option in catalog.options("model"):
-        needs = {need.key: need for need in needed(_settings([f"model={option.name}"]))}
-        cells = [_mark(needs.get(key)) for key in SOURCES]
+        needs = {need.role: need for need in needed(_settings([f"model={option.name}"]))}
+        cells = [_mark(needs.get(role)) for role in (*ROLES.values(), DRAFTER)]
         table.add_row(option.name, *cells)
     console.print(table)
     console.print("vvsbench doctor model=NAME says which files a model needs and where to put them.\n")
@@ -140,17 +141,22 @@ def _suite_state(name: str) -> str:
 
 def _settings(overrides: Sequence[str]) -> RunConfig:
     """Settings with the richest decoder, so that the drafter is among them."""
-    return composition.composed([*overrides, "decoder=vvs"])
+    *_, richest = composition.composed(overrides).model.decoders
+    return composition.composed([*overrides, f"decoder={richest}"])
 
 
 def needed(cfg: RunConfig) -> Iterator[Need]:
-    """Every file that a model and its drafter read."""
-    names = identity.weights_names(composition.plain(cfg))
-    if cfg.model.text_encoder:
-        names["model.text_encoder"] = cfg.model.text_encoder
+    """Every file that a model and its drafter read; of a file that both name, once."""
+    settings = composition.plain(cfg)
+    names = identity.weights_names(settings)
+    if encoder := settings["model"].get("text_encoder"):
+        names["model.text_encoder"] = encoder
+    once = {name: key for key, name in reversed(names.items())}
     for key, name in names.items():
-        path = checkpoints.resolve(name)
-        yield Need(SOURCES[key], key, name, path, path.exists() or (key == "model.text_encoder" and _on_hub(name)))
+        if once[name] == key:
+            path = checkpoints.resolve(name)
+            found = path.exists() or (key == "model.text_encoder" and _on_hub(name))
+            yield Need(ROLES.get(key, DRAFTER), key, name, path, found)
 
 
 def _on_hub(name: str) -> bool:
@@ -167,6 +173,7 @@ def _one_model(arguments: Sequence[str], console: Console) -> int:
     cfg = _settings(arguments)
     console.print(f"model={cfg.model.name} reads these files; relative names are looked up below")
     console.print(f"{checkpoints.weights_root().absolute()} (${checkpoints.WEIGHTS_VARIABLE} names another folder).\n")
+    alone, drafting = cfg.model.decoders[0], " and ".join(cfg.model.decoders[1:])
     missing = []
     for need in needed(cfg):
         console.print(f"  {'found  ' if need.found else 'MISSING'}  {need.role}: {need.name}")
@@ -174,16 +181,14 @@ def _one_model(arguments: Sequence[str], console: Console) -> int:
         if not need.found:
             missing.append(need)
     if getattr(cfg.decoder, "drafter", None) is None:
-        console.print(
-            "  none     no drafter is known for this model: decoder=ar runs, sd and vvs need one to be trained"
-        )
+        console.print(f"  none     no drafter is known for this model: decoder={alone} runs, {drafting} need one")
     if cfg.prompts.kind == PromptKind.captions:
         console.print("  choose   prompts.file=FILE, a .txt with one caption a line or a .json with a list")
-    required = [need for need in missing if need.key != "decoder.drafter.checkpoint"]
+    required = [need for need in missing if need.role != DRAFTER]
     if not missing:
         console.print("\nEverything is there.")
     elif not required:
-        console.print("\ndecoder=ar can run; the drafter is missing for sd and vvs.")
+        console.print(f"\ndecoder={alone} can run; the drafter is missing for {drafting}.")
     else:
         console.print(f"\n{len(missing)} missing. Put each file at its path above, or name another with SETTING=PATH.")
     return 1 if required else 0

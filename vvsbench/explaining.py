@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra.errors import HydraException
@@ -18,11 +18,13 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from vvsbench import catalog, config
+from vvsbench.config import DECODERS
 from vvsbench.decoding.acceptance.settings import RULES
 from vvsbench.decoding.schedule import SCHEDULES
 from vvsbench.drafting.sources import DRAFTERS
 from vvsbench.drafting.structures import STRUCTURES
 from vvsbench.errors import ConfigError, UserError
+from vvsbench.models.settings import MODELS
 
 EXPECTED = (HydraException, OmegaConfBaseException, YAMLError)
 """What a wrong override raises, somewhere in Hydra or OmegaConf."""
@@ -90,17 +92,26 @@ def _keys_near(key: str) -> list[str]:
 
 
 def _schema() -> dict[str, Any]:
-    """Every key of a run with the richest decoder and all schedules, as nested dicts."""
-    run = OmegaConf.structured(config.RunConfig)
-    run.model = config.ModelConfig
-    run.decoder = config.SpeculativeConfig
-    tree: Any = OmegaConf.to_container(run)
+    """Every key that some run has, as nested dicts: those of all kinds of models, decoders and their parts."""
+    tree: Any = OmegaConf.to_container(OmegaConf.structured(config.RunConfig))
+    tree["model"] = _united(MODELS.values())
+    tree["decoder"] = _united(DECODERS.values())
     tree["decoder"]["drafter"] = {field.name: None for kind in DRAFTERS for field in dataclasses.fields(kind)}
     tree["decoder"]["acceptance"] = {field.name: None for kind in RULES for field in dataclasses.fields(kind)}
     tree["decoder"]["structure"] = {field.name: None for kind in STRUCTURES for field in dataclasses.fields(kind)}
     tree["decoder"]["schedule"] = {field.name: None for kind in SCHEDULES for field in dataclasses.fields(kind)}
     assert isinstance(tree, dict)
     return tree
+
+
+def _united(kinds: Iterable[type]) -> dict[str, Any]:
+    """The keys of several dataclasses; of those that they share, the keys below them too."""
+    trees: list[Any] = [OmegaConf.to_container(OmegaConf.structured(kind)) for kind in kinds]
+    united: dict[str, Any] = {}
+    for tree in trees:
+        for key, value in tree.items():
+            united[key] = {**united.get(key, {}), **value} if isinstance(value, Mapping) else value
+    return united
 
 
 def _wrong_value(text: str) -> str | None:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,13 +43,16 @@ def cell_key(config: Mapping[str, Any]) -> str:
 
 
 def weights_names(config: Mapping[str, Any]) -> dict[str, str]:
-    """The checkpoints that a run reads: setting to name, in reading order."""
-    model = config["model"]
-    names = {"model.checkpoint": model["checkpoint"], "model.tokenizer.checkpoint": model["tokenizer"]["checkpoint"]}
-    drafter = config["decoder"].get("drafter")
-    if drafter and "checkpoint" in drafter:
-        names["decoder.drafter.checkpoint"] = drafter["checkpoint"]
-    return names
+    """The checkpoints that a run reads: setting to name, those of the target first."""
+    return dict(_checkpoints({group: config[group] for group in ("model", "decoder")}))
+
+
+def _checkpoints(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _checkpoints(value, f"{prefix}{key}.")
+        elif key == "checkpoint" and value:
+            yield f"{prefix}{key}", value
 
 
 def weights_digests(config: Mapping[str, Any]) -> dict[str, str]:

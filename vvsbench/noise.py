@@ -38,6 +38,10 @@ class Purpose(IntEnum):
     ACCEPTANCE = 2
     DRAFT = 3
     ORACLE = 4
+    PATH = 5
+    HEAD = 6
+    DRAFT_HEAD = 7
+    RESIDUAL = 8
 
 
 def _mix_key(x: Tensor) -> Tensor:

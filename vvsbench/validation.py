@@ -7,23 +7,16 @@ and the files they name; they read file headers only, so that no torch is import
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from vvsbench.axes import Recheck
-from vvsbench.config import (
-    Condition,
-    Device,
-    ModelConfig,
-    PromptKind,
-    RunConfig,
-    SpeculativeConfig,
-)
-from vvsbench.drafting.sources import DrafterConfig
+from vvsbench.config import Device, PromptKind, RunConfig, folder
+from vvsbench.drafting.sources import DrafterConfig, LatentDrafterConfig
 from vvsbench.errors import CheckpointError, UserError
 from vvsbench.identity import device
 from vvsbench.models import checkpoints
+from vvsbench.models.settings import Condition, ModelConfig, Shapes, llamagen_sizes
 from vvsbench.quality.config import LEAST_IMAGES
 from vvsbench.quality.config import problems as metric_problems
 from vvsbench.quality.weights import locate as metric_weights
@@ -42,8 +35,8 @@ def validate(cfg: RunConfig) -> list[str]:
         *_decoder(cfg),
         *metric_problems(cfg.metrics),
         *_metric_files(cfg),
-        *_target_file(cfg.model),
-        *_tokenizer_file(cfg.model),
+        *_network_file("model", cfg.model),
+        *_tokenizer_file("model.tokenizer", cfg.model),
         *_drafter_file(cfg),
     ]
 
@@ -72,12 +65,11 @@ def _sampling(cfg: RunConfig) -> Iterator[str]:
         yield f"sampling.temperature={sampling.temperature} must be 0 (greedy) or more."
     if not 0 < sampling.top_p <= 1:
         yield f"sampling.top_p={sampling.top_p} must lie in (0, 1]; 1 keeps every token."
-    if sampling.top_k < 0 or sampling.top_k > cfg.model.vocab:
-        yield f"sampling.top_k={sampling.top_k} must lie in [0, {cfg.model.vocab}], the vocabulary; 0 keeps all."
     if sampling.guidance_scale < 1:
         yield f"sampling.guidance_scale={sampling.guidance_scale} must be at least 1; 1 switches guidance off."
     if sampling.guidance_interval < -1:
         yield f"sampling.guidance_interval={sampling.guidance_interval} must be -1 (never stops) or a step number."
+    yield from cfg.model.problems(sampling)
 
 
 def _prompts(cfg: RunConfig) -> Iterator[str]:
@@ -98,44 +90,33 @@ def _prompts(cfg: RunConfig) -> Iterator[str]:
 
 
 def _decoder(cfg: RunConfig) -> Iterator[str]:
-    decoder = cfg.decoder
-    if not isinstance(decoder, SpeculativeConfig):
-        return
-    structure = decoder.structure
-    yield from (f"decoder.schedule.{problem}." for problem in decoder.schedule.problems())
-    yield from (f"decoder.acceptance.{problem}." for problem in decoder.acceptance.problems(cfg.model, structure))
-    rates = decoder.drafter.hit_rates if decoder.drafter else [0.5]
-    yield from (f"decoder.structure.{problem}." for problem in structure.problems(cfg.model.vocab, rates))
-    yield from (f"decoder.skip.{problem}." for problem in decoder.skip.problems())
-    yield from (f"decoder.ablation.{problem}." for problem in decoder.ablation.problems())
-    if decoder.surplus < 0:
-        yield f"decoder.surplus={decoder.surplus} must be 0 or more."
-    if decoder.skip.rewinds and decoder.ablation.staleness:
-        yield "decoder.ablation.staleness does not go with decoder.skip.repair or rollback, which renew those features."
-    if decoder.skip.recheck == Recheck.rollback and decoder.acceptance.name != "match":
+    decoder, model = cfg.decoder, cfg.model
+    if decoder.tokens not in (None, model.tokens):
         yield (
-            f"decoder.skip.recheck=rollback does not go with acceptance={decoder.acceptance.name}: it takes back what "
-            "the target would not have drawn, so only acceptance@decoder.acceptance=match stays exact with it."
+            f"decoder.name={decoder.name} draws {decoder.tokens} tokens and model={model.name} has {model.tokens} "
+            f"ones: choose another decoder ({', '.join(model.decoders)}) or another model."
         )
-    yield from _fit(decoder.drafter, cfg.model)
+        return
+    yield from (f"decoder.{problem}." for problem in decoder.problems(model, cfg.sampling))
+    if hasattr(decoder, "drafter"):
+        yield from _fit(decoder.drafter, model)
 
 
 def _fit(drafter: DrafterConfig | None, model: ModelConfig) -> Iterator[str]:
     """Whether a drafter was made for a target of these sizes."""
     if drafter is None:
-        known = ", ".join(sorted(path.stem for path in (_conf() / "drafter").glob("*.yaml")))
+        known = ", ".join(sorted(path.stem for path in (folder("conf") / "drafter").glob("*.yaml")))
         yield (
             f"decoder.drafter: no drafter is known for model={model.name}. Choose one that fits with "
             f"drafter@decoder.drafter=NAME ({known}), or train one with vvsbench train."
         )
-        return
-    yield from (f"decoder.drafter.{problem}." for problem in drafter.problems(model))
-
-
-def _conf() -> Path:
-    from vvsbench.config import folder
-
-    return folder("conf")
+    elif drafter.tokens != model.tokens:
+        yield (
+            f"decoder.drafter.name={drafter.name} drafts {drafter.tokens} tokens and model={model.name} has "
+            f"{model.tokens} ones: choose another with drafter@decoder.drafter=NAME."
+        )
+    else:
+        yield from (f"decoder.drafter.{problem}." for problem in drafter.problems(model))
 
 
 def _metric_files(cfg: RunConfig) -> Iterator[str]:
@@ -150,52 +131,55 @@ def _metric_files(cfg: RunConfig) -> Iterator[str]:
         yield str(error).replace("\n", "\n    ")
 
 
-def _target_file(model: ModelConfig) -> Iterator[str]:
-    path, problem = _located("model.checkpoint", model.checkpoint)
+def _network_file(key: str, model: ModelConfig) -> Iterator[str]:
+    """Whether a checkpoint is of the size that the settings below `key` say."""
+    path, problem = _located(f"{key}.checkpoint", model.checkpoint)
     if path is None:
         yield problem
         return
-    facts = _facts("model.checkpoint", path)
+    facts = _facts(f"{key}.checkpoint", path, model.told_by)
     if isinstance(facts, str):
         yield facts
         return
-    for key in _asked(model).keys() & facts.keys():
-        if facts[key] != _asked(model)[key]:
-            yield (
-                f"model.{key}={_asked(model)[key]} but the checkpoint {model.checkpoint} has {facts[key]}: "
-                f"{'name the right file in model.checkpoint or ' if key != 'grid' else ''}set model.{key}={facts[key]}."
-            )
-
-
-def _asked(model: ModelConfig) -> dict[str, int]:
-    sizes = ("vocab", "dim", "layers", "heads", "grid", *(["classes"] if model.condition == Condition.label else []))
-    return {key: getattr(model, key) for key in sizes}
-
-
-def _tokenizer_file(model: ModelConfig) -> Iterator[str]:
-    tokenizer = model.tokenizer
-    if tokenizer.codebook_size != model.vocab:
+    differing = {name: facts[name] for name, value in model.sizes.items() if facts.get(name, value) != value}
+    if len(differing) > 1:
+        theirs = ", ".join(f"{name}={value}" for name, value in differing.items())
         yield (
-            f"model.tokenizer.codebook_size={tokenizer.codebook_size} is not model.vocab={model.vocab}: "
-            "every token needs its code."
+            f"{key}.checkpoint={model.checkpoint} is of another size than {key}={model.name}: it has {theirs} instead "
+            f"of {', '.join(str(getattr(model, name)) for name in differing)}. Name the right file or the right model."
         )
-    path, problem = _located("model.tokenizer.checkpoint", tokenizer.checkpoint)
+        return
+    for name, value in differing.items():
+        yield (
+            f"{key}.{name}={getattr(model, name)} but the checkpoint {model.checkpoint} has {value}: "
+            f"{f'name the right file in {key}.checkpoint or ' if name != 'grid' else ''}set {key}.{name}={value}."
+        )
+
+
+def _tokenizer_file(key: str, model: ModelConfig) -> Iterator[str]:
+    """The same of a target's tokenizer."""
+    tokenizer = getattr(model, "tokenizer", None)
+    if tokenizer is None:
+        return
+    path, problem = _located(f"{key}.checkpoint", tokenizer.checkpoint)
     if path is None:
         yield problem
         return
-    shapes = _shapes("model.tokenizer.checkpoint", path)
+    shapes = _shapes(f"{key}.checkpoint", path)
     if isinstance(shapes, str):
         yield shapes
         return
-    codebook = shapes.get("quantize.embedding.weight")
-    wanted = (tokenizer.codebook_size, tokenizer.codebook_dim)
-    if codebook and codebook != wanted:
-        yield f"model.tokenizer: the codebook of {tokenizer.checkpoint} is {codebook}, the settings say {wanted}."
+    for name, value in tokenizer.told_by(shapes).items():
+        if getattr(tokenizer, name) != value:
+            yield f"{key}.{name}={getattr(tokenizer, name)} but the checkpoint {tokenizer.checkpoint} has {value}."
 
 
 def _drafter_file(cfg: RunConfig) -> Iterator[str]:
     """Whether a drafter's file is what its settings say, and was made for this target; an oracle has no file."""
     drafter = getattr(cfg.decoder, "drafter", None)
+    if isinstance(drafter, LatentDrafterConfig):
+        yield from _network_file("decoder.drafter.model", drafter.model)
+        return
     name = getattr(drafter, "checkpoint", None)
     if name is None:
         return
@@ -203,7 +187,7 @@ def _drafter_file(cfg: RunConfig) -> Iterator[str]:
     if path is None:
         yield problem
         return
-    facts = _facts("decoder.drafter.checkpoint", path)
+    facts = _facts("decoder.drafter.checkpoint", path, llamagen_sizes)
     if isinstance(facts, str):
         yield facts
         return
@@ -268,21 +252,12 @@ def _shapes(key: str, path: Path) -> dict[str, tuple[int, ...]] | str:
         return f"{key}: {error}"
 
 
-def _facts(key: str, path: Path) -> dict[str, int | float] | str:
+def _facts(key: str, path: Path, told_by: Callable[[Shapes], dict[str, int]]) -> dict[str, int | float] | str:
     """What a checkpoint says of its model, from its tensors' shapes, its metadata and a config.json beside it."""
     shapes = _shapes(key, path)
     if isinstance(shapes, str):
         return shapes
-    facts: dict[str, int | float] = {}
-    for name in ("tok_embeddings.weight", "model.embed_tokens.weight", "embed_tokens.weight"):
-        if name in shapes:
-            facts["vocab"], facts["dim"] = shapes[name]
-    if layers := {name.split("layers.")[1].split(".")[0] for name in shapes if "layers." in name}:
-        facts["layers"] = len(layers)
-    for name in ("cls_embedding.embedding_table.weight", "model.cls_embedding.embedding_table.weight"):
-        if name in shapes:
-            facts["classes"] = shapes[name][0] - 1
-    return facts | _published_sizes(path) | _declared_sizes(path) | _declared_grid(path)
+    return told_by(shapes) | _published_sizes(path) | _declared_sizes(path) | _declared_grid(path)
 
 
 def _own_config(path: Path) -> dict[str, Any]:
@@ -298,9 +273,7 @@ def _own_config(path: Path) -> dict[str, Any]:
 
 def _declared_sizes(path: Path) -> dict[str, int | float]:
     """Sizes in it; heads, for one, show in no shape."""
-    config = _own_config(path)
-    sizes = ("vocab", "dim", "layers", "heads", "grid", "classes", "ffn", "norm_eps")
-    return {key: config[key] for key in sizes if isinstance(config.get(key), int | float)}
+    return {key: value for key, value in _own_config(path).items() if isinstance(value, int | float)}
 
 
 INPUT_TYPES = {

@@ -16,7 +16,7 @@ from vvsbench.validation import validate
 MODULE = '''
 from dataclasses import dataclass
 
-from vvsbench.config import DecoderConfig
+from vvsbench.decoding.settings import DecoderConfig
 from vvsbench.decoding.acceptance.settings import AcceptanceConfig
 from vvsbench.decoding.schedule import Schedule
 
@@ -144,7 +144,7 @@ def test_its_decoder_runs(plugin, weights, tmp_path, monkeypatch, capsys):
 
 def test_its_rule_is_listed_validated_keyed_and_run(plugin, weights, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    from vvsbench.runs.cell import Cell, label
+    from vvsbench.runs.cell import Cell
     from vvsbench.runs.console import Console
 
     assert cli.main(["list", "rules"]) == 0
@@ -154,7 +154,7 @@ def test_its_rule_is_listed_validated_keyed_and_run(plugin, weights, tmp_path, m
         "decoder.acceptance.patience=0 must be 1 or more."
     ]
     run = composed(chosen)
-    assert label(run) == "sd shy"
+    assert run.decoder.label(run.model) == "sd shy"
     before = cell_key(plain(run))
     Cell(run, plain(run), tmp_path / "shy-x", Console()).run()
     assert "1.00 tokens per forward" in capsys.readouterr().out

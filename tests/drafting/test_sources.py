@@ -196,11 +196,11 @@ def test_the_settings_say_how_padding_attends(weights: Path) -> None:
 COPYCAT = '''
 from dataclasses import dataclass, field
 
-from vvsbench.drafting.sources import DrafterConfig
+from vvsbench.drafting.sources import TokenDrafterConfig
 
 
 @dataclass
-class Copycat(DrafterConfig):
+class Copycat(TokenDrafterConfig):
     """Drafts with the target."""
 
     name: str = "copycat"

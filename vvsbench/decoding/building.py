@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vvsbench.config import ARConfig, SpeculativeConfig
+from vvsbench.decoding import continuous
 from vvsbench.decoding.autoregressive import Autoregressive
 from vvsbench.decoding.base import Decoder
+from vvsbench.decoding.continuous.settings import LatentDecoderConfig
+from vvsbench.decoding.settings import ARConfig, SpeculativeConfig
 from vvsbench.decoding.speculative import Grid, Speculative
+from vvsbench.drafting.sources import TokenDrafterConfig
 from vvsbench.errors import ConfigError
 from vvsbench.models.loading import load_target
+from vvsbench.models.settings import LlamaGenConfig
 from vvsbench.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -29,6 +33,10 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
     Raises:
         CheckpointError: a weights file is missing or does not fit.
     """
+    if isinstance(cfg.decoder, LatentDecoderConfig):
+        return continuous.build(cfg, device, dtype)
+    if not isinstance(cfg.model, LlamaGenConfig):
+        raise ConfigError([f"decoder={cfg.decoder.name} does not draw {cfg.model.tokens} tokens."])
     sampling = Sampling(cfg.sampling.temperature, cfg.sampling.top_k, cfg.sampling.top_p, cfg.sampling.top_p_first)
     target = load_target(cfg.model, cfg.sampling, device, dtype)
     if isinstance(cfg.decoder, ARConfig):
@@ -36,8 +44,8 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
     decoder = cfg.decoder
     if not isinstance(decoder, SpeculativeConfig):
         raise ConfigError([f"decoder.name={decoder.name}: no such decoder."])
-    if decoder.drafter is None:
-        raise ConfigError(["decoder.drafter: none is chosen; pick one with drafter@decoder.drafter=NAME."])
+    if not isinstance(decoder.drafter, TokenDrafterConfig):
+        raise ConfigError(["decoder.drafter: none is chosen that fits; pick one with drafter@decoder.drafter=NAME."])
     grid = Grid(
         structure=decoder.structure.build(decoder.drafter.hit_rates, device),
         candidates=decoder.structure.candidates,

@@ -1,13 +1,61 @@
-"""The settings of the speculative loop that are no axis of their own: what a skip commits, and the paper's ablations.
+"""The settings of decoders: vanilla AR, and the speculative loop with its axes, its skips and the paper's ablations.
 
-The module imports no torch, because settings are read before torch is.
+Those of continuous tokens are in `vvsbench.decoding.continuous.settings`. The module imports no torch, because settings
+are read before torch is.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
-from vvsbench.axes import Features, Recheck, Selector, Truncation
+from omegaconf import MISSING
+
+from vvsbench.axes import Features, Recheck, Selector, Tokens, Truncation
+from vvsbench.decoding.acceptance.settings import AcceptanceConfig
+from vvsbench.decoding.schedule import Schedule
+from vvsbench.drafting.sources import DrafterConfig, TokenDrafterConfig
+from vvsbench.drafting.structures import StructureConfig
+from vvsbench.models.settings import LlamaGenConfig, ModelConfig
+
+if TYPE_CHECKING:
+    from vvsbench.config import SamplingConfig
+
+
+@dataclass
+class DecoderConfig:
+    """Base of every decoder's settings.
+
+    Attributes:
+        name: as in conf/decoder.
+    """
+
+    tokens: ClassVar[Tokens | None] = None
+    """What it draws; None for a decoder that takes any target."""
+
+    name: str = MISSING
+
+    def label(self, model: ModelConfig) -> str:
+        """Short name of a cell for tables and plots."""
+        return self.name
+
+    def problems(self, model: ModelConfig, sampling: SamplingConfig) -> list[str]:
+        """What is wrong with the settings, one line each: the field, the fault and the remedy.
+
+        Args:
+            model: a target of the tokens that the decoder draws.
+            sampling: of the cell.
+        """
+        return []
+
+
+@dataclass
+class ARConfig(DecoderConfig):
+    """Vanilla autoregressive decoding, the baseline."""
+
+    tokens: ClassVar[Tokens | None] = Tokens.discrete
+
+    name: str = "ar"
 
 
 @dataclass
@@ -117,4 +165,68 @@ class AblationConfig:
             found.append(f"staleness={self.staleness} must hold -1 (fresh), 0 (the last before) or more")
         if self.swap_interval < 0:
             found.append(f"swap_interval={self.swap_interval} must be 0 (never) or more")
+        return found
+
+
+SAID_BY_NAME = {
+    "eagle2": {"sequential", "top-k"},
+    "lantern": {"top-k"},
+    "vvs_coupled": {"dynamic", "best", "uncut", "drafted", "repaired"},
+    "vvs_released": {"top-k"},
+}
+"""Words that a published method's name says already."""
+
+
+@dataclass
+class SpeculativeConfig(DecoderConfig):
+    """Draft, then verify or skip.
+
+    Attributes:
+        drafter: chosen by the model; another: drafter@decoder.drafter=NAME.
+        structure, acceptance, schedule: see conf/structure, conf/acceptance and conf/schedule.
+        surplus: tokens decided past the end of an image before its loop stops; the released VVS code has 2.
+    """
+
+    tokens: ClassVar[Tokens | None] = Tokens.discrete
+
+    name: str = MISSING
+    drafter: DrafterConfig | None = None
+    structure: StructureConfig = MISSING
+    acceptance: AcceptanceConfig = MISSING
+    schedule: Schedule = MISSING
+    skip: SkipConfig = field(default_factory=SkipConfig)
+    ablation: AblationConfig = field(default_factory=AblationConfig)
+    surplus: int = 0
+
+    def label(self, model: ModelConfig) -> str:
+        """See `DecoderConfig.label`, as in "vvs i=3"."""
+        skip = self.skip.label if self.schedule.ever_skips else []
+        drafter = self.drafter.label if self.drafter else []
+        words = [*self.acceptance.label, *self.structure.label, *drafter, *skip]
+        said = SAID_BY_NAME.get(self.name, set())
+        words = [word.removeprefix(f"{self.name} ") for word in words if word not in said]
+        return " ".join([self.name, *self.schedule.label, *words, *self.ablation.label])
+
+    def problems(self, model: ModelConfig, sampling: SamplingConfig) -> list[str]:
+        """See `DecoderConfig.problems`."""
+        assert isinstance(model, LlamaGenConfig)
+        rates = self.drafter.hit_rates if isinstance(self.drafter, TokenDrafterConfig) else [0.5]
+        found = [
+            *(f"schedule.{problem}" for problem in self.schedule.problems()),
+            *(f"acceptance.{problem}" for problem in self.acceptance.problems(model, self.structure)),
+            *(f"structure.{problem}" for problem in self.structure.problems(model.vocab, rates)),
+            *(f"skip.{problem}" for problem in self.skip.problems()),
+            *(f"ablation.{problem}" for problem in self.ablation.problems()),
+        ]
+        if self.surplus < 0:
+            found.append(f"surplus={self.surplus} must be 0 or more")
+        if self.skip.rewinds and self.ablation.staleness:
+            found.append(
+                "ablation.staleness does not go with decoder.skip.repair or rollback, which renew those features"
+            )
+        if self.skip.recheck == Recheck.rollback and self.acceptance.name != "match":
+            found.append(
+                f"skip.recheck=rollback does not go with acceptance={self.acceptance.name}: it takes back what the "
+                "target would not have drawn, so only acceptance@decoder.acceptance=match stays exact with it"
+            )
         return found

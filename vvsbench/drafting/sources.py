@@ -9,14 +9,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from omegaconf import MISSING
+
+from vvsbench.axes import Tokens
+from vvsbench.models.settings import LatentConfig, ModelConfig
 
 if TYPE_CHECKING:
     import torch
 
-    from vvsbench.config import ModelConfig
     from vvsbench.drafting.protocols import DraftSource
     from vvsbench.models.llamagen import LlamaGen
 
@@ -38,13 +40,40 @@ class DrafterConfig:
 
     Attributes:
         name: as in conf/drafter.
+    """
+
+    tokens: ClassVar[Tokens]
+    """What it drafts."""
+
+    name: str = MISSING
+
+    def problems(self, model: ModelConfig) -> list[str]:
+        """What is wrong with the settings, or why they do not fit the target; each line begins with the field.
+
+        Args:
+            model: a target of the same kind of tokens.
+        """
+        return []
+
+    @property
+    def label(self) -> list[str]:
+        """What tells this source apart in tables and plots; nothing for the usual one."""
+        return []
+
+
+@dataclass
+class TokenDrafterConfig(DrafterConfig):
+    """Base of the sources of discrete tokens.
+
+    Attributes:
         hit_rates: how often the target draws the drafter's candidate of each rank, best first; a static tree is fitted
             to them (python -m vvsbench.decoding.fitting measures them).
         sharpness: how far a candidate's log q + G, times this, tells the chance that the target draws it under the same
             noise; measured beside the hit rates.
     """
 
-    name: str = MISSING
+    tokens: ClassVar[Tokens] = Tokens.discrete
+
     hit_rates: list[float] = field(default_factory=list)
     sharpness: float = 1.0
 
@@ -60,15 +89,6 @@ class DrafterConfig:
             CheckpointError: a file is missing, unreadable or of another size.
         """
 
-    def problems(self, model: ModelConfig) -> list[str]:
-        """What is wrong with the settings, or why they do not fit the target; each line begins with the field."""
-        return []
-
-    @property
-    def label(self) -> list[str]:
-        """What tells this source apart in tables and plots; nothing for the usual one."""
-        return []
-
 
 def _misfits(drafter: EagleConfig | SmallARConfig, model: ModelConfig, sizes: tuple[str, ...]) -> list[str]:
     """Sizes in which a drafter's own settings contradict the target's."""
@@ -81,7 +101,7 @@ def _misfits(drafter: EagleConfig | SmallARConfig, model: ModelConfig, sizes: tu
 
 
 @dataclass
-class EagleConfig(DrafterConfig):
+class EagleConfig(TokenDrafterConfig):
     """An EAGLE head: one layer over the target's features, trained for one target.
 
     Attributes:
@@ -102,7 +122,7 @@ class EagleConfig(DrafterConfig):
     pads: Pads = Pads.isolated
 
     def build(self, target: LlamaGen, device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:
-        """See `DrafterConfig.build`; the target prefills its padding from now on as the head expects it."""
+        """See `TokenDrafterConfig.build`; the target prefills its padding from now on as the head expects it."""
         from vvsbench.drafting.eagle import EagleSource, load_head
 
         head = load_head(self, target.transformer.config, device, dtype)
@@ -115,7 +135,7 @@ class EagleConfig(DrafterConfig):
 
 
 @dataclass
-class SmallARConfig(DrafterConfig):
+class SmallARConfig(TokenDrafterConfig):
     """A smaller transformer over the same tokens, with a cache and guidance of its own.
 
     Attributes:
@@ -136,7 +156,7 @@ class SmallARConfig(DrafterConfig):
     norm_eps: float = 1e-5
 
     def build(self, target: LlamaGen, device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:
-        """See `DrafterConfig.build`."""
+        """See `TokenDrafterConfig.build`."""
         from vvsbench.drafting.ar import SmallARSource, load_small
 
         return SmallARSource(load_small(self, target.transformer.config, device, dtype), target)
@@ -152,7 +172,7 @@ class SmallARConfig(DrafterConfig):
 
 
 @dataclass
-class OracleConfig(DrafterConfig):
+class OracleConfig(TokenDrafterConfig):
     """The target itself with noise on its logits: how good must a drafter be?
 
     It costs what the target costs, so it is for counting tokens, never for timing.
@@ -167,7 +187,7 @@ class OracleConfig(DrafterConfig):
     seed: int = 0
 
     def build(self, target: LlamaGen, device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:
-        """See `DrafterConfig.build`."""
+        """See `TokenDrafterConfig.build`."""
         from vvsbench.drafting.oracle import OracleSource
 
         return OracleSource(target, self.noise, self.seed)
@@ -182,5 +202,31 @@ class OracleConfig(DrafterConfig):
         return [f"oracle n={self.noise:g}"]
 
 
-DRAFTERS: tuple[type[DrafterConfig], ...] = (EagleConfig, SmallARConfig, OracleConfig)
+@dataclass
+class LatentDrafterConfig(DrafterConfig):
+    """A smaller continuous model that drafts for a larger one over the same latents.
+
+    Attributes:
+        model: which one; its tokenizer is the target's and is not loaded.
+    """
+
+    tokens: ClassVar[Tokens] = Tokens.continuous
+
+    name: str = "latent"
+    model: ModelConfig = MISSING
+
+    def problems(self, model: ModelConfig) -> list[str]:
+        """See `DrafterConfig.problems`."""
+        if not (isinstance(model, LatentConfig) and isinstance(self.model, LatentConfig)):
+            return [f"model.name={self.model.name} has {self.model.tokens} tokens, the target {model.tokens} ones"]
+        own, wanted = (vars(one) | {"tokenizer.scale": one.tokenizer.scale} for one in (self.model, model))
+        return [
+            f"model.{key}={own[key]} does not fit the target's model.{key}={wanted[key]}: {self.model.name} does not "
+            f"draw the tokens of {model.name}"
+            for key in ("grid", "channels", "classes", "tokenizer.scale")
+            if own[key] != wanted[key]
+        ]
+
+
+DRAFTERS: tuple[type[DrafterConfig], ...] = (EagleConfig, SmallARConfig, OracleConfig, LatentDrafterConfig)
 """The package's own sources; the schema has a node for each, under its own name."""

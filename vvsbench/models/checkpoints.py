@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,8 @@ WEIGHTS_VARIABLE = "VVSBENCH_WEIGHTS"
 PICKLE_SUFFIXES = {".pt", ".pth", ".bin", ".ckpt"}
 STATE_ENTRIES = ("model", "module", "state_dict")
 """Entries under which the official trainers keep a state dict, in the order in which their loader looks."""
+AVERAGED = ("model_ema",)
+"""Entries under which they keep the moving average of the weights beside it."""
 
 
 @dataclass(frozen=True)
@@ -125,10 +127,15 @@ def _file_digest(path: Path) -> str:
     return value
 
 
-def read(path: Path) -> dict[str, Tensor]:
+def read(path: Path, prefer: Sequence[str] = ()) -> dict[str, Tensor]:
     """Read a state dict from `.safetensors`, or from the official pickles with code execution switched off.
 
     A folder stands for the one weights file in it (the Hugging Face layout).
+
+    Args:
+        path: file or folder.
+        prefer: entries of a pickle to look at before the usual ones, such as `AVERAGED`. A file with a single copy of
+            the weights, as every safetensors file is, does not say which one it is, and is taken for any.
 
     Raises:
         CheckpointError: unreadable, of an unknown kind, or a pickle that wants to run code.
@@ -138,7 +145,7 @@ def read(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix in PICKLE_SUFFIXES:
-        return _read_pickle(path)
+        return _read_pickle(path, (*prefer, *STATE_ENTRIES))
     known = ", ".join(sorted({".safetensors", *PICKLE_SUFFIXES}))
     raise CheckpointError(f"{path}: unknown kind of weights file; expected one of {known}.")
 
@@ -160,13 +167,15 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is not a readable safetensors file ({error}); fetch it again.") from error
 
 
-def _read_pickle(path: Path) -> dict[str, Tensor]:
+def _read_pickle(path: Path, entries: Sequence[str]) -> dict[str, Tensor]:
+    import argparse
     import pickle
 
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # the trainer's arguments: attributes, no code
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is refused: it is damaged, or holds more than tensors and could run code when opened. "
@@ -174,12 +183,12 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); fetch it again.") from error
-    for entry in STATE_ENTRIES:
+    for entry in entries:
         if isinstance(content, dict) and isinstance(content.get(entry), dict):
             content = content[entry]
             break
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise CheckpointError(f"{path} holds no state dict (looked at the top level and under {STATE_ENTRIES}).")
+        raise CheckpointError(f"{path} holds no state dict (looked at the top level and under {', '.join(entries)}).")
     return {key: value for key, value in content.items()}
 
 

@@ -9,6 +9,7 @@ alpha-bar)) eps), which is the same number with less rounding.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -103,3 +104,36 @@ class Diffusion:
         if isinstance(step, int):
             return float(table[step])
         return table.to(step.device)[step][:, None].to(like.dtype)
+
+
+@dataclass
+class Moments:
+    """What the head steps before the last one have made of the noise of M tokens.
+
+    Attributes:
+        mean: [M, C], of the last transition.
+        std: [M, C], of the last transition, temperature included, above 0.
+        log_std_sum: [M, C], sum of log std over the earlier transitions, without temperature; 0 where there are none.
+    """
+
+    mean: Tensor
+    std: Tensor
+    log_std_sum: Tensor
+
+    def at(self, rows: Tensor) -> Moments:
+        """Those of some rows, int64 [m]."""
+        return Moments(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def double(self) -> Moments:
+        """In float64."""
+        return Moments(*(getattr(self, field.name).double() for field in fields(self)))
+
+    def log_density(self, tokens: Tensor, temperature: float = 1.0) -> Tensor:
+        """Of tokens [..., M, C] under the last transition, but for a constant: [..., M].
+
+        Args:
+            tokens: where.
+            temperature: widens the Gaussian without lowering it, as the released code does.
+        """
+        white = (tokens - self.mean) / (self.std * temperature)
+        return -(white.square() / 2 + self.std.log()).sum(-1)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vvsbench.models.diffusion import Diffusion
+from vvsbench.models.diffusion import Diffusion, Moments
 
 _EPS = 1e-6
 _FREQUENCIES = 256
@@ -133,20 +133,6 @@ class DiffusionLoss(nn.Module):
         self.net = network
 
 
-@dataclass
-class Denoised:
-    """The last transition of a chain, and its past: all that judging a draft needs.
-
-    Attributes:
-        mean, std: of x_0 given x_1, [M, C]; std includes the temperature.
-        log_std_sum: sum over the earlier transitions of log sigma without the temperature, [M, C].
-    """
-
-    mean: Tensor
-    std: Tensor
-    log_std_sum: Tensor
-
-
 class DiffusionHead:
     """Samples tokens by a chain of S evaluations.
 
@@ -168,7 +154,7 @@ class DiffusionHead:
         """Head steps, S."""
         return self.diffusion.steps
 
-    def denoise(self, z: Tensor, noise: StepNoise, scale: Tensor | None, call: Call | None = None) -> Denoised:
+    def denoise(self, z: Tensor, noise: StepNoise, scale: Tensor | None, call: Call | None = None) -> Moments:
         """Run the chain up to its last transition, whose noise is left to the caller.
 
         Args:
@@ -195,4 +181,4 @@ class DiffusionHead:
                 break
             total = total.to(log_std.dtype) + log_std
             x = (mean + std * noise(step).to(mean.dtype)).to(z.dtype)
-        return Denoised(mean, std, total)
+        return Moments(mean, std, total)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -9,20 +10,28 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import nn
 
+from vvsbench.axes import GuidanceSchedule, Weights
 from vvsbench.models import checkpoints
+from vvsbench.models.causal import Causal, CausalNetwork, CausalSizes
+from vvsbench.models.kl_vae import KLAutoencoder
+from vvsbench.models.latents import LatentGuidance
 from vvsbench.models.llamagen import Guidance, LlamaGen
 from vvsbench.models.llamagen_layouts import to_official
+from vvsbench.models.mar import MAR, MARNetwork, MARSizes
+from vvsbench.models.settings import MARConfig
 from vvsbench.models.t5 import T5Features
 from vvsbench.models.transformer import Transformer, TransformerConfig
 from vvsbench.models.vq import VQModel
 
 if TYPE_CHECKING:
-    from vvsbench.config import ModelConfig, SamplingConfig, TokenizerConfig
+    from vvsbench.config import SamplingConfig
+    from vvsbench.models.settings import KLTokenizerConfig, LatentConfig, LlamaGenConfig, VQTokenizerConfig
 
 M = TypeVar("M", bound=nn.Module)
+S = TypeVar("S", MARSizes, CausalSizes)
 
 
-def transformer_config(model: ModelConfig, norm_eps: float = 1e-5) -> TransformerConfig:
+def transformer_config(model: LlamaGenConfig, norm_eps: float = 1e-5) -> TransformerConfig:
     """The sizes of a target's transformer; a Hugging Face folder names its own `norm_eps`."""
     labelled = model.condition.value == "label"
     return TransformerConfig(
@@ -40,7 +49,7 @@ def transformer_config(model: ModelConfig, norm_eps: float = 1e-5) -> Transforme
     )
 
 
-def load_target(model: ModelConfig, sampling: SamplingConfig, device: torch.device, dtype: torch.dtype) -> LlamaGen:
+def load_target(model: LlamaGenConfig, sampling: SamplingConfig, device: torch.device, dtype: torch.dtype) -> LlamaGen:
     """Load a target.
 
     Args:
@@ -60,7 +69,7 @@ def load_target(model: ModelConfig, sampling: SamplingConfig, device: torch.devi
     )
 
 
-def load_text_encoder(model: ModelConfig, device: torch.device) -> T5Features | None:
+def load_text_encoder(model: LlamaGenConfig, device: torch.device) -> T5Features | None:
     """What turns a target's captions into features; None for a target that draws from class ids."""
     if model.text_encoder is None:
         return None
@@ -69,7 +78,7 @@ def load_text_encoder(model: ModelConfig, device: torch.device) -> T5Features | 
     return T5Features(name, device, torch.bfloat16, model.caption_tokens)
 
 
-def load_transformer(model: ModelConfig) -> Transformer:
+def load_transformer(model: LlamaGenConfig) -> Transformer:
     """The transformer with its weights, on the CPU in the file's number format."""
     path = checkpoints.locate(model.checkpoint)
     config = transformer_config(model, _norm_eps(path))
@@ -79,8 +88,8 @@ def load_transformer(model: ModelConfig) -> Transformer:
     return transformer
 
 
-def load_tokenizer(config: TokenizerConfig) -> VQModel:
-    """The image tokenizer with its weights, on the CPU in the file's number format."""
+def load_tokenizer(config: VQTokenizerConfig) -> VQModel:
+    """The VQ tokenizer with its weights, on the CPU in the file's number format."""
     path = checkpoints.locate(config.checkpoint)
     with torch.device("meta"):
         tokenizer = VQModel(
@@ -90,6 +99,69 @@ def load_tokenizer(config: TokenizerConfig) -> VQModel:
             config.base_channels,
             tuple(config.channel_multipliers),
             config.residual_blocks,
+        )
+    checkpoints.load_strict(tokenizer, checkpoints.read(path), str(path))
+    return tokenizer
+
+
+def load_continuous(
+    model: LatentConfig,
+    sampling: SamplingConfig,
+    head_steps: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    painter: bool = True,
+) -> MAR | Causal:
+    """Load a target of continuous tokens, or a draft.
+
+    Args:
+        model: which one.
+        sampling: its guidance and temperature become part of the model.
+        head_steps: denoising steps per token.
+        device, dtype: of the network; the tokenizer runs in float32.
+        painter: whether its tokens are to be turned into pictures; a draft's are not.
+
+    Raises:
+        CheckpointError: a file is missing, unreadable or of another size.
+    """
+    linear = sampling.guidance_schedule == GuidanceSchedule.linear
+    guidance = LatentGuidance(sampling.guidance_scale, linear)
+    network = placed(load_latent_network(model), device, dtype)
+    autoencoder = placed(load_autoencoder(model.tokenizer), device, torch.float32) if painter else None
+    rest = (guidance, sampling.temperature, head_steps, model.tokenizer.scale, model.name)
+    if isinstance(network, MARNetwork):
+        return MAR(network, autoencoder, *rest)
+    return Causal(network, autoencoder, *rest)
+
+
+def load_latent_network(model: LatentConfig) -> MARNetwork | CausalNetwork:
+    """The transformer and its head with their weights, on the CPU in the file's number format."""
+    path = checkpoints.locate(model.checkpoint)
+    network = empty_latent_network(model)
+    averaged = checkpoints.AVERAGED if model.weights == Weights.ema else ()
+    checkpoints.load_strict(network, checkpoints.read(path, averaged), str(path))
+    return network
+
+
+def empty_latent_network(model: LatentConfig) -> MARNetwork | CausalNetwork:
+    """The same without weights, on the meta device."""
+    with torch.device("meta"):
+        if isinstance(model, MARConfig):
+            return MARNetwork(_same_named(MARSizes, model))
+        return CausalNetwork(_same_named(CausalSizes, model))
+
+
+def _same_named(sizes: type[S], model: LatentConfig) -> S:
+    """A network's sizes, which have the settings' names."""
+    return sizes(**{field.name: getattr(model, field.name) for field in dataclasses.fields(sizes)})
+
+
+def load_autoencoder(config: KLTokenizerConfig) -> KLAutoencoder:
+    """The KL tokenizer with its weights, on the CPU in the file's number format."""
+    path = checkpoints.locate(config.checkpoint)
+    with torch.device("meta"):
+        tokenizer = KLAutoencoder(
+            config.embed_dim, config.base_channels, config.channel_multipliers, config.residual_blocks
         )
     checkpoints.load_strict(tokenizer, checkpoints.read(path), str(path))
     return tokenizer

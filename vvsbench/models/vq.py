@@ -14,71 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_GROUPS = 32
-_EPS = 1e-6
+from vvsbench.models.convolutional import (
+    AttentionBlock,
+    Downsample,
+    ResidualBlock,
+    Upsample,
+    group_norm,
+    level_widths,
+)
+
 _USAGE_WINDOW = 65536  # length of the buffer `quantize.codebook_used` in the official files
-
-
-def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(_GROUPS, channels, eps=_EPS)
-
-
-class ResidualBlock(nn.Module):
-    """norm, swish, conv, norm, swish, conv, added to the input (through a 1x1 convolution where the width changes)."""
-
-    def __init__(self, width_in: int, width_out: int) -> None:
-        super().__init__()
-        self.norm1 = _norm(width_in)
-        self.conv1 = nn.Conv2d(width_in, width_out, 3, padding=1)
-        self.norm2 = _norm(width_out)
-        self.conv2 = nn.Conv2d(width_out, width_out, 3, padding=1)
-        if width_in != width_out:
-            self.nin_shortcut = nn.Conv2d(width_in, width_out, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = self.conv1(F.silu(self.norm1(x)))
-        hidden = self.conv2(F.silu(self.norm2(hidden)))
-        return (self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x) + hidden
-
-
-class AttentionBlock(nn.Module):
-    """Single-head self-attention over all positions of a feature map, added to the input."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = _norm(width)
-        self.q = nn.Conv2d(width, width, 1)
-        self.k = nn.Conv2d(width, width, 1)
-        self.v = nn.Conv2d(width, width, 1)
-        self.proj_out = nn.Conv2d(width, width, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = self.norm(x)
-        q, k, v = (layer(hidden).flatten(2) for layer in (self.q, self.k, self.v))
-        weights = (q.transpose(1, 2) @ k * q.shape[1] ** -0.5).softmax(dim=-1)
-        return x + self.proj_out((v @ weights.transpose(1, 2)).view_as(x))
-
-
-class Downsample(nn.Module):
-    """Halves the side; padded on the right and at the bottom only."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
-
-
-class Upsample(nn.Module):
-    """Doubles the side: nearest neighbour, then a convolution."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class Level(nn.Module):
@@ -109,10 +54,6 @@ def _middle(width: int) -> nn.ModuleList:
     return nn.ModuleList([ResidualBlock(width, width), AttentionBlock(width), ResidualBlock(width, width)])
 
 
-def _level_widths(width_in: int, width_out: int, blocks: int) -> list[tuple[int, int]]:
-    return [(width_in if number == 0 else width_out, width_out) for number in range(blocks)]
-
-
 class Encoder(nn.Module):
     """Image [B, 3, S, S] to latent map [B, z_channels, S / f, S / f] with f = 2 ** (levels - 1)."""
 
@@ -122,11 +63,11 @@ class Encoder(nn.Module):
         last = len(multipliers) - 1
         self.conv_in = nn.Conv2d(3, base, 3, padding=1)
         self.conv_blocks = nn.ModuleList(
-            Level(_level_widths(widths[n], widths[n + 1], blocks), n == last, Downsample if n < last else None)
+            Level(level_widths(widths[n], widths[n + 1], blocks), n == last, Downsample if n < last else None)
             for n in range(len(multipliers))
         )
         self.mid = _middle(widths[-1])
-        self.norm_out = _norm(widths[-1])
+        self.norm_out = group_norm(widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], z_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -146,10 +87,10 @@ class Decoder(nn.Module):
         self.conv_in = nn.Conv2d(z_channels, widths[0], 3, padding=1)
         self.mid = _middle(widths[0])
         self.conv_blocks = nn.ModuleList(
-            Level(_level_widths(widths[max(n - 1, 0)], widths[n], blocks + 1), n == 0, Upsample if n < last else None)
+            Level(level_widths(widths[max(n - 1, 0)], widths[n], blocks + 1), n == 0, Upsample if n < last else None)
             for n in range(len(multipliers))
         )
-        self.norm_out = _norm(widths[-1])
+        self.norm_out = group_norm(widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], 3, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vvsbench import identity
-from vvsbench.config import RunConfig, SpeculativeConfig
+from vvsbench.config import RunConfig
 from vvsbench.errors import UserError
 from vvsbench.runs import files, provenance, shards, store, tables
 from vvsbench.runs.claim import RESERVE, claimed, reserved
@@ -99,7 +99,7 @@ class Cell:
         record = CellRecord(
             status="started",
             study=self.cfg.study.name,
-            label=label(self.cfg),
+            label=self.cfg.decoder.label(self.cfg.model),
             key=identity.cell_key(self.settings),
             config=dict(self.settings),
             provenance=before.provenance if before and not missing else provenance.collect(self.settings),
@@ -182,28 +182,6 @@ class Cell:
             if status == "ok":
                 raise
             log.warning("the record of %s could not be written", self.folder)
-
-
-SAID_BY_NAME = {
-    "eagle2": {"sequential", "top-k"},
-    "lantern": {"top-k"},
-    "vvs_coupled": {"dynamic", "best", "uncut", "drafted", "repaired"},
-    "vvs_released": {"top-k"},
-}
-"""Words that a published method's name says already."""
-
-
-def label(cfg: RunConfig) -> str:
-    """Short name of a cell for tables and plots, as in "vvs i=3"."""
-    decoder = cfg.decoder
-    if not isinstance(decoder, SpeculativeConfig):
-        return decoder.name
-    skip = decoder.skip.label if decoder.schedule.ever_skips else []
-    drafter = decoder.drafter.label if decoder.drafter else []
-    words = [*decoder.acceptance.label, *decoder.structure.label, *drafter, *skip]
-    said = SAID_BY_NAME.get(decoder.name, set())
-    words = [word.removeprefix(f"{decoder.name} ") for word in words if word not in said]
-    return " ".join([decoder.name, *decoder.schedule.label, *words, *decoder.ablation.label])
 
 
 def _now() -> str:

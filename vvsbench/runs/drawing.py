@@ -17,9 +17,11 @@ import numpy as np
 from vvsbench import identity
 from vvsbench.config import RunConfig
 from vvsbench.runs.prompts import prompts, texts
-from vvsbench.runs.shards import Shard, ShardRange
+from vvsbench.runs.shards import Shard, ShardRange, Tokens
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from vvsbench.decoding.base import Decoder
 
 Write = Callable[[ShardRange, Shard, list[dict[str, Any]]], None]
@@ -118,13 +120,19 @@ def _batch(
             tokens, trace = decoder.generate(conditions, batch, cfg.seed)
         with Stopwatch(decoder.target.device) as painting:
             images = decoder.target.to_images(tokens)
-    shard = Shard(batch.start, images.cpu().numpy(), tokens.cpu().numpy().astype(np.int32), trace.rows())
+    shard = Shard(batch.start, images.cpu().numpy(), _stored(tokens), trace.rows())
     return shard, {
         "first": batch.start,
         "images": len(batch),
         "seconds": drawing.seconds,
         "decode_seconds": painting.seconds,
     }
+
+
+def _stored(tokens: Tensor) -> Tokens:
+    """Tokens as a shard keeps them: whole numbers, or the vectors of a continuous target."""
+    array = tokens.cpu().numpy()
+    return array.astype(np.float32) if tokens.is_floating_point() else array.astype(np.int32)
 
 
 def _joined(where: ShardRange, parts: Sequence[Shard]) -> Shard:

@@ -22,6 +22,8 @@ from vvsbench.runs import files
 
 FOLDER = "images"
 
+Tokens = NDArray[np.int32] | NDArray[np.float32]
+
 
 class DamagedShard(Exception):
     """A shard is truncated, altered or not a shard; it has to be drawn again."""
@@ -55,14 +57,14 @@ class Shard:
 
     Attributes:
         images: uint8 [n, 3, H, W].
-        tokens: int32 [n, N].
+        tokens: int32 [n, N], or float32 [n, N, C] of a continuous target.
         rows: one dict of counts per image (see `vvsbench.runs.tables`).
         digest: sha256 over all of it.
     """
 
     first: int
     images: NDArray[np.uint8]
-    tokens: NDArray[np.int32]
+    tokens: Tokens
     rows: list[dict[str, Any]] = field(default_factory=list)
     digest: str = ""
 
@@ -130,7 +132,7 @@ def read_times(cell: Path, where: ShardRange) -> list[dict[str, Any]]:
     return times if isinstance(times, list) else []
 
 
-def _digest(first: int, images: NDArray[np.uint8], tokens: NDArray[np.int32], rows: str) -> str:
+def _digest(first: int, images: NDArray[np.uint8], tokens: Tokens, rows: str) -> str:
     total = hashlib.sha256(f"{first} {images.shape} {tokens.shape} ".encode())
     total.update(np.ascontiguousarray(images).tobytes())
     total.update(np.ascontiguousarray(tokens).tobytes())

@@ -128,8 +128,8 @@ class StoredCell:
         return np.concatenate([shard.images for shard in self.shards()])
 
     @cached_property
-    def tokens(self) -> NDArray[np.int32]:
-        """All tokens, int32 [count, N], in order."""
+    def tokens(self) -> shards.Tokens:
+        """All tokens, [count, N] or [count, N, C], in order (see `vvsbench.runs.shards.Shard`)."""
         return np.concatenate([shard.tokens for shard in self.shards()])
 
     @property

@@ -28,10 +28,15 @@ if TYPE_CHECKING:
 
 PARTS: dict[str, type[LoopSettings]] = {
     "tokenizer": schema.TokenizerSettings,
+    "autoencoder": schema.AutoencoderSettings,
     "classifier": schema.ClassifierSettings,
     "target": schema.TargetSettings,
     "drafter": schema.DrafterSettings,
     "small_ar": schema.SmallARSettings,
+    "mar": schema.MARSettings,
+    "mar_draft": schema.MARDraftSettings,
+    "causal": schema.CausalSettings,
+    "causal_draft": schema.CausalDraftSettings,
     "clip": schema.ClipSettings,
     "card": schema.CardSettings,
 }
@@ -43,7 +48,7 @@ Trains one part of the tiny zoo, or goes on where an interrupted training stoppe
 overwritten unless overwrite=true is given. --cfg prints the settings and trains nothing.
 
 PART is one of {", ".join(PARTS)}; a target and a small_ar need a tokenizer in the same folder,
-a drafter tokenizer and target, the card all of them.
+a drafter tokenizer and target, mar, causal and their drafts an autoencoder, the card all of them.
 Common keys: folder=... steps=... batch_size=... seed=... device=cpu|cuda overwrite=true
 
 A drafter for another model learns from images that the model drew:
@@ -109,6 +114,10 @@ def build(settings: LoopSettings) -> Task:
         from vvsbench.training.tokenizer import TokenizerTask
 
         return TokenizerTask(settings)
+    if isinstance(settings, schema.AutoencoderSettings):
+        from vvsbench.training.autoencoder import AutoencoderTask
+
+        return AutoencoderTask(settings)
     if isinstance(settings, schema.ClassifierSettings):
         from vvsbench.training.classifier import ClassifierTask
 
@@ -121,6 +130,14 @@ def build(settings: LoopSettings) -> Task:
         from vvsbench.training.drafter import DrafterTask
 
         return DrafterTask(settings)
+    if isinstance(settings, schema.MARSettings):
+        from vvsbench.training.mar import MARTask
+
+        return MARTask(settings)
+    if isinstance(settings, schema.CausalSettings):
+        from vvsbench.training.causal import CausalTask
+
+        return CausalTask(settings)
     if isinstance(settings, schema.ClipSettings):
         from vvsbench.training.clip import ClipTask
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,15 +20,13 @@ from vvsbench.composition import composed, plain
 from vvsbench.models import checkpoints
 from vvsbench.models.llamagen import join_caption
 from vvsbench.models.loading import load_text_encoder, load_transformer
+from vvsbench.models.settings import LlamaGenConfig
 from vvsbench.models.transformer import Transformer
 from vvsbench.runs.store import RECORD, StoredCell, read_record
 from vvsbench.training.loop import TrainingError
 from vvsbench.training.settings import DrafterSettings
 from vvsbench.training.target import load_target
 from vvsbench.training.tokens import TokenStream
-
-if TYPE_CHECKING:
-    from vvsbench.config import ModelConfig
 
 TINY_GUIDANCE = 1.5
 """Guidance scale of the tiny model's studies (conf/sampling/tiny.yaml)."""
@@ -86,6 +84,8 @@ def gathered(settings: DrafterSettings, device: torch.device) -> Material:
 
 def _drawn(settings: DrafterSettings, device: torch.device) -> Material:
     model = composed(settings.target).model
+    if not isinstance(model, LlamaGenConfig):
+        raise TrainingError(f"model={model.name} has {model.tokens} tokens; this drafter is for discrete ones.")
     path = checkpoints.locate(model.checkpoint)
     cells = cells_of(Path(settings.data), plain(composed(settings.target))["model"], checkpoints.digest(path))
     scales = sorted({float(cell.record.config["sampling"]["guidance_scale"]) for cell in cells})
@@ -137,8 +137,8 @@ def cells_of(folder: Path, model: dict[str, Any], digest: str) -> list[StoredCel
 def _unfit(cell: StoredCell, model: dict[str, Any], digest: str) -> str | None:
     """Why a cell's images are not the target's own."""
     record, theirs = cell.record, cell.record.config["model"]
-    if differing := [key for key in ALIKE if theirs[key] != model[key]]:
-        return f"was drawn with model.{differing[0]}={theirs[differing[0]]}"
+    if differing := [key for key in ALIKE if theirs.get(key) != model[key]]:
+        return f"was drawn with model.{differing[0]}={theirs.get(differing[0])}"
     if record.provenance.weights.get(theirs["checkpoint"]) != digest:
         return f"was drawn with other weights than {model['checkpoint']}"
     if record.guarantee != "exact":
@@ -146,7 +146,7 @@ def _unfit(cell: StoredCell, model: dict[str, Any], digest: str) -> str | None:
     return None if record.status == "ok" else f"is not finished (status {record.status})"
 
 
-def _conditions(model: ModelConfig, device: torch.device) -> Callable[[list[Any]], Tensor]:
+def _conditions(model: LlamaGenConfig, device: torch.device) -> Callable[[list[Any]], Tensor]:
     """What turns prompts into conditions."""
     encoder = load_text_encoder(model, device)
     if encoder is None:

@@ -87,6 +87,24 @@ class TokenizerSettings(LoopSettings):
 
 
 @dataclass
+class AutoencoderSettings(LoopSettings):
+    """The KL autoencoder; sizes as in `vvsbench.models.kl_vae.KLAutoencoder`.
+
+    Attributes:
+        kl_weight: of the divergence from a standard normal, per latent value; it decides how much noise the latents
+            bear, and so how small an error of a latent goes unseen.
+    """
+
+    size: int = 32
+    embed_dim: int = 8
+    base_channels: int = 32
+    channel_multipliers: list[int] = field(default_factory=lambda: [1, 1, 2])
+    residual_blocks: int = 1
+    edge_weight: float = 1.0
+    kl_weight: float = 0.015
+
+
+@dataclass
 class ClassifierSettings(LoopSettings):
     """The classifier; sizes as in `vvsbench.training.classifier.Classifier`.
 
@@ -195,6 +213,68 @@ class DrafterSettings(LoopSettings):
         if self.loss == "guided":
             return chosen
         return replace(chosen, unroll=1, guided_weight=0.0, plain_weight=0.1, feature_weight=1.0)
+
+
+@dataclass
+class LatentSettings(LoopSettings):
+    """What the trainings of models of continuous tokens share.
+
+    Attributes:
+        heads: of every attention.
+        head_depth, head_width: of the diffusion head.
+        repeats: noise levels at which a token is denoised for one pass of the transformer.
+        images: different training images; later steps see them again.
+        label_drop: share of images trained without their class, for guidance.
+        average: decay of the moving average of the weights, which is what is kept.
+    """
+
+    heads: int = 4
+    head_depth: int = 3
+    head_width: int = 128
+    repeats: int = 2
+    images: int = 40_000
+    label_drop: float = 0.1
+    weight_decay: float = 0.02
+    average: float = 0.998
+
+
+@dataclass
+class MARSettings(LatentSettings):
+    """The masked model; `encoder_layers` and `decoder_layers` are `dim` wide, and `buffer` is as in `MARSizes`."""
+
+    dim: int = 128
+    encoder_layers: int = 3
+    decoder_layers: int = 2
+    buffer: int = 4
+
+
+@dataclass
+class MARDraftSettings(MARSettings):
+    """A smaller masked model, to draft for the other."""
+
+    dim: int = 64
+    encoder_layers: int = 1
+    decoder_layers: int = 1
+    head_depth: int = 2
+    head_width: int = 64
+
+
+@dataclass
+class CausalSettings(LatentSettings):
+    """The causal model; sizes as in `vvsbench.models.causal.CausalSizes`."""
+
+    dim: int = 128
+    layers: int = 3
+
+
+@dataclass
+class CausalDraftSettings(CausalSettings):
+    """A smaller causal model, to draft for the other."""
+
+    dim: int = 64
+    layers: int = 1
+    head_depth: int = 2
+    head_width: int = 64
 
 
 @dataclass

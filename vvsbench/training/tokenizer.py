@@ -52,6 +52,14 @@ def edges(pictures: Tensor) -> tuple[Tensor, Tensor]:
     return pictures[..., 1:] - pictures[..., :-1], pictures[..., 1:, :] - pictures[..., :-1, :]
 
 
+def picture_loss(rebuilt: Tensor, pixels: Tensor, edge_weight: float) -> tuple[Tensor, Tensor]:
+    """What pictures [B, 3, S, S] in [-1, 1] differ in, pixels and edges, and the PSNR in dB (without gradient)."""
+    picture = (rebuilt - pixels).abs().mean() + 2.0 * F.mse_loss(rebuilt, pixels)
+    edge = sum((a - b).abs().mean() for a, b in zip(edges(rebuilt), edges(pixels), strict=True))
+    psnr = -10 * torch.log10(F.mse_loss(rebuilt.detach().clamp(-1, 1), pixels) / 4)
+    return picture + edge_weight * edge, psnr
+
+
 class TokenizerTask(Task):
     """The tokenizer and its training state."""
 
@@ -86,12 +94,8 @@ class TokenizerTask(Task):
         straight, commitment = self._quantise(step, unit)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=settings.bf16):
             rebuilt = self.tokenizer.decode(straight)
-        rebuilt = rebuilt.float()
-        picture = (rebuilt - pixels).abs().mean() + 2.0 * F.mse_loss(rebuilt, pixels)
-        edge = sum((a - b).abs().mean() for a, b in zip(edges(rebuilt), edges(pixels), strict=True))
-        total = picture + settings.edge_weight * edge + settings.commitment * commitment
-        psnr = -10 * torch.log10(F.mse_loss(rebuilt.detach().clamp(-1, 1), pixels) / 4)
-        return total, {"psnr": psnr, "commitment": commitment.detach()}
+        picture, psnr = picture_loss(rebuilt.float(), pixels, settings.edge_weight)
+        return picture + settings.commitment * commitment, {"psnr": psnr, "commitment": commitment.detach()}
 
     def _quantise(self, step: int, unit: Tensor) -> tuple[Tensor, Tensor]:
         """Codes of unit latents [B, C, h, w] with the gradient passed straight through, and the commitment loss.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,41 @@ def load_tokenizer(path: Path) -> tuple[VQModel, int]:
     return tokenizer.eval().requires_grad_(False), int(size)
 
 
+class Rows:
+    """A file of equally long rows of numbers that are made once, in order, and read from then on.
+
+    Args:
+        path: of the file, which only ever grows.
+        width: numbers per row.
+        dtype: of a number.
+        make: rows `first` to `first + count`, [count, width].
+    """
+
+    CHUNK = 512
+
+    def __init__(
+        self, path: Path, width: int, dtype: type[np.generic], make: Callable[[int, int], np.ndarray[Any, Any]]
+    ) -> None:
+        self.path, self.width, self.dtype, self.make = path, width, dtype, make
+        self.bytes = width * np.dtype(dtype).itemsize
+
+    def read(self, numbers: list[int]) -> np.ndarray[Any, Any]:
+        """The rows of these numbers, [len(numbers), width]."""
+        known = self.path.stat().st_size // self.bytes if self.path.exists() else 0
+        while known <= max(numbers):
+            known = self._append(known)
+        return np.asarray(np.memmap(self.path, self.dtype, "r", shape=(known, self.width))[numbers])
+
+    def _append(self, known: int) -> int:
+        """Make the next rows; a half-written one of an interrupted run is cut off first."""
+        made = self.make(known, self.CHUNK).astype(self.dtype)
+        with self.path.open("r+b" if self.path.exists() else "w+b") as file:
+            file.truncate(self.bytes * known)
+            file.seek(0, 2)
+            file.write(made.tobytes())
+        return known + self.CHUNK
+
+
 class TokenStream:
     """Tokens of the first `images` training images, encoded when first asked for.
 
@@ -43,15 +79,14 @@ class TokenStream:
         device: where images are drawn and encoded.
     """
 
-    CHUNK = 512
-
     def __init__(self, folder: Path, images: int, device: torch.device) -> None:
         path = folder / "tokenizer.safetensors"
         self.tokenizer, self.size = load_tokenizer(path)
         self.tokenizer.to(device)
         self.images, self.device = images, device
         self.grid = self.size // self.tokenizer.downsample
-        self.path = folder / f"tokens-{checkpoints.digest(path)[:16]}.cache"
+        cache = folder / f"tokens-{checkpoints.digest(path)[:16]}.cache"
+        self.rows = Rows(cache, self.grid * self.grid, np.uint16, self._made)
 
     @torch.no_grad()
     def encode(self, indices: Tensor) -> Tensor:
@@ -63,12 +98,7 @@ class TokenStream:
     def take(self, first: int, count: int) -> tuple[Tensor, Tensor]:
         """Labels int64 [B] and tokens int64 [B, N] of `count` training images from number `first` on."""
         numbers = (torch.arange(first, first + count) % self.images).tolist()
-        width = self.grid * self.grid
-        known = self.path.stat().st_size // (2 * width) if self.path.exists() else 0
-        while known <= max(numbers):
-            known = self._append(known)
-        rows = np.memmap(self.path, np.uint16, "r", shape=(known, width))[numbers]
-        tokens = torch.from_numpy(rows.astype(np.int64)).to(self.device)
+        tokens = torch.from_numpy(self.rows.read(numbers).astype(np.int64)).to(self.device)
         return shapes.labels_of(torch.tensor(numbers, device=self.device) + shapes.TRAIN_FIRST), tokens
 
     def held_out(self, limit: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -77,12 +107,5 @@ class TokenStream:
             indices = torch.arange(first, min(first + batch, limit), device=self.device) + shapes.HELD_OUT_FIRST
             yield shapes.labels_of(indices), self.encode(indices)
 
-    def _append(self, known: int) -> int:
-        """Encode the next images; a half-written row of an interrupted run is cut off first."""
-        width = self.grid * self.grid
-        tokens = self.encode(torch.arange(known, known + self.CHUNK) + shapes.TRAIN_FIRST)
-        with self.path.open("r+b" if self.path.exists() else "w+b") as file:
-            file.truncate(2 * width * known)
-            file.seek(0, 2)
-            file.write(tokens.cpu().numpy().astype(np.uint16).tobytes())
-        return known + self.CHUNK
+    def _made(self, first: int, count: int) -> np.ndarray[Any, Any]:
+        return self.encode(torch.arange(first, first + count) + shapes.TRAIN_FIRST).cpu().numpy()

@@ -18,10 +18,12 @@ float64, whatever the models compute in: a product of 16 sigmas of 0.0064 is 8e-
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from vvsbench.models.diffusion import Moments
 
 Proposals = Callable[[Tensor, int, int], tuple[Tensor, Tensor]]
 """Noise for proposals: (rows int64 [m], first, count) gives normals [count, m, C] and uniforms [count, m] of the tries
@@ -47,39 +49,6 @@ INNER_TEMPERATURE = 42.0
 
 class DidNotEnd(RuntimeError):
     """The residual of `exact` gave no token, which chance alone hardly ever explains."""
-
-
-@dataclass
-class Moments:
-    """What the head steps before the last one have made of the noise of M tokens.
-
-    Attributes:
-        mean: [M, C], of the last transition.
-        std: [M, C], of the last transition, temperature included, above 0.
-        log_std_sum: [M, C], sum of log std over the earlier transitions, without temperature; 0 where there are none.
-    """
-
-    mean: Tensor
-    std: Tensor
-    log_std_sum: Tensor
-
-    def at(self, rows: Tensor) -> Moments:
-        """Those of some rows, int64 [m]."""
-        return Moments(*(getattr(self, field.name)[rows] for field in fields(self)))
-
-    def double(self) -> Moments:
-        """In float64."""
-        return Moments(*(getattr(self, field.name).double() for field in fields(self)))
-
-    def log_density(self, tokens: Tensor, temperature: float = 1.0) -> Tensor:
-        """Of tokens [..., M, C] under the last transition, but for a constant: [..., M].
-
-        Args:
-            tokens: where.
-            temperature: widens the Gaussian without lowering it, as the released code does.
-        """
-        white = (tokens - self.mean) / (self.std * temperature)
-        return -(white.square() / 2 + self.std.log()).sum(-1)
 
 
 @dataclass
