@@ -6,6 +6,7 @@ random, an exact decoder copies them and a skipping one changes some.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from vvsbench.quality import intervals
 from vvsbench.runs import files, shards, store, tables
 from vvsbench.runs.record import CellRecord, Git, Jackknife, MetricValue, Provenance, QualityRecord, packed
 
-GRID, SIDE, DEPTH = 8, 32, 5
+GRID, SIDE, DEPTH, CHANNELS = 8, 32, 5, 4
 TOKENS = GRID * GRID
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
 RGB = (
@@ -56,6 +57,7 @@ class Recipe:
         study: more about its study.
         keeps: whether its quality record keeps what pairs are made from, as records of the first version do not.
         flips: images that differ from the baseline's; None for all or none, as the guarantee says.
+        cost: in target calls, of a decoder of continuous tokens; 0 for one of a codebook's.
     """
 
     label: str
@@ -70,6 +72,7 @@ class Recipe:
     stale: bool = False
     keeps: bool = True
     flips: int | None = None
+    cost: float = 0.0
     changes: dict[str, Any] = field(default_factory=dict)
     study: dict[str, Any] = field(default_factory=dict)
 
@@ -103,6 +106,58 @@ def recipes() -> list[Recipe]:
             Recipe(f"vvs i={interval}", _speculative("vvs", interval), "none", 0.66, interval, seconds, harm)
             for interval, seconds, harm in ((2, 0.049, 9.4), (3, 0.054, 5.8), (4, 0.058, 4.1), (5, 0.0605, 1.6))
         ),
+    ]
+
+
+LATENT = {
+    **{"name": "tiny_mar", "condition": "label", "grid": GRID, "channels": CHANNELS, "classes": 64},
+    **{"encoder_dim": 128, "encoder_depth": 4, "decoder_dim": 128, "decoder_depth": 4},
+    **{"head_depth": 3, "head_width": 192, "head_steps": 25},
+}
+CONTINUOUS = {
+    "title": "Fewer steps or a draft",
+    "baseline": "masked",
+    "cost": "equivalents",
+    "front": "masked",
+    "families": ["decoder.name", "decoder.mode"],
+    "cells": [
+        ["decoder=masked", "decoder.ar_steps=64", "decoder.head_steps=25"],
+        ["decoder=masked", "decoder.ar_steps=16", "decoder.head_steps=25"],
+        ["decoder=masked", "decoder.ar_steps=4", "decoder.head_steps=10"],
+        ["decoder=csd", "decoder.mode=exact"],
+        ["decoder=csd", "decoder.mode=released"],
+    ],
+}
+
+
+def masked(ar_steps: int, head_steps: int, cost: float, harm: float) -> Recipe:
+    """An invented cell of the plain decoder of continuous tokens."""
+    decoder = {"name": "masked", "ar_steps": ar_steps, "head_steps": head_steps, "order": None, "last_noise": False}
+    return _continuous(f"masked {ar_steps} x {head_steps}", decoder, cost, harm)
+
+
+def csd(mode: str, cost: float, harm: float, accept: float = 0.3) -> Recipe:
+    """An invented cell of continuous speculative decoding."""
+    decoder = {"name": "csd", "mode": mode, "length": 4, "prefill": 0.05, "aligned": True, "tolerance": 0.0}
+    return _continuous(f"csd {mode}", decoder, cost, harm, accept)
+
+
+def _continuous(label: str, decoder: dict[str, Any], cost: float, harm: float, accept: float = 0.0) -> Recipe:
+    return Recipe(
+        *(label, decoder, "none", accept),
+        **{"seconds": cost / 100, "harm": harm, "cost": cost, "flips": 0 if harm == 0 else None},
+        **{"changes": {"model": dict(LATENT)}, "study": dict(CONTINUOUS)},  # type: ignore[arg-type]
+    )
+
+
+def continuous() -> list[Recipe]:
+    """Five cells of continuous tokens: three of the plain decoder, a draft that is worth nothing and one that is."""
+    return [
+        masked(64, 25, 80.0, 0.0),
+        masked(16, 25, 24.0, 6.0),
+        masked(4, 10, 5.0, 40.0),
+        csd("exact", 85.0, 9.0, accept=0.02),
+        csd("released", 15.0, 5.0),
     ]
 
 
@@ -153,7 +208,8 @@ def _write_cell(root: Path, study: str, count: int, number: int, recipe: Recipe)
     key = files.digest(repr((recipe, count)).encode())[:12]
     folder = root / "cells" / study / f"{recipe.decoder['name']}-{key}"
     rng = np.random.default_rng(number + 1)
-    rows = [_trace_row(recipe, image, rng) for image in range(count)]
+    row = _latent_row if recipe.cost else _trace_row
+    rows = [row(recipe, image, rng) for image in range(count)]
     tokens = _tokens(recipe, count)
     images = np.stack([_image(image, tokens[image]) for image in range(count)])
     digests, times = [], []
@@ -238,8 +294,61 @@ def _trace_row(recipe: Recipe, image: int, rng: np.random.Generator) -> dict[str
     }
 
 
+def _latent_row(recipe: Recipe, image: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Rounds of four drafts, each kept by chance; the plain decoder drafts none."""
+    decoder = recipe.decoder
+    steps, heads = decoder.get("ar_steps", TOKENS // 4), decoder.get("head_steps", 25)
+    row: dict[str, Any] = {
+        "image": image,
+        "prompt": f"a {COLOURS[image % 8]} {SHAPES[image // 8 % 4]}",
+        "target_forwards": steps,
+        "prefill_forwards": 0,
+        "draft_forwards": 0,
+        "target_positions": steps * TOKENS,
+        "draft_positions": 0,
+        "verified_steps": 0,
+        "skipped_steps": 0,
+        "step_compression": TOKENS / steps,
+        "accepted": [],
+        "skipped": [],
+        "agreed": [],
+        "rolled_back": 0,
+        "origin": [0] * TOKENS,
+        "target_head_evaluations": TOKENS * heads,
+        "draft_head_evaluations": 0,
+        "cost": recipe.cost,
+        "drafted": 0,
+        "kept": math.nan,
+        "kept_relaxed": math.nan,
+        "distance": math.nan,
+        "fallback": 0,
+    }
+    if decoder["name"] == "masked":
+        return row
+    kept = rng.random((TOKENS // 4, 4)) < recipe.accept
+    return row | {
+        "draft_forwards": TOKENS,
+        "draft_positions": TOKENS * TOKENS,
+        "draft_head_evaluations": TOKENS * heads,
+        "verified_steps": len(kept),
+        "accepted": kept.sum(axis=1).tolist(),
+        "origin": kept.ravel().astype(int).tolist(),
+        "rolled_back": 0 if decoder["mode"] == "released" else int((~kept.all(axis=1)).sum()),
+        "cost": recipe.cost + float(rng.normal(0, 0.01)),
+        "drafted": TOKENS,
+        "kept": float(kept.mean()) / 10,
+        "kept_relaxed": float(kept.mean()),
+        "distance": float(rng.normal(0.8, 0.05)),
+        "fallback": int(rng.random() < 0.1),
+    }
+
+
 def _tokens(recipe: Recipe, count: int) -> np.ndarray:
     rng = np.random.default_rng(0)
+    if recipe.cost:
+        tokens = rng.normal(size=(count, TOKENS, CHANNELS))
+        apart = np.random.default_rng(int(recipe.cost)).normal(size=tokens.shape)
+        return (tokens + bool(recipe.harm) * 0.5 * apart).astype(np.float32)
     tokens = rng.integers(0, 1024, size=(count, TOKENS), dtype=np.int32)
     flips = recipe.flips if recipe.flips is not None else 0 if recipe.guarantee == "exact" else count
     changed = np.random.default_rng(recipe.interval).random(tokens.shape) < 0.6
@@ -250,7 +359,7 @@ def _tokens(recipe: Recipe, count: int) -> np.ndarray:
 
 def _image(image: int, tokens: np.ndarray) -> np.ndarray:
     """A flat shape on noise; the tokens decide texture and place, so that equal tokens make equal images."""
-    rng = np.random.default_rng(int(np.abs(tokens).sum()))
+    rng = np.random.default_rng(int(np.abs(tokens).sum() * (1 if tokens.ndim == 1 else 1000)))
     y, x = np.mgrid[0:SIDE, 0:SIDE].astype(float)
     centre = SIDE / 2 + rng.uniform(-4, 4, size=2)
     radius = SIDE * rng.uniform(0.24, 0.36)
@@ -327,7 +436,7 @@ def _kept(recipe: Recipe, count: int, name: str, middle: float, half: float) -> 
     if not recipe.keeps:
         return {}
     shared = np.random.default_rng(len(name))
-    own = np.random.default_rng([len(name), recipe.interval])
+    own = np.random.default_rng([len(name), recipe.interval, *([int(recipe.cost)] if recipe.cost else [])])
     differs = bool(recipe.flips if recipe.flips is not None else recipe.guarantee != "exact")
     if name in ("precision", "accuracy"):
         return {"each": packed(shared.permutation(count) < round(middle * count), "float32")}

@@ -66,6 +66,17 @@ class PromptKind(StrEnum):
     captions = "captions"
 
 
+class Cost(StrEnum):
+    """What the fronts of a study set against quality; seconds come beside it in any case.
+
+    forwards: image tokens per target forward. equivalents: floating-point operations of all networks, in calls of the
+    target, for studies whose decoders do not all spend their time in the target's transformer.
+    """
+
+    forwards = "forwards"
+    equivalents = "equivalents"
+
+
 class LoggerKind(StrEnum):
     """Where a study is logged to besides its records."""
 
@@ -87,11 +98,13 @@ class StudyConfig:
 
     name: str = "single"  # folder below outputs/cells, shared by every run that names it
     title: str = ""  # heading of the report
-    baseline: str = "ar"  # decoder that every claim is relative to
+    baseline: str = "ar"  # decoder that every claim is relative to; where several cells have it, the first of them
     cells: list[list[str]] = field(default_factory=list)  # the overrides of each cell
     # settings whose values name the family of a cell: families are compared by their fronts and share a colour
     families: list[str] = field(default_factory=lambda: ["decoder.name", "decoder.schedule.name"])
     x: str = ""  # a setting that the report draws cost and quality against, for example decoder.drafter.noise
+    cost: Cost = Cost.forwards  # what its fronts set against quality
+    front: str = ""  # decoder whose front the cells of all others must lie outside of; empty for none
 
 
 @dataclass

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from vvsbench.analysis.comparison import change, mean, metric_change, pairs, ratio, speed_up
+from vvsbench.analysis.comparison import change, mean, metric_change, pairs, ratio, saving, speed_up
 from vvsbench.analysis.estimate import Estimate, interval, number
 from vvsbench.runs import shards
 from vvsbench.runs.record import CellRecord, Jackknife, MetricValue, packed
@@ -47,12 +48,12 @@ def test_cold_batches_do_not_count() -> None:
     assert speed_up(mine.assign(warm=False), base) is None
 
 
-def cell(folder: Path, tokens: list[list[int]], grey: list[int]) -> StoredCell:
+def cell(folder: Path, tokens: list[Any], grey: list[int], kind: str = "int32") -> StoredCell:
     """Images of one colour each, four pixels wide, in files of two images."""
     images = np.stack([np.full((3, 4, 4), level, dtype=np.uint8) for level in grey])
     for where in shards.ranges(len(tokens), 2):
         chosen = slice(where.first, where.end)
-        part = np.array(tokens[chosen], dtype=np.int32)
+        part = np.array(tokens[chosen], dtype=kind)
         shards.write(folder, where, shards.Shard(where.first, images[chosen], part), [])
     record = CellRecord.model_construct(count=len(tokens), config={"shard_size": 2})
     return StoredCell(folder, record)
@@ -69,6 +70,36 @@ def test_images_are_compared_in_pairs_file_by_file(tmp_path: Path) -> None:
     swapped = pairs(other, one)
     assert swapped is not None
     assert list(swapped.pixels) == list(found.pixels)
+
+
+def test_tokens_of_a_codebook_have_no_distance(tmp_path: Path) -> None:
+    found = pairs(cell(tmp_path / "a", [[1, 2]], [0]), cell(tmp_path / "b", [[1, 3]], [0]))
+    assert found is not None
+    assert found.distances is None
+
+
+def test_latents_are_compared_whole_and_by_their_distance(tmp_path: Path) -> None:
+    """Two tokens of two numbers: a token that differs in one of them differs."""
+    one = cell(
+        tmp_path / "a", [[[0.0, 0.0], [1.0, 2.0]], [[1.0, 1.0], [1.0, 1.0]], [[0.0, 5.0]] * 2], [0] * 3, "float32"
+    )
+    other = cell(
+        tmp_path / "b", [[[3.0, 4.0], [1.0, 2.0]], [[1.0, 1.0], [1.0, 1.0]], [[0.0, 4.0]] * 2], [0] * 3, "float32"
+    )
+    found = pairs(one, other)
+    assert found is not None
+    assert found.distances is not None
+    assert list(found.tokens) == [0.5, 0.0, 1.0]
+    assert list(found.distances) == [2.5, 0.0, 1.0]
+    assert list(found.identical) == [False, True, False]
+
+
+def test_what_one_of_two_does_not_count_is_not_compared() -> None:
+    one = pd.DataFrame({"image": [0, 1], "cost": [1.0, 3.0]})
+    found = saving(one, pd.DataFrame({"image": [0, 1], "cost": [8.0, 8.0]}), ["cost"])
+    assert found is not None
+    assert found.value == 4.0
+    assert saving(one, one[["image"]], ["cost"]) is None
 
 
 def test_pairs_need_the_images_of_both(tmp_path: Path) -> None:

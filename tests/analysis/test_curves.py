@@ -18,7 +18,7 @@ def varied(root: Path, x: str, cells: list[synthetic.Recipe] | None = None) -> S
 
 def test_a_curve_goes_through_the_cells_of_a_family_in_order(tmp_path: Path) -> None:
     study = varied(tmp_path, INTERVAL)
-    cost, fid = curves(study.usable, study.x)
+    cost, fid = curves(study.usable, study.x, study.axis)
     assert [point.x for point in cost.families["vvs"]] == [2, 3, 4, 5]
     assert [point.label for point in cost.families["vvs"]] == [f"vvs i={i}" for i in (2, 3, 4, 5)]
     assert set(cost.families) == {"vvs"}
@@ -29,14 +29,14 @@ def test_a_curve_goes_through_the_cells_of_a_family_in_order(tmp_path: Path) -> 
 
 def test_levels_that_lie_on_each_other_share_a_label(tmp_path: Path) -> None:
     study = varied(tmp_path, INTERVAL)
-    cost, fid = curves(study.usable, study.x)
+    cost, fid = curves(study.usable, study.x, study.axis)
     assert [label for *_, label in fid.named_levels()] == ["ar, sd, eagle2"]  # the same images
     assert [label for *_, label in cost.named_levels()] == ["ar", "eagle2", "sd"]
 
 
 def test_values_that_are_no_numbers_stand_side_by_side(tmp_path: Path) -> None:
     study = varied(tmp_path, "decoder.structure.candidates")
-    cost = curves(study.usable, study.x)[0]
+    cost = curves(study.usable, study.x, study.axis)[0]
     assert [text for _, text in cost.marks] == ["shared_noise", "top_k"]
     assert {family: {point.x for point in points} for family, points in cost.families.items()} == {
         "sd": {0},
@@ -48,14 +48,14 @@ def test_values_that_are_no_numbers_stand_side_by_side(tmp_path: Path) -> None:
 
 def test_one_place_or_no_setting_is_no_curve(tmp_path: Path) -> None:
     study = varied(tmp_path, INTERVAL, synthetic.recipes()[:4])
-    assert curves(study.usable, study.x) == []
-    assert curves(study.usable, "") == []
+    assert curves(study.usable, study.x, study.axis) == []
+    assert curves(study.usable, "", study.axis) == []
 
 
 def test_only_measured_quantities_are_drawn(tmp_path: Path) -> None:
     study = varied(tmp_path, INTERVAL)
     rows = study.usable.assign(fid=None)
-    assert [one.title for one in curves(rows, study.x)] == ["tokens per target forward"]
+    assert [one.title for one in curves(rows, study.x, study.axis)] == ["tokens per target forward"]
 
 
 def test_a_setting_of_the_decoder_is_drawn_within_a_comparison_and_others_across(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from vvsbench.analysis.frame import StudyFrame
 D, A, S = 0, ACCEPTED, SKIPPED
 
 
-def trace(**columns: list[list[int]]) -> pd.DataFrame:
+def trace(**columns: list[Any]) -> pd.DataFrame:
     """Two images of nine tokens: verified steps with 2, 0 and 1 drafts and a skip of 2; one of 3 and a skip of 4."""
     rows = {
         "accepted": [[2, 0, 1], [3]],
@@ -30,6 +32,13 @@ def test_a_step_that_fills_the_image_counts_up_to_where_it_ends() -> None:
     """Of two steps with one draft, that of the second image had no room for another; the first failed at depth 2."""
     ends = trace(accepted=[[2, 1], [1]], skipped=[[], []], origin=[[D, A, A, D, A, D], [D, D, D, D, D, A]])
     assert depths(ends) == [Depth(1, 3, 3), Depth(2, 1, 2)]
+
+
+def test_drafts_that_are_judged_one_by_one_have_no_depths() -> None:
+    each = trace(kept_relaxed=[0.5, 0.75], rolled_back=[0, 0])  # some failed, and nothing was taken back
+    assert depths(each) == []
+    assert depths(trace(kept_relaxed=[0.5, 0.75], rolled_back=[2, 0])) == depths(trace())
+    assert depths(trace(kept_relaxed=[1.0, np.nan], rolled_back=[0, 0])) == depths(trace())
 
 
 def test_no_accepted_draft_has_no_depths() -> None:

@@ -151,6 +151,56 @@ def test_labels_that_collide_say_what_differs(tmp_path: Path) -> None:
     assert labels == {"ar", "vvs i=2 truncation=dynamic", "vvs i=2 truncation=none"}
 
 
+def test_of_several_cells_of_the_baselines_decoder_the_first_declared_is_the_baseline(tmp_path: Path) -> None:
+    cells = synthetic.continuous()
+    synthetic.write(tmp_path, 8, cells=cells[::-1])  # whatever the order in which they ran
+    found = frame("demo", tmp_path)
+    assert list(found.rows.loc[found.rows["is_baseline"], "label"]) == ["masked 64 x 25"]
+    assert set(found.rows["baseline"]) == {"masked 64 x 25"}
+    assert list(found.rows["label"])[:3] == ["masked 64 x 25", "csd released", "csd exact"]
+    assert named(found, "masked 16 x 25")["cost_ratio"] == pytest.approx(80 / 24)
+
+
+def test_a_baseline_that_failed_is_not_replaced_by_another_cell_of_its_decoder(tmp_path: Path) -> None:
+    cells = synthetic.continuous()
+    synthetic.write(tmp_path, 8, cells=[replace(cells[0], status="failed"), *cells[1:]])
+    found = frame("demo", tmp_path)
+    assert not found.usable["is_baseline"].any()
+    assert "baseline" not in found.rows or found.rows["baseline"].isna().all()
+
+
+def test_a_baseline_that_was_run_again_is_the_baseline(tmp_path: Path) -> None:
+    cells = synthetic.continuous()
+    stale = replace(cells[0], stale=True)
+    synthetic.write(tmp_path, 8, cells=[stale, *cells])
+    found = frame("demo", tmp_path)
+    assert list(found.usable.loc[found.usable["is_baseline"], "label"]) == ["masked 64 x 25"]
+
+
+def test_without_a_declaration_the_first_that_ran_is_the_baseline(tmp_path: Path) -> None:
+    cells = [replace(cell, study=cell.study | {"cells": []}) for cell in synthetic.continuous()[1:]]
+    synthetic.write(tmp_path, 8, cells=cells)
+    found = frame("demo", tmp_path)
+    assert list(found.rows.loc[found.rows["is_baseline"], "label"]) == ["masked 16 x 25"]
+
+
+def test_every_setting_has_a_baseline_of_its_own(tmp_path: Path) -> None:
+    cells = synthetic.continuous()
+    synthetic.write(tmp_path, 8, cells=[*cells, *(replace(cell, changes=cell.changes | {"seed": 1}) for cell in cells)])
+    found = frame("demo", tmp_path)
+    assert list(found.rows.loc[found.rows["is_baseline"], "label"]) == ["masked 64 x 25"] * 2
+
+
+def test_cells_that_do_not_count_the_fronts_cost_are_told(tmp_path: Path) -> None:
+    cells = [replace(cell, study={"cost": "equivalents", "cells": []}) for cell in synthetic.recipes()[:2]]
+    synthetic.write(tmp_path, 8, cells=cells)
+    (trouble,) = frame("demo", tmp_path).troubles
+    assert (trouble.subject, trouble.what) == (
+        "Fronts",
+        "count the cost in target calls, which these cells do not: ar, sd",
+    )
+
+
 def test_a_study_without_numbers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NothingToReport, match="run it first"):
         frame("demo", tmp_path)

@@ -9,6 +9,7 @@ import pytest
 
 from tests import synthetic
 from vvsbench.analysis import sentences
+from vvsbench.analysis.costs import EQUIVALENTS, FORWARDS
 from vvsbench.analysis.frame import StudyFrame, frame
 from vvsbench.analysis.hypervolume import area, contest, dominated, reference_point, without_groups
 
@@ -23,12 +24,24 @@ def compared(study: StudyFrame):
 def test_an_area_is_that_of_the_stair() -> None:
     points = np.array([[3.0, 10.0], [5.0, 16.0], [2.0, 12.0]])
     # from 1 to 3 down to 10, from 3 to 5 down to 16; the third is dominated by the first
-    assert area(points, (1.0, 20.0)) == pytest.approx(2 * 10 + 2 * 4)
-    assert area(np.array([[1.0, 5.0]]), (1.0, 20.0)) == 0
+    assert area(points, (1.0, 20.0), FORWARDS) == pytest.approx(2 * 10 + 2 * 4)
+    assert area(np.array([[1.0, 5.0]]), (1.0, 20.0), FORWARDS) == 0
+
+
+def test_an_area_grows_towards_less_of_what_is_better_small() -> None:
+    points = np.array([[8.0, 10.0], [2.0, 16.0], [9.0, 12.0]])
+    # from 10 down to 8 at 10, from 8 down to 2 at 16; the third is dominated by the first
+    assert area(points, (10.0, 20.0), EQUIVALENTS) == pytest.approx(2 * 10 + 6 * 4)
+    assert area(np.array([[10.0, 5.0]]), (10.0, 20.0), EQUIVALENTS) == 0
 
 
 def test_the_reference_point_is_a_tenth_above_the_worst() -> None:
-    assert reference_point(np.array([10.0, 30.0, 20.0])) == (1.0, pytest.approx(33.0))
+    points = np.array([[7.0, 10.0], [3.0, 30.0], [2.0, 20.0]])
+    first, none = np.array([True, False, False]), np.zeros(3, dtype=bool)
+    assert reference_point(points, first, FORWARDS) == (1.0, pytest.approx(33.0))
+    assert reference_point(points, none, FORWARDS) == (1.0, pytest.approx(33.0))
+    assert reference_point(points, first, EQUIVALENTS) == (7.0, pytest.approx(33.0))
+    assert reference_point(points, none, EQUIVALENTS) is None
 
 
 def test_means_without_each_group() -> None:
@@ -87,7 +100,7 @@ def test_the_baseline_anchors_every_family(study: StudyFrame) -> None:
     assert all(family.volume.low < family.volume.value < family.volume.high for family in found.families)
     ((_, rows),) = study.comparisons()
     values = rows.set_index("label")[["step_compression", "fid"]]
-    alone = area(values.loc[["ar", "sd"]].to_numpy(dtype=float), found.reference)
+    alone = area(values.loc[["ar", "sd"]].to_numpy(dtype=float), found.reference, FORWARDS)
     assert next(family for family in found.families if family.name == "sd").volume.value == pytest.approx(alone)
     assert found.reference == (1.0, pytest.approx(1.1 * 28.0))
 
@@ -116,8 +129,10 @@ def test_who_is_dominated_and_by_whom() -> None:
             "fid": [20.0, 20.0, 21.0, 30.0],
         }
     )
-    assert dominated(rows) == {"ar": ["sd"], "slow": ["sd"]}
-    assert dominated(rows[rows["label"].isin(["sd", "bad"])]) == {}
+    assert dominated(rows, FORWARDS) == {"ar": ["sd"], "slow": ["sd"]}
+    assert dominated(rows[rows["label"].isin(["sd", "bad"])], FORWARDS) == {}
+    spent = rows.rename(columns={"step_compression": "cost"})
+    assert dominated(spent, EQUIVALENTS) == {"sd": ["ar"], "slow": ["ar"], "bad": ["ar"]}
 
 
 def test_nothing_to_compare_is_no_contest(study: StudyFrame) -> None:

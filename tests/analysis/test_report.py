@@ -177,6 +177,7 @@ def test_the_terminal_shows_the_front(root: Path) -> None:
     assert set(lines) == {"sd", "vvs i=5", "vvs i=4", "vvs i=3", "vvs i=2"}
     assert "28.0 [26.7, 29.3]" in text
     assert all(len(line) <= 80 for line in text.splitlines())
+    assert all(line.rstrip().endswith(" %") for line in lines.values())
 
 
 def test_further_tables_are_written_unrounded(paths: ReportPaths) -> None:

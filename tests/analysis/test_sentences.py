@@ -5,13 +5,16 @@ from pathlib import Path
 
 from tests import synthetic
 from vvsbench.analysis import sentences
+from vvsbench.analysis.costs import FORWARDS
 from vvsbench.analysis.estimate import Estimate
 from vvsbench.analysis.frame import StudyFrame, frame
 from vvsbench.analysis.pareto import fronts
 
 
 def said(study: StudyFrame) -> dict[str, sentences.Verdict]:
-    return {verdict.label: verdict for _, rows in study.comparisons() for verdict in sentences.verdicts(rows)}
+    return {
+        verdict.label: verdict for _, rows in study.comparisons() for verdict in sentences.verdicts(rows, study.axis)
+    }
 
 
 def test_what_is_won_and_what_is_lost(study: StudyFrame) -> None:
@@ -57,7 +60,7 @@ def test_an_exact_decoder_that_differs_says_so(tmp_path: Path) -> None:
 
 def test_the_headline_has_the_free_gain_and_the_paid_one(study: StudyFrame) -> None:
     (_, rows) = study.comparisons()[0]
-    free, paid, clock = map(str, sentences.headline(rows))
+    free, paid, clock = map(str, sentences.headline(rows, FORWARDS))
     assert free.startswith("sd draws ar’s images token for token with 2.")
     assert paid.startswith("vvs i=2 needs 3.")
     assert "its FID rises by 9.40 [" in paid
@@ -68,7 +71,7 @@ def test_a_slower_decoder_is_called_slower_in_the_headline(tmp_path: Path) -> No
     cells = synthetic.recipes()
     synthetic.write(tmp_path, 64, cells=[cells[0], *(replace(cell, seconds=0.4) for cell in cells[1:3])])
     (_, rows) = frame("demo", tmp_path).comparisons()[0]
-    clock = str(sentences.headline(rows)[-1])
+    clock = str(sentences.headline(rows, FORWARDS)[-1])
     assert "the fastest of them on this machine, and still slower than ar: 3." in clock
 
 

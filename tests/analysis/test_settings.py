@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vvsbench.analysis.settings import ABSENT, families, setting
+from vvsbench.analysis.settings import ABSENT, families, firsts, setting
 
 
 def decoder(name: str, schedule: str | None = None, **more: Any) -> dict[str, Any]:
@@ -16,6 +16,14 @@ def test_settings_are_found_by_dotted_names() -> None:
     assert setting(config, "decoder.drafter") == "oracle"
     assert setting(config, "decoder.skip.selector") is ABSENT
     assert setting(config, "decoder.name.first") is ABSENT
+
+
+def test_the_first_declared_decoder_of_each_setting() -> None:
+    configs = [decoder("masked", steps=steps) for steps in (4, 64, 16)]
+    declared = [["decoder=masked", "decoder.steps=64"], ["decoder=masked"], ["decoder=masked", "decoder.steps=16"]]
+    assert firsts(configs, ["s"] * 3, declared) == {"s": configs[1]["decoder"]}
+    assert firsts(configs, ["a", "b", "a"], declared) == {"b": configs[1]["decoder"], "a": configs[0]["decoder"]}
+    assert firsts(configs, ["s"] * 3, []) == {"s": configs[0]["decoder"]}  # undeclared: the first that ran
 
 
 def test_families_share_their_settings_and_have_the_shortest_names() -> None:

@@ -39,6 +39,24 @@ def test_short_batches_do_not_count_for_the_pace():
     assert repeats["first"].tolist() == [0, 2]
 
 
+def test_numbers_of_continuous_decoders_are_summarised_where_there_are_any():
+    trace = pd.DataFrame(
+        {
+            "verified_steps": [1, 0, 2],
+            "accepted": [[1], [], [0, 1]],
+            "drafted": [4, 0, 8],
+            "kept": [0.25, np.nan, 0.75],
+            "distance": [None, None, None],
+            "cost": [9.0, 9.0, 9.0],
+        }
+    )
+    found = tables.summaries(trace, tables.repeats_frame([]))
+    assert (found["kept"].mean, found["kept"].n) == (0.5, 2)  # an image without drafts has no share
+    assert found["drafted"].mean == 4
+    assert (found["cost"].mean, found["cost"].low, found["cost"].high) == (9.0, 9.0, 9.0)
+    assert not {"distance", "fallback", "accepted_length"} & set(found)
+
+
 def test_images_without_a_verified_step_have_no_accepted_length():
     trace = pd.DataFrame({"verified_steps": [0, 2], "accepted": [[], [1, 2]], "step_compression": [1.0, 1.0]})
     summary = tables.summaries(trace, tables.repeats_frame([]))["accepted_length"]

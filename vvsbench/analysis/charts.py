@@ -11,7 +11,9 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from vvsbench.analysis.costs import Axis
 from vvsbench.analysis.estimate import Estimate, estimate, number
+from vvsbench.analysis.hypervolume import on_front
 from vvsbench.analysis.layout import Box, Scale, padded, place, segments, ticks
 from vvsbench.analysis.pareto import QUALITY, Front, outline
 
@@ -57,7 +59,7 @@ def front(found: Front, slots: Mapping[str, int], size: tuple[int, int]) -> Mark
         y = y_of(float(base[QUALITY].iloc[0]))
         parts.append(line("base", x_of.start, y, x_of.end, y))
     for family, rows in points.groupby("family", sort=False):
-        parts.append(_family_line(rows, slots[str(family)], found.axis.column, x_of, y_of))
+        parts.append(_family_line(rows, slots[str(family)], found.axis, x_of, y_of))
     boxes = labels(found, x_of, y_of, width)
     for (key, row), box in zip(points.iterrows(), boxes, strict=True):
         parts.append(_point(str(key), row, found, slots, x_of, y_of))
@@ -163,12 +165,13 @@ def _stair(found: Front, x_of: Scale, y_of: Scale) -> Markup:
     return Markup('<polygon class="beaten" points="{}"/><polyline class="stair" points="{}"/>').format(area, text)
 
 
-def _family_line(rows: pd.DataFrame, slot: int, column: str, x_of: Scale, y_of: Scale) -> Markup:
-    """Joins the settings of one method: its own curve."""
-    if len(rows) < 2:
+def _family_line(rows: pd.DataFrame, slot: int, axis: Axis, x_of: Scale, y_of: Scale) -> Markup:
+    """Joins the settings of one method that no other of them dominates: its own curve."""
+    ordered = rows[on_front(rows, axis)].sort_values(axis.column)
+    if len(ordered) < 2:
         return Markup("")
-    ordered = rows.sort_values(column)
-    text = " ".join(f"{x_of(float(r[column])):.1f},{y_of(float(r[QUALITY])):.1f}" for _, r in ordered.iterrows())
+    places = zip(ordered[axis.column].astype(float), ordered[QUALITY].astype(float), strict=True)
+    text = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in places)
     return Markup('<polyline class="family f{}" points="{}"/>').format(slot, text)
 
 

@@ -33,10 +33,13 @@ class Pairs:
 
     Attributes:
         tokens: share of the tokens that differ, float64 [images].
+        distances: mean Euclidean distance of tokens at the same place, float64 [images]; None where a token is a number
+            of a codebook, which has no distance.
         pixels: mean absolute difference of the pixels, 0 to 255, float64 [images].
     """
 
     tokens: NDArray[np.float64]
+    distances: NDArray[np.float64] | None
     pixels: NDArray[np.float64]
 
     @property
@@ -54,19 +57,32 @@ def pairs(cell: StoredCell, base: StoredCell) -> Pairs | None:
     """
     if not (cell.has_images and base.has_images):
         return None
-    tokens, pixels = [], []
+    tokens, distances, pixels = [], [], []
     for one, other in zip(cell.shards(), base.shards(), strict=False):
         if one.tokens.shape != other.tokens.shape or one.images.shape != other.images.shape:
             return None
-        tokens.append((one.tokens != other.tokens).mean(axis=1))
-        apart = [np.abs(x.astype(np.int16) - y).mean() for x, y in zip(one.images, other.images, strict=True)]
-        pixels.append(np.array(apart, dtype=np.float64))
-    return Pairs(np.concatenate(tokens), np.concatenate(pixels))
+        apart = one.tokens.astype(np.float64) - other.tokens
+        vectors = apart.reshape(*apart.shape[:2], -1)
+        tokens.append((vectors != 0).any(axis=2).mean(axis=1))
+        distances += [np.linalg.norm(vectors, axis=2).mean(axis=1)] if apart.ndim > 2 else []
+        changes = [np.abs(x.astype(np.int16) - y).mean() for x, y in zip(one.images, other.images, strict=True)]
+        pixels.append(np.array(changes, dtype=np.float64))
+    return Pairs(np.concatenate(tokens), np.concatenate(distances) if distances else None, np.concatenate(pixels))
 
 
-def forwards_ratio(trace: pd.DataFrame, base: pd.DataFrame) -> Estimate:
-    """How many times fewer target forwards (prefill included) a cell needs than the baseline, over the same images."""
-    names = ["target_forwards", "prefill_forwards"]
+def saving(trace: pd.DataFrame, base: pd.DataFrame, names: list[str]) -> Estimate | None:
+    """How many times less of something a cell needs than the baseline, over the same images.
+
+    Args:
+        trace: of the cell.
+        base: of the baseline.
+        names: the columns that count it; their sum is compared.
+
+    Returns:
+        None where one of them does not count it.
+    """
+    if not set(names) <= set(trace.columns) & set(base.columns):
+        return None
     both = trace[["image", *names]].merge(base[["image", *names]], on="image", suffixes=("", "_base"))
     mine = both[names].sum(axis=1).to_numpy(dtype=np.float64)
     theirs = both[[f"{name}_base" for name in names]].sum(axis=1).to_numpy(dtype=np.float64)

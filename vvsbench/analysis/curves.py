@@ -10,11 +10,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from vvsbench.analysis.costs import Axis
 from vvsbench.analysis.estimate import Estimate, estimate
-
-DRAWN = (("step_compression", "tokens per target forward"), ("fid", "FID"))
-"""Columns of the frame that are drawn against the setting, with their titles."""
-
 
 TOO_CLOSE = 0.05
 """Share of the axis below which two levels share a label."""
@@ -68,12 +65,13 @@ class Curves:
         return found
 
 
-def curves(rows: pd.DataFrame, x: str) -> list[Curves]:
+def curves(rows: pd.DataFrame, x: str, axis: Axis) -> list[Curves]:
     """What is to be drawn for some cells.
 
     Args:
         rows: of a frame.
         x: the setting, empty for none.
+        axis: the cost, which is drawn beside FID.
 
     Returns:
         One for each quantity that at least two places of the axis have a number for.
@@ -81,7 +79,8 @@ def curves(rows: pd.DataFrame, x: str) -> list[Curves]:
     if not x or rows["x"].notna().sum() < 2:
         return []
     marks = _marks([value for value in rows["x"] if value is not None and not pd.isna(value)])
-    found = (_curves(rows, x, marks, column, title) for column, title in DRAWN if column in rows)
+    drawn = ((axis.column, axis.short), ("fid", "FID"))
+    found = (_curves(rows, x, marks, column, title) for column, title in drawn if column in rows)
     return [one for one in found if len({point.x for points in one.families.values() for point in points}) > 1]
 
 

@@ -1,8 +1,8 @@
 """Where a decoder's tokens come from and how far its drafts go, from the trace alone.
 
-A verified step accepts drafts from the first depth on until one fails, so that the counts of accepted drafts say how
-often each depth held once the one before it had. A step whose accepted drafts fill the image to its end tells nothing
-about the next depth, and is not counted there.
+A verified step that judges one draft after the other accepts from the first depth on until one fails, so that the
+counts of accepted drafts say how often each depth held once the one before it had. A step whose accepted drafts fill
+the image to its end tells nothing about the next depth, and is not counted there.
 """
 
 from __future__ import annotations
@@ -142,7 +142,9 @@ def shares(rows: pd.Series[Any]) -> NDArray[np.float64]:
 
 
 def depths(trace: pd.DataFrame) -> list[Depth]:
-    """How often each depth held once the one before it had; empty when no draft was ever accepted."""
+    """How often each depth held once the one before it had; empty when no draft was ever accepted, or not in turn."""
+    if not in_turn(trace):
+        return []
     rows = [np.asarray(row, dtype=np.int64) for row in trace["accepted"]]
     every = np.concatenate(rows)
     if not len(every) or not every.max():
@@ -155,6 +157,17 @@ def depths(trace: pd.DataFrame) -> list[Depth]:
         Depth(depth, int(reached[depth]), int(reached[depth - 1] - without_room[depth - 1]))
         for depth in range(1, longest + 1)
     ]
+
+
+def in_turn(trace: pd.DataFrame) -> bool:
+    """Whether drafts were judged one after the other up to the first that failed.
+
+    A decoder that judges every draft by itself rejects some and still takes nothing back.
+    """
+    if "kept_relaxed" not in trace:
+        return True
+    judged = trace["kept_relaxed"].dropna()
+    return bool(trace["rolled_back"].any() or (judged == 1).all())
 
 
 def places(trace: pd.DataFrame, kinds: Sequence[int]) -> NDArray[np.float64] | None:

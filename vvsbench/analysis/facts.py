@@ -24,7 +24,7 @@ def described(study: StudyFrame, rows: pd.DataFrame) -> list[tuple[str, str]]:
     found = [
         ("Target", _target(config["model"])),
         ("Images", _images(config, cell.record.count)),
-        ("Sampling", _sampling(config["sampling"])),
+        ("Sampling", _sampling(config["sampling"], config["model"])),
         ("Decoding", f"batches of {config['batch_size']}, {config['dtype']}, on {_device(cell)}"),
         ("Promises", _promises(rows)),
     ]
@@ -96,10 +96,16 @@ def _takes_back(decoder: Mapping[str, Any]) -> bool:
 
 def _target(model: Mapping[str, Any]) -> str:
     grid = model.get("grid", "?")
-    return (
-        f"The {model.get('name')} model: {model.get('layers', '?')} layers of width "
-        f"{model.get('dim', '?')}; an image is {grid} × {grid} tokens out of {model.get('vocab', '?')}"
+    layers, width = (
+        (model.get("layers", "?"), model.get("dim", "?"))
+        if "encoder_depth" not in model
+        else (f"{model['encoder_depth']} + {model['decoder_depth']}", model["encoder_dim"])
     )
+    text = f"The {model.get('name')} model: {layers} layers of width {width}"
+    if "head_depth" in model:
+        text += f" with a diffusion head of {model['head_depth']} blocks of width {model['head_width']}"
+    tokens = f"of {model['channels']} numbers" if "channels" in model else f"out of {model.get('vocab', '?')}"
+    return f"{text}; an image is {grid} × {grid} tokens {tokens}"
 
 
 def _device(cell: StoredCell) -> str:
@@ -116,13 +122,16 @@ def _images(config: Mapping[str, Any], count: int) -> str:
     )
 
 
-def _sampling(sampling: Mapping[str, Any]) -> str:
+def _sampling(sampling: Mapping[str, Any], model: Mapping[str, Any]) -> str:
     parts = [f"temperature {sampling['temperature']:g}"]
-    parts.append(f"top-k {sampling['top_k']}" if sampling["top_k"] else "no top-k")
+    if "vocab" in model:
+        parts.append(f"top-k {sampling['top_k']}" if sampling["top_k"] else "no top-k")
     if sampling["top_p"] < 1:
         parts.append(f"top-p {sampling['top_p']:g}")
-    guided = sampling["guidance_scale"] != 1
-    parts.append(f"classifier-free guidance {sampling['guidance_scale']:g}" if guided else "no guidance")
+    if sampling["guidance_scale"] == 1:
+        return ", ".join([*parts, "no guidance"])
+    rising = " rising linearly" if sampling.get("guidance_schedule") == "linear" else ""
+    parts.append(f"classifier-free guidance {sampling['guidance_scale']:g}{rising}")
     return ", ".join(parts)
 
 

@@ -12,6 +12,7 @@ from vvsbench.analysis.diagnostics import Depth, Diagnosis, diagnose
 from vvsbench.analysis.estimate import Estimate, estimate, interval, number
 from vvsbench.analysis.frame import StudyFrame
 from vvsbench.analysis.hypervolume import Contest, Family, contest
+from vvsbench.analysis.standings import INSIDE, OUTSIDE, UNKNOWN, Standings, standings
 from vvsbench.analysis.tables import EMPTY, QUALITY_COLUMNS, Column, Entry, Line, Table
 
 PAIRED_COLUMNS = (
@@ -22,6 +23,12 @@ PAIRED_COLUMNS = (
         1,
         100.0,
         " %",
+    ),
+    Column(
+        "token_distance",
+        "distance of tokens",
+        "mean Euclidean distance of the tokens at the same place, in units of the latent",
+        3,
     ),
     Column("equal_images", "identical images", "images whose tokens all equal those of the baseline's image", 0),
     Column("pixel_change", "Δ pixels", "mean absolute difference of the pixels, 0 to 255", 2),
@@ -44,6 +51,13 @@ DRAFTING_COLUMNS = (
         *(1, 100.0, " %"),
     ),
     Column("rolled_back", "rolled back", "share of the skips whose tail was taken back", 1, 100.0, " %"),
+    Column("drafted", "judged", "drafted tokens that the target judged, per image", 1),
+    Column(
+        "kept", "kept by the rule", "share of them that the criterion alone keeps: mean over images", 1, 100.0, " %"
+    ),
+    Column("kept_relaxed", "kept", "share of them that was kept in fact: mean over images", 1, 100.0, " %"),
+    Column("distance", "draft’s distance", "mean Euclidean distance of a draft to the target’s own aligned token", 3),
+    Column("fallback", "fallback", "tokens per image that the method gave up on and replaced by its fallback", 2),
 )
 MOST_FAMILIES = 8
 """Families that are set against each other in a table; the others only have their area."""
@@ -62,9 +76,45 @@ def every(study: StudyFrame, rows: pd.DataFrame) -> list[Table]:
         study: that the rows are of.
         rows: one comparison of it.
     """
-    made = [fronts(contest(study, rows)), tables.costs(rows), tables.quality(rows), paired(rows)]
+    made = [
+        against(standings(study, rows)),
+        fronts(contest(study, rows)),
+        tables.costs(rows),
+        tables.quality(rows),
+        paired(rows),
+    ]
     made += [drafting(rows), depths(rows, diagnoses(study, rows))]
     return [table for table in made if table is not None and table.columns and table.lines]
+
+
+def against(found: Standings | None) -> Table | None:
+    """Where every cell stands against the front of the decoder to beat."""
+    if found is None:
+        return None
+    changes = [cell.change for cell in found.cells if cell.change is not None]
+    digits = _digits(changes) if changes else 2
+    columns = [
+        Column(
+            "where", "lies", "outside: better than all that cost no more; inside: one of them is as good", words=True
+        ),
+        Column("rival", "best that costs no more", f"cell of {found.front} with the lowest FID", words=True),
+        Column("change", "Δ FID ↓ against it", "FID less that cell's, paired image by image", digits),
+    ]
+    lines = [
+        Line(cell.key, cell.label, cell.family, "", [_WHERE[cell.where], Entry(cell.rival or "none"), change])
+        for cell in found.cells
+        for change in [_change(cell.change, digits)]
+    ]
+    return Table("standings", f"Against the front of {found.front}", columns, lines, noted="")
+
+
+_WHERE = {OUTSIDE: Entry(OUTSIDE, verdict="better"), INSIDE: Entry(INSIDE, verdict="worse"), UNKNOWN: Entry(UNKNOWN)}
+
+
+def _change(found: Estimate | None, digits: int) -> Entry:
+    if found is None:
+        return EMPTY
+    return Entry(number(found.value, digits, sign=True), interval(found, digits, sign=True))
 
 
 def paired(rows: pd.DataFrame) -> Table | None:
@@ -133,7 +183,7 @@ def depths(rows: pd.DataFrame, found: Mapping[str, Diagnosis]) -> Table | None:
     lines = [
         Line(key, str(row["label"]), str(row["family"]), str(row["guarantee"]), _depths(found[key].depths, deepest))
         for key, row in ((str(key), row) for key, row in rows.iterrows())
-        if key in found
+        if key in found and found[key].depths
     ]
     caption = "Acceptance by depth of the draft, once the depth before it was accepted"
     return Table("depths", caption, columns, lines, small="number of steps behind each share in small print")

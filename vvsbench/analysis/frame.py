@@ -15,10 +15,11 @@ from typing import Any
 import pandas as pd
 
 from vvsbench.analysis import comparison, diagnostics
+from vvsbench.analysis.costs import CHOSEN, FORWARDS, Axis
 from vvsbench.analysis.estimate import Estimate
-from vvsbench.analysis.settings import ABSENT, differences, families, flat, setting, shared
+from vvsbench.analysis.settings import ABSENT, differences, families, firsts, flat, setting, shared
 from vvsbench.analysis.troubles import Trouble, of_cell, of_study
-from vvsbench.config import StudyConfig
+from vvsbench.config import Cost, StudyConfig
 from vvsbench.errors import UserError
 from vvsbench.runs.record import MetricValue, QualityRecord
 from vvsbench.runs.store import Store, StoredCell
@@ -33,8 +34,18 @@ COSTS = (
     "draft_positions",
     "skipped_steps",
     "accepted_length",
+    "cost",
+    "target_head_evaluations",
+    "draft_head_evaluations",
+    "drafted",
+    "kept",
+    "kept_relaxed",
+    "distance",
+    "fallback",
     "seconds_per_image",
 )
+"""Summaries of a record."""
+FORWARDS_COUNTED = ["target_forwards", "prefill_forwards"]
 DRAFTING = ("share_drawn", "share_accepted", "share_skipped", "tokens_per_skip", "agreed", "rolled_back")
 """See `vvsbench.analysis.diagnostics.numbers`."""
 HARDWARE = ("cpu", "cores", "gpu", "driver")
@@ -57,6 +68,8 @@ class StudyFrame:
         cells: the stored cells by key.
         troubles: what has to be told first.
         x: the setting that the study varies, empty without one; the column x of the rows has its values.
+        axis: the cost of its fronts.
+        front: decoder whose front is the one to beat, empty without one.
     """
 
     name: str
@@ -66,6 +79,8 @@ class StudyFrame:
     cells: Mapping[str, StoredCell]
     troubles: Sequence[Trouble]
     x: str = ""
+    axis: Axis = FORWARDS
+    front: str = ""
 
     @property
     def usable(self) -> pd.DataFrame:
@@ -113,19 +128,22 @@ def frame(study: str, root: Path) -> StudyFrame:
     declared: Mapping[str, Any] = cells[-1].record.config.get("study") or {}
     baseline = str(declared.get("baseline") or "ar")
     protocol = _protocol(cells)
-    rows = pd.DataFrame([_row(cell, baseline, protocol) for cell in cells]).set_index("key")
+    axis = CHOSEN[Cost(declared.get("cost") or StudyConfig.cost)]
+    rows = pd.DataFrame([_row(cell, protocol) for cell in cells]).set_index("key")
+    rows["is_baseline"] = _baselines(rows, cells, baseline, declared.get("cells") or [])
     rows["family"] = families([cell.record.config for cell in cells], declared.get("families", StudyConfig().families))
     x = str(declared.get("x") or "")
     values = [setting(cell.record.config, x) if x else ABSENT for cell in cells]
     rows["x"] = pd.Series([None if value is ABSENT else value for value in values], rows.index, dtype=object)
-    rows = _ordered(_named(rows, cells))
+    rows = _ordered(_named(rows, cells), axis)
     by_key = {cell.record.key: cell for cell in cells}
     if not rows["usable"].any():
         reasons = "; ".join(f"{row['label']}: {row['trouble']}" for _, row in rows.iterrows())
         raise NothingToReport(f"no cell of study {study} can be shown ({reasons}); run the study again.")
-    found = StudyFrame(study, str(declared.get("title") or study), baseline, rows, by_key, [], x)
+    title, front = str(declared.get("title") or study), str(declared.get("front") or "")
+    found = StudyFrame(study, title, baseline, rows, by_key, [], x, axis, front)
     rows = _relative(found)
-    troubles = of_study(rows, timed(rows[rows["usable"]]), cells, declared.get("cells") or [])
+    troubles = of_study(rows, timed(rows[rows["usable"]]), cells, declared.get("cells") or [], axis)
     return replace(found, rows=rows, troubles=troubles)
 
 
@@ -139,17 +157,15 @@ def _protocol(cells: Sequence[StoredCell]) -> str:
     return ""
 
 
-def _row(cell: StoredCell, baseline: str, protocol: str) -> dict[str, Any]:
+def _row(cell: StoredCell, protocol: str) -> dict[str, Any]:
     record = cell.record
-    decoder = str(record.config["decoder"]["name"])
     quality = cell.quality.get(protocol)
     trouble = of_cell(cell, quality, protocol)
     usable = record.status == "ok" and not cell.stale
     row: dict[str, Any] = {
         "key": record.key,
         "label": record.label,
-        "decoder": decoder,
-        "is_baseline": baseline in (decoder, record.label),
+        "decoder": str(record.config["decoder"]["name"]),
         "status": record.status,
         "stale": cell.stale_because,
         "trouble": trouble,
@@ -174,6 +190,26 @@ def _row(cell: StoredCell, baseline: str, protocol: str) -> dict[str, Any]:
         row["protocol"] = f"{valid.protocol} {valid.version}" if valid else ""
         row["reference"] = valid.reference_digest if valid else ""
     return row
+
+
+def _baselines(
+    rows: pd.DataFrame, cells: Sequence[StoredCell], baseline: str, declared: Sequence[Sequence[str]]
+) -> list[bool]:
+    """Which cells are what the others of their setting are measured against.
+
+    Args:
+        rows: one for each cell.
+        cells: of the study, in the order in which they were started.
+        baseline: a decoder, or the label of a cell.
+        declared: the overrides of the study's cells. Where several cells have that decoder, it is the first of them
+            there, whether or not it has numbers: another one never takes its place unseen.
+    """
+    asked = (rows["decoder"] == baseline) | (rows["label"] == baseline)
+    candidates = {cell.record.key: cell.record.config for cell in cells if asked[cell.record.key]}
+    settings = {key: shared(config) for key, config in candidates.items()}
+    first = firsts(list(candidates.values()), list(settings.values()), declared)
+    chosen = {key for key, config in candidates.items() if config["decoder"] == first[settings[key]]}
+    return [key in chosen for key in rows.index]
 
 
 def _columns(name: str, value: Estimate | None) -> dict[str, float | None]:
@@ -208,15 +244,16 @@ def _named(rows: pd.DataFrame, cells: Sequence[StoredCell]) -> pd.DataFrame:
     return rows
 
 
-def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
-    """Baselines first, then families in the order in which they came, each from little to much compression."""
+def _ordered(rows: pd.DataFrame, axis: Axis) -> pd.DataFrame:
+    """Baselines first, then families in the order in which they came, each from dear to cheap."""
     families = {family: number for number, family in enumerate(dict.fromkeys(rows["family"]))}
+    costs = pd.to_numeric(rows[axis.column]) if axis.column in rows else pd.Series(0.0, rows.index)
     order = pd.DataFrame(
         {
             "setting": rows["setting"],
             "later": ~rows["is_baseline"],
             "family": rows["family"].map(families),
-            "compression": rows.get("step_compression", 0.0),
+            "cheapness": costs if axis.more_is_better else -costs,
         }
     )
     return rows.reindex(order.sort_values(list(order.columns), kind="stable").index)
@@ -239,7 +276,8 @@ def _against(study: StudyFrame, key: str, row: pd.Series[Any], base: pd.Series[A
     cell, other = study.cells[key], study.cells[str(base.name)]
     pairs = comparison.pairs(cell, other)
     added: dict[str, Any] = {"baseline": base["label"]} | _likeness(pairs)
-    added |= _columns("forwards_ratio", comparison.forwards_ratio(cell.trace, other.trace))
+    added |= _columns("forwards_ratio", comparison.saving(cell.trace, other.trace, FORWARDS_COUNTED))
+    added |= _columns("cost_ratio", comparison.saving(cell.trace, other.trace, ["cost"]))
     same_machine = row["hardware"] == base["hardware"]
     added |= _columns("speed_up", comparison.speed_up(cell.repeats, other.repeats) if same_machine else None)
     same = pairs is not None and bool(pairs.identical.all()) and len(pairs.tokens) == row["count"]
@@ -252,7 +290,9 @@ def _likeness(pairs: comparison.Pairs | None) -> dict[str, Any]:
         "equal_images": int(pairs.identical.sum()) if pairs else None,
         "equal_tokens": float(1 - pairs.tokens.mean()) if pairs else None,
     }
+    apart = pairs.distances if pairs else None
     added |= _columns("changed_tokens", comparison.mean(pairs.tokens) if pairs else None)
+    added |= _columns("token_distance", None if apart is None else comparison.mean(apart))
     return added | _columns("pixel_change", comparison.mean(pairs.pixels) if pairs else None)
 
 
@@ -264,17 +304,35 @@ def _changes(study: StudyFrame, key: str, base: str, same: bool) -> dict[str, An
         base: key of the baseline's cell.
         same: whether both have the same images.
     """
-    mine, theirs = study.quality(key), study.quality(base)
     added: dict[str, Any] = {}
     unpaired = []
     for name in METRICS:
-        one, other, change = study.metric(key, name), study.metric(base, name), None
-        if mine and theirs and one and other and _comparable(mine, theirs):
-            change, paired = comparison.metric_change(one, other, bool(mine.groups) and mine.groups == theirs.groups)
+        change, paired = metric_change(study, key, base, name)
+        if change is not None:
             change, paired = (Estimate(0.0, 0.0, 0.0), True) if same else (change, paired)
             unpaired += [] if paired else [name]
         added |= _columns(f"{name}_change", change)
     return added | {"unpaired": " ".join(unpaired)}
+
+
+def metric_change(study: StudyFrame, key: str, other: str, name: str) -> tuple[Estimate | None, bool]:
+    """How a metric of one cell differs from that of another.
+
+    Args:
+        study: that has both.
+        key: of the cell.
+        other: key of the cell that it is compared with.
+        name: of the metric.
+
+    Returns:
+        The difference, None where one has not got the metric or they were scored differently; and whether its interval
+        is a paired one.
+    """
+    mine, theirs = study.quality(key), study.quality(other)
+    one, two = study.metric(key, name), study.metric(other, name)
+    if not (mine and theirs and one and two and _comparable(mine, theirs)):
+        return None, False
+    return comparison.metric_change(one, two, bool(mine.groups) and mine.groups == theirs.groups)
 
 
 def _comparable(one: QualityRecord, other: QualityRecord) -> bool:

@@ -1,8 +1,9 @@
 """Families of cells compared by their fronts: the area that each wins in cost and FID at once, and by how much.
 
 The area is that between a family's front (the baseline is in every family, as the anchor of its front) and a reference
-point that is the same for all: one token per forward, and an FID a tenth above the worst of the comparison. Its
-interval is a jackknife over groups of images, left out of FID and forwards of every cell together. The reference point
+point that is the same for all: one token per forward or, of a cost that has no such end, the baseline's own, and an FID
+a tenth above the worst of the comparison. Its interval is a jackknife over groups of images, left out of FID and
+cost of every cell together. The reference point
 is found anew in every replicate, since it comes from the same images: what all cells share, as the luck of the prompts,
 then cancels. A replicate has fewer images and so a larger FID; replicates are therefore moved by their mean back to the
 value before the area is taken.
@@ -19,14 +20,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vvsbench.analysis.comparison import by_groups
+from vvsbench.analysis.costs import Axis
 from vvsbench.analysis.estimate import Estimate
 from vvsbench.analysis.frame import StudyFrame
 from vvsbench.quality.intervals import Replicates
 from vvsbench.runs.record import unpacked
 
-COST, FID = "step_compression", "fid"
-LEAST_COST = 1.0
-"""Tokens per forward of the reference point."""
+FID = "fid"
 MARGIN = 0.1
 """How far the FID of the reference point lies above the worst, as a share of it."""
 
@@ -52,13 +52,15 @@ class Contest:
     """The families of one comparison.
 
     Attributes:
-        reference: tokens per forward and FID of the reference point.
+        axis: the cost.
+        reference: cost and FID of the reference point.
         families: from the largest area to the smallest.
         differences: area of one less area of another.
         dominated: label of each beaten cell, and the cells of the front that are at least as good on both axes.
         paired: whether the records allow intervals.
     """
 
+    axis: Axis
     reference: tuple[float, float]
     families: Sequence[Family]
     differences: Mapping[tuple[str, str], Estimate]
@@ -71,7 +73,7 @@ class _Points:
     """Cells on both axes with their replicates.
 
     Attributes:
-        values: tokens per forward and FID, float64 [cells, 2].
+        values: cost and FID, float64 [cells, 2].
         replicates: the same without each group of images, float64 [partitions, groups, cells, 2]; None without any.
         share: of the images that a partition holds.
     """
@@ -89,25 +91,28 @@ def contest(study: StudyFrame, rows: pd.DataFrame) -> Contest | None:
         rows: one comparison of it.
 
     Returns:
-        None when no family has a cell with both numbers beside the baseline.
+        None when no family has a cell with both numbers beside the baseline, or there is no reference point.
     """
-    if FID not in rows or COST not in rows:
+    axis = study.axis
+    if FID not in rows or axis.column not in rows:
         return None
-    rows = rows[rows[FID].notna() & rows[COST].notna()]
+    rows = rows[rows[FID].notna() & rows[axis.column].notna()]
     anchors = rows["is_baseline"].to_numpy(dtype=bool)
     names = [str(name) for name in dict.fromkeys(rows.loc[~anchors, "family"])]
     if not names:
         return None
     points = _points(study, rows)
-    reference = reference_point(points.values[:, 1])
+    reference = reference_point(points.values, anchors, axis)
+    if reference is None:
+        return None
     members = {name: (rows["family"] == name).to_numpy() | anchors for name in names}
-    areas = {name: area(points.values[chosen], reference) for name, chosen in members.items()}
-    spread = {name: _replicates(points, chosen) for name, chosen in members.items()}
+    areas = {name: area(points.values[chosen], reference, axis) for name, chosen in members.items()}
+    spread = {name: _replicates(points, chosen, anchors, axis) for name, chosen in members.items()}
     found = [
         Family(
             name,
             int((members[name] & ~anchors).sum()),
-            _front(rows[members[name]]),
+            _front(rows[members[name]], axis),
             _estimate(areas[name], spread[name], points.share),
         )
         for name in names
@@ -121,52 +126,74 @@ def contest(study: StudyFrame, rows: pd.DataFrame) -> Contest | None:
         if one != other
     }
     ordered = sorted(found, key=lambda family: -family.volume.value)
-    return Contest(reference, ordered, differences, dominated(rows), points.replicates is not None)
+    return Contest(axis, reference, ordered, differences, dominated(rows, axis), points.replicates is not None)
 
 
-def reference_point(fids: NDArray[np.float64]) -> tuple[float, float]:
+def reference_point(points: NDArray[np.float64], anchors: NDArray[np.bool_], axis: Axis) -> tuple[float, float] | None:
     """The point that areas are measured against.
 
     Args:
-        fids: of all cells of the comparison.
+        points: cost and FID of all cells of the comparison, float64 [cells, 2].
+        anchors: which of them are the baseline.
+        axis: the cost.
+
+    Returns:
+        None when it takes the baseline's cost and there is no baseline.
     """
-    return LEAST_COST, (1 + MARGIN) * float(fids.max())
+    if axis.least is None and not anchors.any():
+        return None
+    cost = float(points[anchors, 0][0]) if axis.least is None else axis.least
+    return cost, (1 + MARGIN) * float(points[:, 1].max())
 
 
-def area(points: NDArray[np.float64], reference: tuple[float, float]) -> float:
-    """Hypervolume of cells on tokens per forward (more is better) and FID (less is better).
+def area(points: NDArray[np.float64], reference: tuple[float, float], axis: Axis) -> float:
+    """Hypervolume of cells on cost and FID.
 
     Args:
         points: float64 [cells, 2].
         reference: see `reference_point`.
+        axis: the cost.
     """
-    return float(moocore.hypervolume(points, ref=list(reference), maximise=[True, False]))
+    return float(moocore.hypervolume(points, ref=list(reference), maximise=[axis.more_is_better, False]))
 
 
-def dominated(rows: pd.DataFrame) -> dict[str, list[str]]:
+def on_front(rows: pd.DataFrame, axis: Axis) -> NDArray[np.bool_]:
+    """Which cells nothing dominates.
+
+    Args:
+        rows: with cost and FID.
+        axis: the cost.
+    """
+    values = rows[[axis.column, FID]].to_numpy(dtype=np.float64)
+    kept = moocore.is_nondominated(values, maximise=[axis.more_is_better, False], keep_weakly=True)
+    return np.asarray(kept, dtype=bool)
+
+
+def dominated(rows: pd.DataFrame, axis: Axis) -> dict[str, list[str]]:
     """Which cells are beaten and by which cells of the front.
 
     Args:
-        rows: with tokens per forward and FID.
+        rows: with cost and FID.
+        axis: the cost.
     """
-    values = rows[[COST, FID]].to_numpy(dtype=np.float64)
-    on_front = np.asarray(moocore.is_nondominated(values, maximise=[True, False], keep_weakly=True), dtype=bool)
+    values = rows[[axis.column, FID]].to_numpy(dtype=np.float64)
+    costs = -values[:, 0] if axis.more_is_better else values[:, 0]
+    best = on_front(rows, axis)
     labels = [str(label) for label in rows["label"]]
     found = {}
-    for label, (cost, fid) in ((labels[i], values[i]) for i in np.flatnonzero(~on_front)):
-        beats = on_front & (values[:, 0] >= cost) & (values[:, 1] <= fid)
-        found[label] = [labels[i] for i in np.flatnonzero(beats)]
+    for i in np.flatnonzero(~best):
+        beats = best & (costs <= costs[i]) & (values[:, 1] <= values[i, 1])
+        found[labels[i]] = [labels[j] for j in np.flatnonzero(beats)]
     return found
 
 
-def _front(rows: pd.DataFrame) -> list[str]:
-    values = rows[[COST, FID]].to_numpy(dtype=np.float64)
-    kept = np.asarray(moocore.is_nondominated(values, maximise=[True, False], keep_weakly=True), dtype=bool)
-    return [str(label) for label in rows[kept].sort_values(COST)["label"]]
+def _front(rows: pd.DataFrame, axis: Axis) -> list[str]:
+    kept = rows[on_front(rows, axis)].sort_values(axis.column, ascending=axis.more_is_better)
+    return [str(label) for label in kept["label"]]
 
 
 def _points(study: StudyFrame, rows: pd.DataFrame) -> _Points:
-    values = rows[[COST, FID]].to_numpy(dtype=np.float64)
+    values = rows[[study.axis.column, FID]].to_numpy(dtype=np.float64)
     records = [study.quality(str(key)) for key in rows.index]
     groups = {record.groups for record in records if record}
     if None in records or len(groups) != 1 or groups == {""}:
@@ -178,7 +205,7 @@ def _points(study: StudyFrame, rows: pd.DataFrame) -> _Points:
         if metric is None or metric.jackknife is None:
             return _Points(values, None, 1.0)
         share = metric.jackknife.share
-        costs = without_groups(study.cells[str(key)].trace[COST].to_numpy(dtype=np.float64), dealt)
+        costs = without_groups(study.cells[str(key)].trace[study.axis.column].to_numpy(dtype=np.float64), dealt)
         replicates.append(np.stack([costs, np.array(metric.jackknife.replicates)], axis=-1))
     stacked = np.stack(replicates, axis=2)
     return _Points(values, stacked - stacked.mean(axis=1, keepdims=True) + values, share)
@@ -198,13 +225,19 @@ def without_groups(values: NDArray[np.float64], dealt: NDArray[np.int16]) -> NDA
     return np.array([[values[(row >= 0) & (row != group)].mean() for group in range(size)] for row in dealt])
 
 
-def _replicates(points: _Points, chosen: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+def _replicates(
+    points: _Points, chosen: NDArray[np.bool_], anchors: NDArray[np.bool_], axis: Axis
+) -> NDArray[np.float64] | None:
     """Area of some of the cells without each group of images."""
     if points.replicates is None:
         return None
-    return np.array(
-        [[area(found[chosen], reference_point(found[:, 1])) for found in partition] for partition in points.replicates]
-    )
+
+    def of(found: NDArray[np.float64]) -> float:
+        reference = reference_point(found, anchors, axis)
+        assert reference is not None
+        return area(found[chosen], reference, axis)
+
+    return np.array([[of(found) for found in partition] for partition in points.replicates])
 
 
 def _minus(one: NDArray[np.float64] | None, other: NDArray[np.float64] | None) -> NDArray[np.float64] | None:

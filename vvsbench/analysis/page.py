@@ -22,7 +22,8 @@ from vvsbench.analysis.diagnostics import Diagnosis
 from vvsbench.analysis.facts import commands, decoders, described, origin
 from vvsbench.analysis.frame import StudyFrame
 from vvsbench.analysis.hypervolume import Contest, contest
-from vvsbench.analysis.pareto import COMPRESSION, Front, fronts
+from vvsbench.analysis.pareto import Front, fronts
+from vvsbench.analysis.standings import Standings, standings
 from vvsbench.analysis.tables import Table
 from vvsbench.runs.store import StoredCell
 
@@ -100,13 +101,15 @@ def _part(study: StudyFrame, setting: str, rows: pd.DataFrame, slots: Mapping[st
     cells = {str(key): study.cells[str(key)] for key in rows.index}
     seen = {key: cell for key, cell in cells.items() if cell.has_images}
     made = {table.name: table for table in findings.every(study, rows)}
-    found = contest(study, rows)
+    found, placed = contest(study, rows), standings(study, rows)
     return {
         "setting": setting,
         "baseline": "" if base is None else str(base["label"]),
         "count": int(rows["count"].iloc[0]),
-        "headline": sentences.headline(rows),
-        "verdicts": sentences.verdicts(rows),
+        "placed": sentences.about_standings(placed) if placed else [],
+        "standings": _standings(placed, made) if placed else None,
+        "headline": sentences.headline(rows, study.axis),
+        "verdicts": sentences.verdicts(rows, study.axis),
         "fronts": [_front(front, slots) for front in fronts(study, rows)],
         "contest": _contest(found, made) if found else None,
         "curves": [_curves(one, slots) for one in within(study, rows)],
@@ -122,12 +125,16 @@ def _part(study: StudyFrame, setting: str, rows: pd.DataFrame, slots: Mapping[st
 
 def within(study: StudyFrame, rows: pd.DataFrame) -> list[Curves]:
     """Charts against a setting of the decoder, which varies within each comparison."""
-    return curves(rows, study.x) if study.x.startswith("decoder.") else []
+    return curves(rows, study.x, study.axis) if study.x.startswith("decoder.") else []
 
 
 def across(study: StudyFrame) -> list[Curves]:
     """Charts against any other setting, which is another in every comparison."""
-    return [] if study.x.startswith("decoder.") else curves(study.usable, study.x)
+    return [] if study.x.startswith("decoder.") else curves(study.usable, study.x, study.axis)
+
+
+def _standings(found: Standings, made: Mapping[str, Table]) -> dict[str, Any]:
+    return {"table": made["standings"], "about": sentences.rule(found)}
 
 
 def _contest(found: Contest, made: Mapping[str, Table]) -> dict[str, Any]:
@@ -149,9 +156,8 @@ def _curves(found: Curves, slots: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _front(found: Front, slots: Mapping[str, int]) -> dict[str, Any]:
-    title = "In target forwards: the same on any machine" if found.axis is COMPRESSION else "In time: on this machine"
     return {
-        "title": title,
+        "title": found.axis.heading,
         "wide": charts.front(found, slots, WIDE),
         "narrow": charts.front(found, slots, NARROW),
         "caption": sentences.about_front(found),

@@ -1,43 +1,21 @@
 """Fronts: which cells nothing beats on both cost and quality, and how much they win together.
 
 The hypervolume is measured against the reference point of `vvsbench.analysis.hypervolume`, which compares families by
-it; on the axis of seconds, where there is no such thing as one token per forward, against the baseline's own seconds.
+it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import moocore
 import numpy as np
 import pandas as pd
 
+from vvsbench.analysis.costs import SECONDS, Axis
 from vvsbench.analysis.frame import StudyFrame, timed
-from vvsbench.analysis.hypervolume import reference_point
+from vvsbench.analysis.hypervolume import area, on_front, reference_point
 
 QUALITY = "fid"
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A cost axis.
-
-    Attributes:
-        column: of the frame.
-        title: with the unit.
-        unit: short, behind a number.
-        more_is_better: whether a larger number is cheaper.
-    """
-
-    column: str
-    title: str
-    unit: str
-    more_is_better: bool
-
-
-COMPRESSION = Axis("step_compression", "step compression (image tokens per target forward)", "tokens per forward", True)
-SECONDS = Axis("seconds_per_image", "seconds per image", "s per image", False)
-AXES = (COMPRESSION, SECONDS)
 
 
 @dataclass(frozen=True)
@@ -48,7 +26,7 @@ class Front:
         axis: the cost.
         points: rows of the frame that have both numbers, with a column on_front.
         hypervolume: area won against the reference point, see the module; None without one.
-        reference: that point (cost, FID); None for seconds without a baseline.
+        reference: that point (cost, FID); None where it takes a baseline and there is none.
     """
 
     axis: Axis
@@ -68,12 +46,11 @@ class Front:
         return [str(label) for label in self.points["label"][~self.points["on_front"]]]
 
 
-def front(study: StudyFrame, rows: pd.DataFrame, axis: Axis) -> Front | None:
+def front(rows: pd.DataFrame, axis: Axis) -> Front | None:
     """Build a front.
 
     Args:
-        study: that the rows are of.
-        rows: one comparison of it.
+        rows: one comparison of a study.
         axis: the cost axis. Seconds are only taken from one machine.
 
     Returns:
@@ -86,27 +63,15 @@ def front(study: StudyFrame, rows: pd.DataFrame, axis: Axis) -> Front | None:
     points = rows[rows[QUALITY].notna() & rows[axis.column].notna()]
     if len(points) < 2:
         return None
+    points = points.assign(on_front=on_front(points, axis))
     values = points[[axis.column, QUALITY]].to_numpy(dtype=np.float64)
-    kept = moocore.is_nondominated(values, maximise=[axis.more_is_better, False], keep_weakly=True)
-    points = points.assign(on_front=np.asarray(kept, dtype=bool))
-    reference = _reference(study, points, axis)
-    if reference is None:
-        return Front(axis, points, None, None)
-    volume = moocore.hypervolume(values, ref=list(reference), maximise=[axis.more_is_better, False])
-    return Front(axis, points, float(volume), reference)
-
-
-def _reference(study: StudyFrame, points: pd.DataFrame, axis: Axis) -> tuple[float, float] | None:
-    cost, fid = reference_point(points[QUALITY].to_numpy(dtype=np.float64))
-    if axis is COMPRESSION:
-        return cost, fid
-    base = study.baseline_of(points)
-    return None if base is None else (float(base[axis.column]), fid)
+    reference = reference_point(values, points["is_baseline"].to_numpy(dtype=bool), axis)
+    return Front(axis, points, None if reference is None else area(values, reference, axis), reference)
 
 
 def fronts(study: StudyFrame, rows: pd.DataFrame) -> list[Front]:
-    """Both fronts of a comparison, as far as there are numbers for them."""
-    return [found for axis in AXES if (found := front(study, rows, axis)) is not None]
+    """The fronts of a comparison on the study's own cost and on seconds, as far as there are numbers for them."""
+    return [found for axis in (study.axis, SECONDS) if (found := front(rows, axis)) is not None]
 
 
 def outline(found: Front, costs: tuple[float, float], worst: float) -> list[tuple[float, float]]:

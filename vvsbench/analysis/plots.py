@@ -19,6 +19,7 @@ from vvsbench.analysis import pictures
 from vvsbench.analysis.curves import Curves
 from vvsbench.analysis.diagnostics import Diagnosis
 from vvsbench.analysis.estimate import estimate
+from vvsbench.analysis.hypervolume import on_front
 from vvsbench.analysis.layout import Box, Scale, padded, place, segments
 from vvsbench.analysis.pareto import QUALITY, Front, outline
 from vvsbench.runs.store import StoredCell
@@ -107,7 +108,7 @@ def _front(front: Front, slots: Mapping[str, int], axis: Axes) -> None:
     for family, rows in front.points.groupby("family", sort=False):
         slot = slots[str(family)]
         colour = COLOURS[slot % len(COLOURS)]
-        ordered = rows.sort_values(column)
+        ordered = rows[on_front(rows, front.axis)].sort_values(column)
         axis.plot(ordered[column], ordered[QUALITY], color=colour, alpha=0.45, linewidth=1, zorder=2)
         for _, row in rows.iterrows():
             _mark(row, column, colour, MARKS[slot % len(MARKS)], axis)

@@ -18,7 +18,8 @@ from vvsbench.analysis.estimate import Estimate
 from vvsbench.analysis.facts import commands, decoders, described
 from vvsbench.analysis.frame import StudyFrame, frame
 from vvsbench.analysis.hypervolume import Contest, contest
-from vvsbench.analysis.pareto import COMPRESSION, front, fronts
+from vvsbench.analysis.pareto import front, fronts
+from vvsbench.analysis.standings import Standing, standings
 from vvsbench.runs import files
 
 FIGURES = ("fronts", "curves", "lengths", "depths", "positions", "samples")
@@ -37,7 +38,8 @@ class ReportPaths:
         latex: tables for a paper; needs booktabs.
         figures: PDF and SVG files.
         table: the frame, one line per cell, every number unrounded.
-        more: further tables, unrounded: fronts by family and their differences, depths of the draft, certificates.
+        more: further tables, unrounded: places against a front, fronts by family and their differences, depths of the
+            draft, certificates.
     """
 
     html: Path
@@ -84,8 +86,10 @@ def write(study: str, root: Path) -> ReportPaths:
 
 def _more(study: StudyFrame, target: Path) -> list[Path]:
     """Write the tables beside the frame; those without a line are not made, nor left from another time."""
-    made: dict[str, list[dict[str, Any]]] = {"families": [], "differences": [], "depths": []}
+    made: dict[str, list[dict[str, Any]]] = {"standings": [], "families": [], "differences": [], "depths": []}
     for setting, rows in study.comparisons():
+        if placed := standings(study, rows):
+            made["standings"] += [{"setting": setting} | _standing(cell) for cell in placed.cells]
         if found := contest(study, rows):
             made["families"] += _families(setting, found)
             made["differences"] += _differences(setting, found)
@@ -102,13 +106,19 @@ def _more(study: StudyFrame, target: Path) -> list[Path]:
     return list(paths)
 
 
+def _standing(cell: Standing) -> dict[str, Any]:
+    low, high = (cell.change.low, cell.change.high) if cell.change else (None, None)
+    change = cell.change.value if cell.change else None
+    return asdict(cell) | {"change": change, "low": low, "high": high}
+
+
 def _share(depth: Depth) -> float | None:
     return depth.share if depth.steps else None
 
 
 def _families(setting: str, found: Contest) -> list[dict[str, Any]]:
     cost, fid = found.reference
-    named = {"setting": setting, "reference_tokens_per_forward": cost, "reference_fid": fid}
+    named = {"setting": setting, f"reference_{found.axis.column}": cost, "reference_fid": fid}
     return [
         named | {"family": one.name, "cells": one.cells, "front": "; ".join(one.front)} | _hypervolume(one.volume)
         for one in found.families
@@ -177,12 +187,16 @@ def markdown(study: StudyFrame, figures: tuple[Path, ...], proofs: Proofs) -> st
 def _comparison(study: StudyFrame, setting: str, rows: pd.DataFrame, drawings: Sequence[Path]) -> list[str]:
     """One comparison in Markdown."""
     blocks = [f"## {setting}"] if setting else []
-    blocks.append(" ".join(str(claim) for claim in sentences.headline(rows)))
-    blocks.append("\n".join(f"- **{v.label}** {v.predicate()}" for v in sentences.verdicts(rows)))
+    placed = standings(study, rows)
+    blocks.append(" ".join(sentences.about_standings(placed)) if placed else "")
+    blocks.append(" ".join(str(claim) for claim in sentences.headline(rows, study.axis)))
+    blocks.append("\n".join(f"- **{v.label}** {v.predicate()}" for v in sentences.verdicts(rows, study.axis)))
     blocks.append(" ".join(str(claim) for claim in decoders(study, rows)))
     found = contest(study, rows)
     for table in findings.every(study, rows):
         blocks += [f"### {table.caption}", tables.markdown(table)]
+        if table.name == "standings" and placed:
+            blocks.append(sentences.rule(placed))
         if table.name == "fronts" and found:
             claims = [*sentences.contests(found), *sentences.dominations(found)]
             blocks += [sentences.about_contest(found), "\n".join(f"- {claim}" for claim in claims)]
@@ -215,14 +229,16 @@ def print_front(study: str, root: Path, console: Console) -> None:
         console.print(Text(f"{trouble.subject}: {trouble.what}", style="yellow"))
     for setting, rows in found.comparisons():
         console.print()
-        console.print(
-            tables.console(rows, _keys_on_front(found, rows), f"{found.title}{f' ({setting})' if setting else ''}")
-        )
-        for claim in sentences.headline(rows):
+        title = f"{found.title}{f' ({setting})' if setting else ''}"
+        console.print(tables.console(rows, _keys_on_front(found, rows), title, found.axis))
+        placed = standings(found, rows)
+        for text in sentences.about_standings(placed) if placed else []:
+            console.print(Text(text))
+        for claim in sentences.headline(rows, found.axis):
             console.print(Text(str(claim)))
     console.print()
 
 
 def _keys_on_front(study: StudyFrame, rows: pd.DataFrame) -> list[str]:
-    best = front(study, rows, COMPRESSION)
+    best = front(rows, study.axis)
     return [] if best is None else [str(key) for key in best.members.index]

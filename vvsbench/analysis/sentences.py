@@ -12,9 +12,11 @@ from typing import Any
 
 import pandas as pd
 
+from vvsbench.analysis.costs import SECONDS, Axis
 from vvsbench.analysis.estimate import Estimate, estimate, interval, number
 from vvsbench.analysis.hypervolume import MARGIN, Contest
 from vvsbench.analysis.pareto import Front
+from vvsbench.analysis.standings import INSIDE, OUTSIDE, Standing, Standings
 from vvsbench.analysis.tables import QUALITY_COLUMNS, Column, scaled, settled, verdict
 
 NAMES = {
@@ -62,19 +64,24 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def verdicts(rows: pd.DataFrame) -> list[Verdict]:
-    """One verdict for every row of a comparison but the baseline; none if there is no baseline."""
+def verdicts(rows: pd.DataFrame, axis: Axis) -> list[Verdict]:
+    """One verdict for every row of a comparison but the baseline; none if there is no baseline.
+
+    Args:
+        rows: one comparison of a frame.
+        axis: the study's cost.
+    """
     if "baseline" not in rows:
         return []
     compared = rows[~rows["is_baseline"] & rows["baseline"].notna()]
     told = [settled(column, rows) for column in QUALITY_COLUMNS if column.name in TOLD and column.name in rows]
-    return [_verdict(str(key), row, told) for key, row in compared.iterrows()]
+    return [_verdict(str(key), row, told, axis) for key, row in compared.iterrows()]
 
 
-def _verdict(key: str, row: pd.Series[Any], told: list[Column]) -> Verdict:
+def _verdict(key: str, row: pd.Series[Any], told: list[Column], axis: Axis) -> Verdict:
     found = Verdict(key, str(row["label"]), str(row["family"]))
     base, same = str(row["baseline"]), row["equal_images"] == row["count"]
-    _forwards(found, estimate(row, "forwards_ratio"), base)
+    _cost(found, estimate(row, axis.ratio), base, axis)
     _time(found, estimate(row, "speed_up"), base)
     if same:
         found.won.append(f"draws {base}’s {row['count']} images token for token, so no quality is lost")
@@ -86,14 +93,14 @@ def _verdict(key: str, row: pd.Series[Any], told: list[Column]) -> Verdict:
     return found
 
 
-def _forwards(found: Verdict, ratio: Estimate | None, base: str) -> None:
+def _cost(found: Verdict, ratio: Estimate | None, base: str, axis: Axis) -> None:
     if ratio is None:
         return
     if ratio.value >= 1:
-        found.won.append(f"needs {times(ratio)} fewer target forwards than {base} {interval(ratio, 2)}".strip())
+        found.won.append(f"needs {times(ratio)} {axis.less} than {base} {interval(ratio, 2)}".strip())
     else:
         more = inverse(ratio)
-        found.lost.append(f"needs {times(more)} more target forwards than {base} {interval(more, 2)}".strip())
+        found.lost.append(f"needs {times(more)} {axis.more} than {base} {interval(more, 2)}".strip())
 
 
 def _time(found: Verdict, ratio: Estimate | None, base: str) -> None:
@@ -173,25 +180,28 @@ class Claim:
         return f"{self.label} {self.text}"
 
 
-def headline(rows: pd.DataFrame) -> list[Claim]:
-    """The study in at most three sentences: the most that is won for nothing, the most at a price, and the clock."""
+def headline(rows: pd.DataFrame, axis: Axis) -> list[Claim]:
+    """The study in at most three sentences: the most that is won for nothing, the most at a price, and the clock.
+
+    Args:
+        rows: one comparison of a frame.
+        axis: the study's cost.
+    """
     if "baseline" not in rows or rows["baseline"].isna().all():
         return []
     base = str(rows["baseline"].dropna().iloc[0])
     compared = rows[~rows["is_baseline"]]
     free = compared[compared["equal_images"] == compared["count"]]
     said = []
-    best = _most(free)
+    best = _most(free, axis.ratio)
     if best is not None:
-        ratio = estimate(best, "forwards_ratio")
+        ratio = estimate(best, axis.ratio)
         if ratio and ratio.value > 1:
-            said.append(
-                _claim(best, f"draws {base}’s images token for token with {times(ratio)} fewer target forwards.")
-            )
-    most = _most(compared.drop(free.index))
-    if most is not None and (best is None or most["forwards_ratio"] > best["forwards_ratio"]):
-        said.append(_claim(most, _at_a_price(most, base, bool(said))))
-    fastest = _most(compared, "speed_up")
+            said.append(_claim(best, f"draws {base}’s images token for token with {times(ratio)} {axis.less}."))
+    most = _most(compared.drop(free.index), axis.ratio)
+    if most is not None and (best is None or most[axis.ratio] > best[axis.ratio]):
+        said.append(_claim(most, _at_a_price(most, base, axis, bool(said))))
+    fastest = _most(compared, SECONDS.ratio)
     if fastest is not None:
         said.append(_claim(fastest, _by_the_clock(fastest, base, alone=len(compared) == 1)))
     return said
@@ -201,7 +211,7 @@ def _claim(row: pd.Series[Any], text: str) -> Claim:
     return Claim(str(row["label"]), str(row["family"]), text)
 
 
-def _most(rows: pd.DataFrame, name: str = "forwards_ratio") -> pd.Series[Any] | None:
+def _most(rows: pd.DataFrame, name: str) -> pd.Series[Any] | None:
     known = rows[rows[name].notna()]
     return None if known.empty else known.iloc[int(known[name].astype(float).argmax())]
 
@@ -220,10 +230,10 @@ def _by_the_clock(row: pd.Series[Any], base: str, alone: bool) -> str:
     return f"takes as long as {base} on this machine, as far as can be told: {times(ratio)} {interval(ratio, 2)}."
 
 
-def _at_a_price(row: pd.Series[Any], base: str, follows: bool) -> str:
-    ratio, moved = estimate(row, "forwards_ratio"), estimate(row, "fid_change")
+def _at_a_price(row: pd.Series[Any], base: str, axis: Axis, follows: bool) -> str:
+    ratio, moved = estimate(row, axis.ratio), estimate(row, "fid_change")
     assert ratio is not None
-    text = f"needs {times(ratio)} fewer" + ("" if follows else f" target forwards than {base}")
+    text = f"needs {times(ratio)} {axis.less}" + ("" if follows else f" than {base}")
     if moved is None:
         return f"{text}; its quality was not measured."
     if not moved.sure:
@@ -254,13 +264,13 @@ def about_contest(found: Contest) -> str:
     """What the areas of families are, to stand above their table."""
     text = (
         f"Hypervolume: the area between a family’s front and the reference point {point(found.reference)}, which is "
-        f"the same for all: one token per forward, and an FID {100 * MARGIN:.0f} % above the worst here. The baseline "
+        f"the same for all: {found.axis.reference}, and an FID {100 * MARGIN:.0f} % above the worst here. The baseline "
         "belongs to every family."
     )
     if not found.paired:
         return text + " These records keep no jackknife, so there are no intervals; run the study again to have them."
     return text + (
-        " Intervals leave the same groups of images out of FID and forwards of every decoder and of the reference "
+        " Intervals leave the same groups of images out of FID and cost of every decoder and of the reference "
         "point at once, so a difference is one of pairs; each holds for itself, with no allowance for their number."
     )
 
@@ -277,6 +287,45 @@ def contests(found: Contest) -> list[Claim]:
         if clauses:
             said.append(Claim(family.name, family.name, f"{'; it '.join(clauses)}."))
     return said
+
+
+def about_standings(found: Standings) -> list[str]:
+    """Whether any cell lies outside the front to beat: a sentence for each decoder that has cells beside it."""
+    said = []
+    for decoder in dict.fromkeys(cell.decoder for cell in found.cells):
+        cells = [cell for cell in found.cells if cell.decoder == decoder]
+        outside = [cell for cell in cells if cell.where == OUTSIDE]
+        inside = sum(cell.where == INSIDE for cell in cells)
+        front = f"the front of {found.front} (FID against {found.axis.short})"
+        text = (
+            f"None of the {len(cells)} cells of {decoder} lies" if len(cells) > 1 else f"{cells[0].label} does not lie"
+        )
+        if outside:
+            text = f"{len(outside)} of the {len(cells)} cells of {decoder} {'lies' if len(outside) == 1 else 'lie'}"
+            front += f": {listed([_reached(cell, found) for cell in outside])}"
+        rest = [f"{inside} {'lies' if inside == 1 else 'lie'} inside it"] if inside else []
+        unknown = len(cells) - len(outside) - inside
+        rest += [f"of {unknown} it cannot be told"] if unknown else []
+        said.append(f"{text} outside {front}{'; ' if rest else ''}{listed(rest)}.")
+    return said
+
+
+def _reached(cell: Standing, found: Standings) -> str:
+    """A cell outside a front, with the margin by which it is."""
+    if cell.change is None:
+        return f"{cell.label} (cheaper than any {found.front} here)"
+    by = inverted(cell.change)
+    digits = telling(by, 2)
+    return f"{cell.label} (FID lower by {number(by.value, digits)} {interval(by, digits)} than {cell.rival}’s)"
+
+
+def rule(found: Standings) -> str:
+    """How the places of cells are told, to stand below their table."""
+    return (
+        f"A cell is outside when its FID is lower than that of every cell of {found.front} that costs no more, and "
+        "inside when the best of these is at least as good, in both cases beyond the 95 % interval of the paired "
+        "difference."
+    )
 
 
 def dominations(found: Contest) -> list[str]:

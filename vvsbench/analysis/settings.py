@@ -29,6 +29,30 @@ def missing(declared: Sequence[Sequence[str]], configs: Sequence[Mapping[str, An
     return [list(overrides) for overrides in declared if list(overrides) in unmet]
 
 
+def firsts(
+    configs: Sequence[Mapping[str, Any]], settings: Sequence[str], declared: Sequence[Sequence[str]]
+) -> dict[str, Any]:
+    """The decoder's settings of the cell that is declared first, by what it shares with those it is compared with.
+
+    Args:
+        configs: the resolved settings of some cells, in the order in which they were started; that decides between
+            cells that are not declared.
+        settings: what each of them shares with others, see `shared`.
+        declared: the overrides of each cell of the study.
+    """
+    turns = sorted(range(len(configs)), key=lambda number: _turn(configs[number], declared))
+    found: dict[str, Any] = {}
+    for number in turns:
+        found.setdefault(settings[number], configs[number]["decoder"])
+    return found
+
+
+def _turn(config: Mapping[str, Any], declared: Sequence[Sequence[str]]) -> int:
+    """Number of the most specific declaration that a cell fits; one past the last for a cell that fits none."""
+    fitting = [number for number, overrides in enumerate(declared) if all(_fits(config, text) for text in overrides)]
+    return max(fitting, key=lambda number: len(declared[number]), default=len(declared))
+
+
 def _fits(config: Mapping[str, Any], override: str) -> bool:
     path, _, wanted = override.lstrip("+").partition("=")
     found = setting(config, path.split("@")[-1])

@@ -15,8 +15,11 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from vvsbench.analysis.costs import Axis
 from vvsbench.analysis.estimate import Estimate, estimate, interval, number
 
+RATIOS = ("forwards_ratio", "cost_ratio", "speed_up")
+"""Columns that say how many times cheaper than the baseline a cell is."""
 LOWER_IS_BETTER = frozenset({"fid", "kid"})
 
 
@@ -52,9 +55,18 @@ COST_COLUMNS = (
     Column(
         "forwards_ratio", "fewer forwards", "target forwards of the baseline divided by these, same images", suffix="×"
     ),
+    Column("cost", "cost in target calls", "FLOPs of all transformers and heads over those of one target call", 2),
+    Column("cost_ratio", "less computation", "cost of the baseline divided by this one's, same images", suffix="×"),
     Column("target_forwards", "target forwards", "per image, without prefill", 1),
     Column("prefill_forwards", "prefill", "target forwards that read the prompt, per image", 0),
     Column("draft_forwards", "draft forwards", "forwards of the drafter per image", 1),
+    Column(
+        "target_head_evaluations",
+        "target head evaluations",
+        "tokens times denoising steps that the target's head computes per image; a guided pair counts once",
+        0,
+    ),
+    Column("draft_head_evaluations", "draft head evaluations", "the same of the drafter's head", 0),
     Column("target_positions", "target positions", "token positions that the target computes per image", 0),
     Column("accepted_length", "tokens per verified step", "accepted drafts and the token the target adds"),
     Column(
@@ -182,7 +194,7 @@ def _digits(column: Column, rows: pd.DataFrame) -> int:
 def entry(column: Column, row: pd.Series[Any]) -> Entry:
     """A number of a row as a table shows it."""
     found = estimate(row, column.name)
-    if found is None or (row["is_baseline"] and column.name in ("forwards_ratio", "speed_up")):
+    if found is None or (row["is_baseline"] and column.name in RATIOS):
         return EMPTY if found is None else Entry("1" + column.suffix)
     shown = scaled(found, column.scale)
     return Entry(
@@ -294,33 +306,36 @@ def _stacked(title: str) -> str:
 
 
 TERMINAL = {
-    "step_compression": "tokens per forward",
     "seconds_per_image": "seconds per image",
     "fid": "FID ↓",
     "accuracy": "accuracy ↑",
 }
-"""What fits into eighty letters, and its headings there."""
+"""What fits into eighty letters beside the study's own cost, and its headings there."""
 
 
-WIDTHS = {"fid": 20}
-"""Columns of the terminal's table that need more than eight letters: labels give way, numbers do not."""
+WIDTHS = {"fid": 20, "seconds_per_image": 9, "accuracy": 8}
+"""Letters of the terminal's columns, ten of the others: labels and headings give way, numbers do not."""
 
 
-def console(rows: pd.DataFrame, on_front: Sequence[str], title: str) -> RichTable:
+def console(rows: pd.DataFrame, on_front: Sequence[str], title: str, axis: Axis) -> RichTable:
     """The front as a table for a terminal.
 
     Args:
         rows: one comparison of a frame.
         on_front: keys of the cells that nothing dominates.
         title: above it.
+        axis: the cost of that front.
     """
-    wanted = [column for column in (*COST_COLUMNS, *QUALITY_COLUMNS) if column.name in TERMINAL]
+    heads = {axis.column: axis.unit} | TERMINAL
+    wanted = [column for column in (*COST_COLUMNS, *QUALITY_COLUMNS) if column.name in heads]
     table = _table("front", title, wanted, rows)
-    shown = RichTable(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    shown = RichTable(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
     shown.add_column("decoder", max_width=28)
     shown.add_column("front", justify="center")
     for column in table.columns:
-        shown.add_column(TERMINAL[column.name], justify="right", min_width=WIDTHS.get(column.name, 8))
+        shown.add_column(heads[column.name], justify="right", width=WIDTHS.get(column.name, 10))
     for line in table.lines:
         numbers = [_printed(column, entry) for column, entry in zip(table.columns, line.entries, strict=True)]
         shown.add_row(line.label, "●" if line.key in on_front else "", *numbers)

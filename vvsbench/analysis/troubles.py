@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from vvsbench.analysis.costs import Axis
 from vvsbench.analysis.settings import missing
 from vvsbench.runs.record import QualityRecord
 from vvsbench.runs.store import StoredCell
@@ -46,7 +47,11 @@ def of_cell(cell: StoredCell, quality: QualityRecord | None, protocol: str) -> s
 
 
 def of_study(
-    rows: pd.DataFrame, timed: pd.DataFrame, cells: Sequence[StoredCell], declared: Sequence[Sequence[str]]
+    rows: pd.DataFrame,
+    timed: pd.DataFrame,
+    cells: Sequence[StoredCell],
+    declared: Sequence[Sequence[str]],
+    axis: Axis,
 ) -> list[Trouble]:
     """Everything that is wrong with a study.
 
@@ -55,6 +60,7 @@ def of_study(
         timed: those of them whose seconds are compared.
         cells: its cells.
         declared: the overrides of the cells that it should have.
+        axis: the cost of its fronts.
     """
     by_key = {cell.record.key: cell for cell in cells}
     again = {str(label) for label in rows.loc[rows["usable"], "label"]}
@@ -81,6 +87,9 @@ def of_study(
         machine = timed["hardware"].iloc[0]
         what = f"the cells ran on different machines; seconds are compared on {machine} only, without"
         found.append(Trouble("Times", f"{what} {', '.join(left_out)}"))
+    uncounted = [str(label) for label in usable.loc[usable[axis.column].isna(), "label"]]
+    if uncounted:
+        found.append(Trouble("Fronts", f"count the {axis.short}, which these cells do not: {', '.join(uncounted)}"))
     scored = usable.loc[usable["protocol"] != "", ["protocol", "reference"]]
     if len(scored.drop_duplicates()) > 1:
         what = "the cells were scored under different protocols or references; run the study again to score them alike"

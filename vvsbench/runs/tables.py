@@ -22,8 +22,16 @@ COUNTED = (
     "draft_positions",
     "skipped_steps",
     "step_compression",
+    "cost",
+    "target_head_evaluations",
+    "draft_head_evaluations",
+    "drafted",
+    "kept",
+    "kept_relaxed",
+    "distance",
+    "fallback",
 )
-"""Columns of the trace that are summarised as they are."""
+"""Columns of the trace that are summarised as they are, of the decoders that have them and the images with a value."""
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -55,9 +63,10 @@ def to_parquet(frame: pd.DataFrame) -> bytes:
 
 def summaries(trace: pd.DataFrame, repeats: pd.DataFrame) -> dict[str, Summary]:
     """Every quantity of a cell with the interval of its mean."""
-    values = {name: trace[name].to_numpy(dtype=np.float64) for name in COUNTED if name in trace}
-    steps = trace[trace["verified_steps"] > 0]
-    values["accepted_length"] = np.array([float(np.mean(row)) + 1 for row in steps["accepted"]])
+    values = {name: trace[name].dropna().to_numpy(dtype=np.float64) for name in COUNTED if name in trace}
+    if "drafted" not in trace:  # a step that judges all its drafts adds no token of the target's own behind them
+        steps = trace[trace["verified_steps"] > 0]
+        values["accepted_length"] = np.array([float(np.mean(row)) + 1 for row in steps["accepted"]])
     warm = repeats[repeats["warm"]] if repeats["warm"].any() else repeats
     values["seconds_per_image"] = (warm["seconds"] / warm["images"]).to_numpy(dtype=np.float64)
     return {name: summary(sample) for name, sample in values.items() if len(sample)}

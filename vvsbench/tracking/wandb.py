@@ -22,11 +22,18 @@ from vvsbench.analysis import diagnostics, pictures, sentences
 from vvsbench.analysis.estimate import estimate
 from vvsbench.analysis.frame import COSTS, DRAFTING, METRICS, StudyFrame, frame
 from vvsbench.analysis.pareto import QUALITY, Front, fronts
+from vvsbench.analysis.tables import RATIOS
 from vvsbench.runs.store import StoredCell
 
 log = logging.getLogger(__name__)
 
-RELATIVE = ("speed_up", "forwards_ratio", "changed_tokens", "pixel_change", *(f"{name}_change" for name in METRICS))
+RELATIVE = (
+    *RATIOS,
+    "changed_tokens",
+    "token_distance",
+    "pixel_change",
+    *(f"{name}_change" for name in METRICS),
+)
 """Quantities against the baseline."""
 
 SECONDS_TO_REACH = 10
@@ -205,8 +212,8 @@ def _log_report(wandb: Any, run: Any, study: StudyFrame) -> None:
         suffix = f"_{number + 1}" if number else ""
         said += [
             setting,
-            *(str(claim) for claim in sentences.headline(group)),
-            *(f"{v.label} {v.predicate()}" for v in sentences.verdicts(group)),
+            *(str(claim) for claim in sentences.headline(group, study.axis)),
+            *(f"{v.label} {v.predicate()}" for v in sentences.verdicts(group, study.axis)),
         ]
         for front in fronts(study, group):
             name = f"pareto/{front.axis.column}{suffix}"
