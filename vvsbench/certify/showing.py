@@ -29,13 +29,24 @@ class Found:
     continuous: list[Continuous]
     continuous_controls: list[ContinuousControl]
 
+    @property
+    def failed(self) -> list[Exact | Continuous]:
+        """What promises to be exact and is not."""
+        kept: list[Exact | Continuous] = [*self.exact, *self.continuous]
+        return [one for one in kept if not one.passed]
+
+    @property
+    def missed(self) -> list[Control | ContinuousControl]:
+        """Controls that were not caught."""
+        wrong: list[Control | ContinuousControl] = [*self.controls, *self.continuous_controls]
+        return [one for one in wrong if not one.caught]
+
 
 def show(console: Console, found: Found) -> None:
     """Print everything, exact combinations one line per rule, candidates, structure and test."""
     console.print(_exact(found.exact))
-    for one in (*found.exact, *found.continuous):
-        if not one.passed:
-            console.print(f"[red]failed[/]: {one}")
+    for failed in found.failed:
+        console.print(f"[red]failed[/]: {failed}")
     console.print(_controls(found.controls))
     console.print(_relaxed(found.relaxed))
     console.print(_continuous(found.continuous))

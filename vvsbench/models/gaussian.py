@@ -15,7 +15,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from vvsbench.models.diffusion_head import Call, Denoised, StepNoise
+from vvsbench.models.diffusion import Moments
+from vvsbench.models.diffusion_head import Call, StepNoise
 from vvsbench.models.latents import LatentGuidance, LatentSpec, LatentState, Wanted
 
 
@@ -58,7 +59,7 @@ class ChainHead:
             variance = gain**2 * variance + std**2
         return float(variance**0.5)
 
-    def denoise(self, z: Tensor, noise: StepNoise, scale: Tensor | None = None, call: Call | None = None) -> Denoised:
+    def denoise(self, z: Tensor, noise: StepNoise, scale: Tensor | None = None, call: Call | None = None) -> Moments:
         """See `DiffusionHead.denoise`; z [1, M, 2 C] holds the level and the width of each channel."""
         level, width = z[0].chunk(2, -1)
         x = noise(self.steps).to(z.dtype)
@@ -66,7 +67,7 @@ class ChainHead:
         for step in reversed(range(1, self.steps)):
             x = self.gains[step] * self.network(x, call) + self.stds[step] * noise(step).to(z.dtype)
             total = total + (width * self.stds[step]).log()
-        return Denoised(level + width * self.gains[0] * self.network(x, call), width * self.stds[0], total)
+        return Moments(level + width * self.gains[0] * self.network(x, call), width * self.stds[0], total)
 
 
 class GaussianToy:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from vvsbench.certify.continuous.cases import Case
 from vvsbench.certify.continuous.laws import Law, gaussian
-from vvsbench.decoding.continuous.coupling import Moments, Proposals, Verdict
+from vvsbench.decoding.continuous.coupling import Proposals, Verdict
+from vvsbench.models.diffusion import Moments
 from vvsbench.models.gaussian import ChainHead, GaussianToy
 
 Rule = Callable[[Tensor, Moments, Moments, Tensor, Proposals], Verdict]
@@ -79,7 +80,7 @@ def sample(case: Case, rule: Rule, draws: int, dtype: torch.dtype, last_noise: b
     chance, tokens, kept, fallback = Chance(case.name, dtype), [], 0, 0
     for count in _chunks(draws):
         noise = chance.normals(case.target.head.steps + 1, count, case.channels)
-        q, p = (Moments(**vars(side.denoise(noise))) for side in (case.draft, case.target))
+        q, p = (side.denoise(noise) for side in (case.draft, case.target))
         drafts = q.mean + q.std * noise[0] * last_noise
         verdict = rule(drafts, q, p, chance.uniforms(count), chance.proposals(case.channels))
         tokens.append(verdict.tokens)
@@ -206,4 +207,4 @@ def _moments(toy: GaussianToy, tokens: Tensor, place: Tensor, seen: Tensor, nois
     visible = torch.arange(tokens.shape[1]) < seen[:, None]
     own = noise.gather(2, place[None, :, None].expand(len(noise), -1, -1))
     z = toy.vectors(tokens[..., None], place, visible)
-    return Moments(**vars(toy.head.denoise(z, own.__getitem__)))
+    return toy.head.denoise(z, own.__getitem__)

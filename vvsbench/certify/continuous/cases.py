@@ -10,7 +10,8 @@ from scipy.stats import norm
 from torch import Tensor
 
 from vvsbench.certify.continuous.laws import Law, gaussian
-from vvsbench.models.diffusion_head import Call, Denoised, StepNoise
+from vvsbench.models.diffusion import Moments
+from vvsbench.models.diffusion_head import Call, StepNoise
 from vvsbench.models.gaussian import ChainHead
 
 NARROW = 0.0064
@@ -37,7 +38,7 @@ class ModesHead(ChainHead):
         super().__init__(gains, stds)
         self.threshold, self.levels, self.widths = threshold, torch.tensor(levels), torch.tensor(widths)
 
-    def denoise(self, z: Tensor, noise: StepNoise, scale: Tensor | None = None, call: Call | None = None) -> Denoised:
+    def denoise(self, z: Tensor, noise: StepNoise, scale: Tensor | None = None, call: Call | None = None) -> Moments:
         """See `ChainHead.denoise`; z adds to the level and multiplies the width."""
         mode = (noise(self.steps)[:, 0] > self.threshold).long()
         level, width = z[0].chunk(2, -1)
@@ -65,7 +66,7 @@ class Side:
     level: tuple[float, ...]
     width: tuple[float, ...]
 
-    def denoise(self, noise: Tensor) -> Denoised:
+    def denoise(self, noise: Tensor) -> Moments:
         """All but the last step.
 
         Args:

@@ -13,7 +13,8 @@ from torch import Tensor
 from vvsbench.certify.continuous.blocks import JOINTS, Joint, Rule, Sample, sample, sample_blocks
 from vvsbench.certify.continuous.cases import CASES, MEAN_GAP, MODES, WIDER, Case
 from vvsbench.certify.continuous.laws import Fit, directions, fit
-from vvsbench.decoding.continuous.coupling import Moments, Proposals, Verdict, exact, published, released
+from vvsbench.decoding.continuous.coupling import Proposals, Verdict, exact, published, released
+from vvsbench.models.diffusion import Moments
 
 CAUGHT = 1e-9
 """A control is caught when its p-value lies below this."""
