@@ -217,8 +217,10 @@ class _Loop:
         drafted = iter(found.tolist())
         counts, used = [], []
         for row, sizes in enumerate(wanted.sizes):
-            verdicts = [[Judged(bool(k), bool(r), d, bool(f)) for k, r, d, f in _take(drafted, size)]
-                        for size in sizes[: self.how.length]]
+            verdicts = [
+                [Judged(bool(k), bool(r), d, bool(f)) for k, r, d, f in _take(drafted, size)]
+                for size in sizes[: self.how.length]
+            ]
             good = next((n for n, group in enumerate(verdicts) if not all(one.kept for one in group)), len(verdicts))
             done = min(good + 1, len(sizes))
             number = sum(sizes[: min(done, len(verdicts))])
