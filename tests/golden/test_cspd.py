@@ -84,7 +84,7 @@ def test_released_loop(folder: Any, run: str, monkeypatch: pytest.MonkeyPatch) -
         draft,
         config["num_iter"],
         setting["num_draft"],
-        setting["ratio"],
+        int(setting["ratio"] * config["num_iter"]) + 1,
         setting["inner_temperature"],
         aligned=True,
         raster=False,

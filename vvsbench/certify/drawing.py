@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from vvsbench.certify.toys import SEED
-from vvsbench.decoding.base import Decoder
+from vvsbench.decoding.autoregressive import Autoregressive
+from vvsbench.decoding.speculative import Speculative
 from vvsbench.decoding.trace import StepKind
 from vvsbench.models.toy import ToyTarget
 
@@ -26,7 +27,7 @@ class Sample:
     tokens_per_forward: float
 
 
-def sample(decoder: Decoder, images: int, batch: int) -> Sample:
+def sample(decoder: Autoregressive | Speculative, images: int, batch: int) -> Sample:
     """Draw.
 
     Args:

@@ -22,7 +22,6 @@ from vvsbench.certify.toys import SAMPLINGS, SOURCES, STATIC, STRUCTURES, Toy, s
 from vvsbench.certify.toys import law as law_of
 from vvsbench.decoding.acceptance import AcceptanceRule, Match, Sequential
 from vvsbench.decoding.autoregressive import Autoregressive
-from vvsbench.decoding.base import Decoder
 from vvsbench.decoding.schedule import Accepting, Always, Budget, Confident, Dynamic, Rows, Schedule, Uniform
 from vvsbench.decoding.settings import SkipConfig
 from vvsbench.decoding.speculative import Grid, Speculative
@@ -93,7 +92,7 @@ class Combination:
         schedule, skip = SKIPS[self.schedule]
         return ", ".join([" ".join([schedule.name, *schedule.label]), *skip.label])
 
-    def build(self) -> Decoder:
+    def build(self) -> Autoregressive | Speculative:
         """The decoder."""
         schedule, skip = SKIPS.get(self.schedule, (Always(), SkipConfig()))
         tree = structure(self.structure, self.toy.vocab)

@@ -22,6 +22,8 @@ NOISE_AHEAD = 4
 class Autoregressive(Decoder):
     """Draws one token per target forward; no host synchronisation between the first token and the last."""
 
+    target: TokenModel[Any]
+
     def __init__(self, target: TokenModel[Any], sampling: Sampling) -> None:
         self.target, self.sampling = target, sampling
 

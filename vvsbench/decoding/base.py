@@ -4,14 +4,34 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from vvsbench.axes import Guarantee
-from vvsbench.decoding.trace import DecodeTrace
-from vvsbench.models.protocols import TokenModel
-from vvsbench.sampling import Sampling
+
+
+class Target(Protocol):
+    """What a run needs of a target, whatever its tokens are."""
+
+    device: torch.device
+
+    def conditions(self, prompts: Sequence[int] | Sequence[str]) -> Tensor:
+        """Turn class ids or captions into what `Decoder.generate` takes."""
+        ...
+
+    def to_images(self, tokens: Tensor) -> Tensor:
+        """Decode tokens [B, N, ...] into uint8 [B, 3, H, W]."""
+        ...
+
+
+class Trace(Protocol):
+    """What a generation cost and where its tokens came from."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One plain dictionary per image. Reads the device: call it off the clock."""
+        ...
 
 
 class Decoder(ABC):
@@ -19,11 +39,9 @@ class Decoder(ABC):
 
     Attributes:
         target: the model whose distribution is wanted.
-        sampling: how guided logits become that distribution.
     """
 
-    target: TokenModel[Any]
-    sampling: Sampling
+    target: Target
 
     @property
     @abstractmethod
@@ -31,7 +49,7 @@ class Decoder(ABC):
         """What this decoder, in its present setting, promises."""
 
     @abstractmethod
-    def generate(self, conditions: Tensor, images: Sequence[int], seed: int) -> tuple[Tensor, DecodeTrace]:
+    def generate(self, conditions: Tensor, images: Sequence[int], seed: int) -> tuple[Tensor, Trace]:
         """Generate a batch of images.
 
         Args:
@@ -40,5 +58,5 @@ class Decoder(ABC):
             seed: of the set.
 
         Returns:
-            tokens int64 [B, N] and the trace.
+            tokens, int64 [B, N] or, of a continuous target, float32 [B, N, C], and the trace.
         """

@@ -17,7 +17,7 @@ from vvsbench.decoding.base import Decoder
 from vvsbench.decoding.continuous.draws import Draws
 from vvsbench.decoding.continuous.reveal import reveal
 from vvsbench.decoding.continuous.session import Session, paths
-from vvsbench.decoding.continuous.trace import ContinuousTrace, Meter
+from vvsbench.decoding.continuous.trace import ContinuousTrace, Meters
 from vvsbench.decoding.trace import Origin
 from vvsbench.models.latents import LatentModel
 
@@ -61,14 +61,10 @@ class Masked(Decoder):
         spec, device = self.target.spec, self.target.device
         draws = self._draws(seed, spec.channels)
         path = paths(draws, images, spec.tokens, self.raster, device)
-        calls, head_calls = Meter(), Meter()
-        with calls.watching(self.target.network), head_calls.watching(self.target.head.network):
+        with Meters().watching(self.target) as meters:
             session = Session(self.target, self.reveal, draws, conditions, images, path)
             for step in range(self.reveal.steps):
                 session.step([step] * len(images), self.last_noise)
         origin = torch.full((len(images), spec.tokens), Origin.DRAWN, dtype=torch.int8, device=device)
-        rounds = [[] for _ in images]
-        trace = ContinuousTrace(
-            list(images), origin, rounds, calls, head_calls, Meter(), Meter(), self.target.spec.flops
-        )
+        trace = ContinuousTrace(list(images), origin, [[] for _ in images], meters, spec.flops)
         return session.state.tokens.float(), trace

@@ -74,6 +74,8 @@ class Speculative(Decoder):
         sampling: how guided logits become a distribution, for target and drafter alike.
     """
 
+    target: TokenModel[Any]
+
     def __init__(self, target: TokenModel[Any], source: DraftSource[Any], grid: Grid, sampling: Sampling) -> None:
         self.target, self.source, self.grid, self.sampling = target, source, grid, sampling
         self.structure, self.skip = grid.structure, grid.skip

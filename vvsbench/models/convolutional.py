@@ -14,6 +14,7 @@ _EPS = 1e-6
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
+    """The normalisation of all these networks."""
     return nn.GroupNorm(_GROUPS, channels, eps=_EPS)
 
 

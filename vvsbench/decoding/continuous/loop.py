@@ -25,7 +25,7 @@ from vvsbench.decoding.continuous.coupling import Proposals, Verdict
 from vvsbench.decoding.continuous.draws import Draws
 from vvsbench.decoding.continuous.reveal import reveal
 from vvsbench.decoding.continuous.session import Session, paths
-from vvsbench.decoding.continuous.trace import ContinuousTrace, Judged, Meter, Round
+from vvsbench.decoding.continuous.trace import ContinuousTrace, Judged, Meters, Round
 from vvsbench.decoding.trace import Origin
 from vvsbench.models.diffusion import Moments
 from vvsbench.models.latents import LatentModel, Wanted
@@ -42,7 +42,7 @@ class Speculation:
     Attributes:
         rule: `exact` or `published`.
         length: AR steps drafted.
-        prefill: share of the AR steps that the target decides by itself before the first round.
+        prefilled: AR steps that the target takes by itself before the first round.
         aligned: give target and draft the same noise.
         tolerance: with a distance above 0, in latent units, the rule is replaced: a draft stands if it is no further
             than this from the target's own draw under the same noise, which takes its place otherwise.
@@ -51,7 +51,7 @@ class Speculation:
 
     rule: Rule
     length: int
-    prefill: float
+    prefilled: int
     aligned: bool
     tolerance: float
     guarantee: Guarantee
@@ -98,18 +98,12 @@ class Continuous(Decoder):
         spec, device = self.target.spec, self.target.device
         draws = self._draws(seed, spec.channels)
         path = paths(draws, images, spec.tokens, self.raster, device)
-        meters = [Meter() for _ in range(4)]
-        with (
-            meters[0].watching(self.target.network),
-            meters[1].watching(self.target.head.network),
-            meters[2].watching(self.draft.network),
-            meters[3].watching(self.draft.head.network),
-        ):
+        with Meters().watching(self.target, self.draft) as meters:
             loop = _Loop(self, draws, conditions, images, path)
             loop.prefill()
             while loop.rows:
                 loop.round()
-        trace = ContinuousTrace(list(images), loop.origin, loop.rounds, *meters, spec.flops)
+        trace = ContinuousTrace(list(images), loop.origin, loop.rounds, meters, spec.flops)
         return loop.tokens.float(), trace
 
 
@@ -157,7 +151,7 @@ class _Loop:
 
     def prefill(self) -> None:
         """Let the target decide the first AR steps."""
-        for step in range(round(self.how.prefill * self.reveal.steps)):
+        for step in range(self.how.prefilled):
             wanted, _ = self.target.step([step] * len(self.rows), last_noise=True)
             self.draft.decide(wanted, self.target.state.tokens[wanted.rows, wanted.positions])
             self.steps = [step + 1] * len(self.rows)

@@ -19,7 +19,7 @@ from vvsbench.decoding.continuous.coupling import Verdict, released
 from vvsbench.decoding.continuous.draws import Draws
 from vvsbench.decoding.continuous.reveal import reveal
 from vvsbench.decoding.continuous.session import Session, paths
-from vvsbench.decoding.continuous.trace import ContinuousTrace, Judged, Meter, Round
+from vvsbench.decoding.continuous.trace import ContinuousTrace, Judged, Meters, Round
 from vvsbench.decoding.trace import Origin
 from vvsbench.models.diffusion import Moments
 from vvsbench.models.latents import LatentModel, Wanted
@@ -33,7 +33,7 @@ class Released(Decoder):
         target, draft: with equal head steps.
         ar_steps: S.
         length: a block ends with every AR step whose number it divides.
-        prefill: AR steps up to this share of S, inclusive, are the target's.
+        prefilled: AR steps that the target takes by itself first.
         inner_temperature: of the criterion.
         aligned: give target and draft the same noise.
         raster: see `Masked`.
@@ -48,13 +48,13 @@ class Released(Decoder):
         draft: LatentModel[Any],
         ar_steps: int,
         length: int,
-        prefill: float,
+        prefilled: int,
         inner_temperature: float,
         aligned: bool,
         raster: bool,
         draws: type[Draws] = Draws,
     ) -> None:
-        self.target, self.draft, self.length, self.prefill = target, draft, length, prefill
+        self.target, self.draft, self.length, self.prefilled = target, draft, length, prefilled
         self.inner_temperature, self.aligned, self.raster = inner_temperature, aligned, raster
         self.reveal = reveal(target.spec.tokens, ar_steps, target.guidance)
         self._draws = draws
@@ -70,17 +70,11 @@ class Released(Decoder):
         spec, device = self.target.spec, self.target.device
         draws = self._draws(seed, spec.channels)
         path = paths(draws, images, spec.tokens, self.raster, device)
-        meters = [Meter() for _ in range(4)]
-        with (
-            meters[0].watching(self.target.network),
-            meters[1].watching(self.target.head.network),
-            meters[2].watching(self.draft.network),
-            meters[3].watching(self.draft.head.network),
-        ):
+        with Meters().watching(self.target, self.draft) as meters:
             loop = _Loop(self, draws, conditions, images, path)
             for step in range(self.reveal.steps):
                 loop.step(step)
-        trace = ContinuousTrace(list(images), loop.origin, loop.rounds, *meters, spec.flops)
+        trace = ContinuousTrace(list(images), loop.origin, loop.rounds, meters, spec.flops)
         return loop.draft.state.tokens.float(), trace
 
 
@@ -101,7 +95,7 @@ class _Loop:
     def step(self, step: int) -> None:
         """One AR step of the target or of the draft, and a verification where a block ends."""
         steps, total = [step] * self.batch, self.decoder.reveal.steps
-        if step <= total * self.decoder.prefill:
+        if step < self.decoder.prefilled:
             wanted, moments = self.target.step(steps, last_noise=False)
             self.draft.decide(wanted, moments.mean)
             return

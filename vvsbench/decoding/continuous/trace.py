@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
 from vvsbench.models.diffusion_head import Call
+from vvsbench.models.latents import LatentModel
 
 
 @dataclass
@@ -67,6 +68,31 @@ class Meter:
         return spent
 
 
+@dataclass
+class Meters:
+    """Of the four networks at work, two of which are heads."""
+
+    target: Meter = field(default_factory=Meter)
+    target_head: Meter = field(default_factory=Meter)
+    draft: Meter = field(default_factory=Meter)
+    draft_head: Meter = field(default_factory=Meter)
+
+    @contextmanager
+    def watching(self, target: LatentModel[Any], draft: LatentModel[Any] | None = None) -> Iterator[Meters]:
+        """Count what target and draft do."""
+        with ExitStack() as stack:
+            stack.enter_context(self.target.watching(target.network))
+            stack.enter_context(self.target_head.watching(target.head.network))
+            if draft is not None:
+                stack.enter_context(self.draft.watching(draft.network))
+                stack.enter_context(self.draft_head.watching(draft.head.network))
+            yield self
+
+    def per_image(self) -> list[dict[int, Spent]]:
+        """What was spent by image index: by target, target's head, draft, draft's head."""
+        return [meter.per_image() for meter in (self.target, self.target_head, self.draft, self.draft_head)]
+
+
 @dataclass(frozen=True)
 class Judged:
     """One drafted token on which the target was asked.
@@ -110,24 +136,19 @@ class ContinuousTrace:
         images: indices of the images.
         origin: int8 [B, N], an `Origin` per token.
         rounds: verifications of each image.
-        target, draft: calls of the transformers.
-        target_head, draft_head: evaluations of their heads.
+        meters: what the networks did.
         unit: FLOPs of one full call of the target's transformer for one image.
     """
 
     images: list[int]
     origin: Tensor
     rounds: list[list[Round]]
-    target: Meter
-    target_head: Meter
-    draft: Meter
-    draft_head: Meter
+    meters: Meters
     unit: float
 
     def rows(self) -> list[dict[str, Any]]:
         """One plain dictionary per image (the columns of trace.parquet). Reads the device: call it off the clock."""
-        meters = (self.target, self.target_head, self.draft, self.draft_head)
-        spent = [meter.per_image() for meter in meters]
+        spent = self.meters.per_image()
         origins = self.origin.cpu().tolist()
         return [
             self._row(image, [each.get(image, Spent()) for each in spent], origin, rounds)
