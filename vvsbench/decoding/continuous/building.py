@@ -46,7 +46,7 @@ def build_continuous(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -
     assert isinstance(smaller, LatentConfig)  # validated
     draft = load_continuous(smaller, cfg.sampling, chain, device, dtype, painter=False)
     prefilled = decoder.prefilled(model)
-    if decoder.mode is Mode.released:
+    if decoder.mode == Mode.released:
         return Released(
             target,
             draft,
@@ -58,7 +58,7 @@ def build_continuous(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -
             raster=raster,
         )
     speculation = Speculation(
-        rule=exact if decoder.mode is Mode.exact else published,
+        rule=exact if decoder.mode == Mode.exact else published,
         length=decoder.length,
         prefilled=prefilled,
         aligned=decoder.aligned,
@@ -70,6 +70,6 @@ def build_continuous(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -
 
 def _promise(decoder: CSDConfig, whole: bool) -> Guarantee:
     """What a mode promises about the target's law, which is that of one token per AR step and every head step."""
-    if decoder.mode is not Mode.exact or not whole:
+    if decoder.mode != Mode.exact or not whole:
         return Guarantee.none
     return Guarantee.bounded if decoder.tolerance > 0 else Guarantee.exact
