@@ -35,8 +35,8 @@ ALIKE = 1e-6
 moves a token of C dimensions by a total variation of at most 1e-6 sqrt(C / 2): 3e-6 where C is 16."""
 FIRST_CHUNK, LAST_CHUNK = 64, 65_536
 """Tries at a time for the rows that still have no token; the number doubles from the first to the last."""
-ELEMENTS = 1 << 22
-"""Numbers proposed at a time, over all rows: a bound on memory."""
+ELEMENTS = 1 << 18
+"""Numbers proposed at a time, over all rows: many rows are tried a few times, few rows many times."""
 GUARD = 1 << 24
 """Tries after which `exact` gives up with an error. A row is rejected with probability Z, and then each try succeeds
 with probability Z, so that the guard is reached with probability Z (1 - Z)^GUARD <= 1 / (e GUARD) = 2.2e-8, whatever
