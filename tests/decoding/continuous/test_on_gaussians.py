@@ -19,7 +19,7 @@ IMAGES = 3_000
 
 
 def like_target(shift: float = 0.0, **changes: object) -> GaussianToy:
-    own = decoders.target(**changes)  # type: ignore[arg-type]
+    own = decoders.target(**changes)
     return GaussianToy(own.mean + shift, own.covariance, own.head, CHANNELS, own.causal, own.dtype)
 
 

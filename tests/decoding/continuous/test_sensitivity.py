@@ -63,7 +63,7 @@ def moved(decode: Callable[[], object], target: LatentModel[Any], draft: LatentM
                 judged.append((again != z).any(-1).any(0)[:LENGTH])
         return z
 
-    target.predict, draft.start = predict, start  # type: ignore[method-assign]
+    target.predict, draft.start = predict, start
     decode()
     return torch.stack(judged)
 
@@ -71,7 +71,7 @@ def moved(decode: Callable[[], object], target: LatentModel[Any], draft: LatentM
 @pytest.mark.parametrize("kind", ["toy", "mar", "causal"])
 def test_a_draft_moves_the_conditionals_behind_it_and_no_others(kind: str) -> None:
     target, draft = pair(kind)
-    decoder = speculative(target, draft, LENGTH)  # type: ignore[arg-type]
+    decoder = speculative(target, draft, LENGTH)
     found = moved(lambda: decoder.generate(torch.zeros(1, dtype=torch.long), [0], 0), target, draft)
     assert torch.equal(found, torch.ones(LENGTH, LENGTH, dtype=torch.bool).triu(1))
 
@@ -79,7 +79,7 @@ def test_a_draft_moves_the_conditionals_behind_it_and_no_others(kind: str) -> No
 @pytest.mark.parametrize("kind", ["toy", "mar"])
 def test_in_the_released_loop_it_moves_nothing(kind: str) -> None:
     target, draft = pair(kind)
-    decoder = as_released(target, draft, LENGTH)  # type: ignore[arg-type]
+    decoder = as_released(target, draft, LENGTH)
     found = moved(lambda: decoder.generate(torch.zeros(1, dtype=torch.long), [0], 0), target, draft)
     assert decoder.reveal.steps == TOKENS
     assert not found.any()
