@@ -18,14 +18,19 @@ from torch import Tensor
 from vvsbench.composition import composed
 from vvsbench.decoding import build
 from vvsbench.models import checkpoints
+from vvsbench.models.kl_vae import KLAutoencoder
 from vvsbench.models.vq import VQModel
 from vvsbench.quality.fidelity import fid, gaussian
 from vvsbench.training import classifier, shapes
+from vvsbench.training.latents import load_autoencoder
 from vvsbench.training.loop import TrainingError, pick_device
 from vvsbench.training.settings import CardSettings
 from vvsbench.training.tokens import load_tokenizer
 
-FILES = tuple(f"{part}.safetensors" for part in ("tokenizer", "target", "drafter", "small_ar", "classifier"))
+CONTINUOUS = ("autoencoder", "mar", "mar_draft", "causal", "causal_draft")
+FILES = tuple(
+    f"{part}.safetensors" for part in ("tokenizer", "target", "drafter", "small_ar", "classifier", *CONTINUOUS)
+)
 BATCH = 64
 
 
@@ -63,6 +68,14 @@ def _overrides(folder: Path, settings: CardSettings, decoder: str) -> list[str]:
     return ["model=tiny", f"decoder={decoder}", *files, *sampling]
 
 
+def _continuous(folder: Path, part: str) -> list[str]:
+    """The settings that sample from a continuous model of this folder, one token per step, as the studies do."""
+    where = folder.resolve()
+    files = [f"model.checkpoint='{where / f'{part}.safetensors'}'"]
+    files += [f"model.tokenizer.checkpoint='{where / 'autoencoder.safetensors'}'"]
+    return [f"model=tiny_{part}", "decoder=masked", *files]
+
+
 @torch.no_grad()
 def _drawn(overrides: list[str], count: int, device: torch.device) -> tuple[Tensor, list[dict[str, Any]]]:
     """Images uint8 [count, 3, H, W] of classes in turn, and their trace rows."""
@@ -78,13 +91,24 @@ def _drawn(overrides: list[str], count: int, device: torch.device) -> tuple[Tens
 
 
 @torch.no_grad()
-def _rebuilt(tokenizer: VQModel, images: Tensor) -> Tensor:
-    """Images after a round trip through the tokenizer."""
-    out = []
-    for batch in images.split(BATCH):
-        tokens = tokenizer.encode(batch.float() / 127.5 - 1)[1]
-        out.append(tokenizer.to_uint8(tokenizer.decode_code(tokens)))
-    return torch.cat(out)
+def _rebuilt(round_trip: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Images after a round trip through a tokenizer, which turns pixels in [-1, 1] into uint8 images."""
+    return torch.cat([round_trip(batch.float() / 127.5 - 1) for batch in images.split(BATCH)])
+
+
+def _through_codes(tokenizer: VQModel) -> Callable[[Tensor], Tensor]:
+    return lambda pixels: tokenizer.to_uint8(tokenizer.decode_code(tokenizer.encode(pixels)[1]))
+
+
+def _through_latents(autoencoder: KLAutoencoder) -> Callable[[Tensor], Tensor]:
+    """With a latent drawn from the posterior, which is what the models of latents learn."""
+
+    def round_trip(pixels: Tensor) -> Tensor:
+        mean, log_variance = autoencoder.encode(pixels)
+        noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
+        return autoencoder.to_uint8(autoencoder.decode(mean + (log_variance / 2).exp() * noise))
+
+    return round_trip
 
 
 def _held_out(first: int, count: int, size: int) -> tuple[Tensor, Tensor]:
@@ -136,6 +160,17 @@ def _drafting(folder: Path, settings: CardSettings, device: torch.device) -> dic
     return out
 
 
+def _continuous_sets(
+    folder: Path, images: Tensor, labels: Tensor, asked: Tensor, device: torch.device
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """What the autoencoder makes of held-out images, and what the two continuous models draw, with their labels."""
+    autoencoder, _ = load_autoencoder(folder / "autoencoder.safetensors")
+    out = {"latent_reconstructions": (_rebuilt(_through_latents(autoencoder), images), labels)}
+    for part in ("mar", "causal"):
+        out[f"{part}_samples"] = (_drawn(_continuous(folder, part), len(asked), device)[0], asked)
+    return out
+
+
 def measure(folder: Path, settings: CardSettings) -> tuple[dict[str, Any], Tensor]:
     """Everything on the card, and the samples.
 
@@ -152,8 +187,9 @@ def measure(folder: Path, settings: CardSettings) -> tuple[dict[str, Any], Tenso
     asked = torch.arange(count) % shapes.NUM_CLASSES
     quality = {
         "held_out": score(images, labels),
-        "reconstructions": score(_rebuilt(tokenizer, images), labels),
+        "reconstructions": score(_rebuilt(_through_codes(tokenizer), images), labels),
         "samples": score(samples, asked),
+        **{key: score(*shown) for key, shown in _continuous_sets(folder, images, labels, asked, device).items()},
     }
     card = {
         "data": {"size": size, "classes": shapes.NUM_CLASSES, "held_out_first": shapes.HELD_OUT_FIRST, "seed": 0},
@@ -185,6 +221,9 @@ def _quality_table(card: dict[str, Any]) -> str:
         "held_out": "held-out images (floor)",
         "reconstructions": "tokenizer reconstructions",
         "samples": "samples (vanilla AR)",
+        "latent_reconstructions": "autoencoder reconstructions",
+        "mar_samples": "samples of `tiny_mar` (masked)",
+        "causal_samples": "samples of `tiny_causal` (masked)",
     }
     table = [["images", "FID", "class", "shape", "colour"]]
     for key, name in names.items():
