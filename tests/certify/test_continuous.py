@@ -70,7 +70,7 @@ def test_the_overlap_is_as_in_a_table() -> None:
 
 def test_a_rule_that_keeps_too_much_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     def generous(drafts: Tensor, q: Moments, p: Moments, uniforms: Tensor, propose: Proposals) -> Verdict:
-        return exact(drafts, q, p, uniforms * 0.9, propose)
+        return exact(drafts, q, p, uniforms * 0.6, propose)
 
     monkeypatch.setattr(proofs, "exact", generous)
     monkeypatch.setattr(proofs, "CASES", SINGLE[1:2])
