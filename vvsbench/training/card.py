@@ -19,6 +19,7 @@ from vvsbench.composition import composed
 from vvsbench.decoding import build
 from vvsbench.models import checkpoints
 from vvsbench.models.kl_vae import KLAutoencoder
+from vvsbench.models.settings import MARConfig
 from vvsbench.models.vq import VQModel
 from vvsbench.quality.fidelity import fid, gaussian
 from vvsbench.training import classifier, shapes
@@ -74,6 +75,13 @@ def _continuous(folder: Path, part: str) -> list[str]:
     files = [f"model.checkpoint='{where / f'{part}.safetensors'}'"]
     files += [f"model.tokenizer.checkpoint='{where / 'autoencoder.safetensors'}'"]
     return [f"model=tiny_{part}", "decoder=masked", *files]
+
+
+def _latent_sampling(folder: Path) -> dict[str, float]:
+    """The setting of `_continuous`, as far as the card tells it."""
+    chosen = composed(_continuous(folder, "mar"))
+    assert isinstance(chosen.model, MARConfig)
+    return {"guidance_scale": chosen.sampling.guidance_scale, "head_steps": chosen.model.head_steps}
 
 
 @torch.no_grad()
@@ -194,6 +202,7 @@ def measure(folder: Path, settings: CardSettings) -> tuple[dict[str, Any], Tenso
     card = {
         "data": {"size": size, "classes": shapes.NUM_CLASSES, "held_out_first": shapes.HELD_OUT_FIRST, "seed": 0},
         "sampling": {"guidance_scale": settings.guidance_scale, "top_k": settings.top_k, "temperature": 1.0},
+        "latent_sampling": _latent_sampling(folder),
         "count": count,
         "quality": quality,
         "tokens_per_target_forward": _drafting(folder, settings, device) if settings.draft else {},
@@ -246,6 +255,7 @@ def _parts_table(card: dict[str, Any]) -> str:
 def text(card: dict[str, Any]) -> str:
     """The README.md of a card."""
     data, sampling, speed = card["data"], card["sampling"], card["tokens_per_target_forward"]
+    latent = card["latent_sampling"]
     filtered = f", top-k {sampling['top_k']}" if sampling["top_k"] else ""
     names = {"small_ar": "candidates `shared_noise`, drafted by `small_ar`"}
     speeds = "\n".join(f"- {names.get(name, f'candidates `{name}`')}: {value:.2f}" for name, value in speed.items())
@@ -269,6 +279,7 @@ caption "a red star") on textured backgrounds, drawn by `vvsbench.training.shape
 {card["count"]:,} images of each kind against {card["count"]:,} other held-out images; features and classes are the
 classifier's.
 Samples: guidance {sampling["guidance_scale"]:g}, temperature {sampling["temperature"]:g}{filtered}, classes in turn.
+Continuous ones: guidance {latent["guidance_scale"]:g}, {latent["head_steps"]} head steps, one token per AR step.
 
 {_quality_table(card)}
 
@@ -285,6 +296,7 @@ Image tokens per target forward, prefill included, of `decoder=sd` at the same s
 {_parts_table(card)}
 
 Weights are float16 and computed with in float32. Names and layouts of tokenizer, target, drafter and small_ar are
-those of the official checkpoints (LlamaGen; the published EAGLE-style drafters); `clip/` is in the transformers format.
+those of the official checkpoints (LlamaGen; the published EAGLE-style drafters), and so are those of autoencoder, mar
+and mar_draft (MAR); causal and causal_draft have a layout of their own; `clip/` is in the transformers format.
 Settings and SHA-256 of every file are in card.json.
 """

@@ -28,7 +28,7 @@ from vvsbench.training.tokens import Rows
 
 _PATTERN = 10.0  # size of the constant beside what passes through an untrained head
 _SIGNAL = 0.3
-_LARGEST_WEIGHT = 1000.0
+_LARGEST_WEIGHT = 100.0
 _NOISIEST = 0.03  # share of the tokens that are denoised at the noisiest step
 
 Network = TypeVar("Network", bound=nn.Module)
