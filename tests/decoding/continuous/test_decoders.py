@@ -170,3 +170,11 @@ def test_noise_is_keyed_by_image_position_and_step() -> None:
     paths = draws.path(torch.arange(4), 64)
     assert torch.equal(paths.sort(-1).values, torch.arange(64).expand(4, -1))
     assert len({tuple(path) for path in paths.tolist()}) == 4
+
+
+def test_tokens_are_not_rounded_to_what_the_weights_are_kept_in() -> None:
+    target = model("mar", 0, 32)
+    half = MAR(target.network.bfloat16(), None, target.guidance, head_steps=STEPS)
+    tokens, _ = masked(half).generate(LABELS, [4, 5, 6], 1)
+    assert tokens.dtype == torch.float32
+    assert not torch.equal(tokens, tokens.bfloat16().float())
