@@ -30,7 +30,7 @@ def exact(**changes: Any) -> dict[str, Any]:
 def content(**changes: Any) -> dict[str, Any]:
     """A small file as `make certify` writes it."""
     return {
-        "version": 1,
+        "version": 2,
         "made": {
             "date": "2026-01-02T03:04:05+00:00",
             "code_digest": identity.code_digest(),
@@ -56,6 +56,32 @@ def content(**changes: Any) -> dict[str, Any]:
                 "low": 0.12,
                 "high": 0.127,
                 "tokens_per_forward": 2.5,
+            }
+        ],
+        "continuous": [
+            {
+                **{"case": "four tokens, equal widths", "dtype": "float32", "draws": 1000000, "kept": 0.7346},
+                **{"overlap": 0.7341, "ks": 0.0011, "ks_critical": 0.0024, "covariance": 0.0019, "p_value": 0.23},
+                "passed": True,
+            }
+        ],
+        "continuous_controls": [
+            {
+                **{
+                    "name": "no_rollback",
+                    "what": "drafts behind a rejection stay",
+                    "case": "two tokens",
+                    "draws": 200000,
+                },
+                **{
+                    "kept": 0.6,
+                    "fallback": 0.0,
+                    "ks": 0.0912,
+                    "ks_critical": 0.0051,
+                    "covariance": 0.41,
+                    "p_value": 0.0,
+                },
+                "caught": True,
             }
         ],
     } | changes
@@ -86,7 +112,7 @@ def test_exact_combinations_are_grouped_with_their_number_and_smallest_p_value(w
 
 def test_controls_and_relaxed_decoders_have_their_tables(where: Path) -> None:
     where.write_text(json.dumps(content()))
-    _, controls, relaxed = proofs(where).tables
+    _, controls, relaxed, *_ = proofs(where).tables
     caught = [entry.text for entry in controls.lines[0].entries]
     assert caught == [
         "the residual keeps a rejected token",
@@ -101,6 +127,26 @@ def test_controls_and_relaxed_decoders_have_their_tables(where: Path) -> None:
         ("0.1234", "[0.1200, 0.1270]"),
         ("2.50", ""),
     ]
+
+
+def test_cases_of_continuous_tokens_have_their_tables(where: Path) -> None:
+    where.write_text(json.dumps(content()))
+    *_, cases, controls = proofs(where).tables
+    shown = [entry.text for entry in cases.lines[0].entries]
+    assert shown[0] == "float32"
+    assert shown[2:4] == ["0.7346", "0.7341"]
+    assert shown[-2:] == ["0.230", "yes"]
+    assert [entry.text for entry in controls.lines[0].entries][-2:] == ["0", "yes"]
+
+
+def test_a_case_of_continuous_tokens_that_fails_is_said(where: Path) -> None:
+    made = content()
+    made["continuous"][0]["passed"] = False
+    made["continuous_controls"][0]["caught"] = False
+    where.write_text(json.dumps(made))
+    said = " ".join(proofs(where).said)
+    assert "1 of 1 cases of continuous tokens failed: four tokens, equal widths in float32." in said
+    assert "no power against it: no_rollback." in said
 
 
 def test_failures_are_said_first_and_marked(where: Path) -> None:
@@ -124,7 +170,7 @@ def test_other_code_is_told(where: Path) -> None:
     assert found.tables
 
 
-@pytest.mark.parametrize("text", ["{}", "not json", json.dumps(content(version=2)), None])
+@pytest.mark.parametrize("text", ["{}", "not json", json.dumps(content(version=1)), None])
 def test_without_a_file_that_can_be_read_it_is_said_what_makes_it(where: Path, text: str | None) -> None:
     if text is not None:
         where.write_text(text)
@@ -145,7 +191,7 @@ def test_every_form_of_a_report_shows_them(where: Path, tmp_path: Path, no_figur
         assert "0.1234" in text
         assert "the residual keeps a rejected token" in text
     names = {path.name for path in paths.more}
-    assert {"certificates-exact.csv", "certificates-controls.csv", "certificates-relaxed.csv"} <= names
+    assert {f"certificates-{kind}.csv" for kind in certificates.KINDS} <= names
     where.unlink()
     report.write("demo", tmp_path)
     assert not list(paths.html.parent.glob("certificates-*.csv"))
