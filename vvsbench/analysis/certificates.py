@@ -72,7 +72,7 @@ class Relaxed(BaseModel):
 
 
 class Continuous(BaseModel):
-    """A case of continuous tokens, and the test of the exact rule's samples against its law."""
+    """A case of continuous tokens or a decoder of them, and the test of its samples against their law."""
 
     case: str
     dtype: str
@@ -87,7 +87,7 @@ class Continuous(BaseModel):
 
 
 class ContinuousControl(BaseModel):
-    """A wrong rule or loop for continuous tokens, which the tests must catch."""
+    """A wrong rule, loop or decoder of continuous tokens, which the tests must catch."""
 
     name: str
     what: str
@@ -184,7 +184,8 @@ def _said(found: Certificates) -> list[str]:
         said.append(f"{len(failed)} of {len(found.exact)} exact combinations failed: {names}.")
     if wrong := [f"{one.case} in {one.dtype}" for one in found.continuous if not one.passed]:
         said.append(f"{len(wrong)} of {len(found.continuous)} cases of continuous tokens failed: {', '.join(wrong)}.")
-    if missed := [one.name for one in (*found.controls, *found.continuous_controls) if not one.caught]:
+    controls: list[Control | ContinuousControl] = [*found.controls, *found.continuous_controls]
+    if missed := [one.name for one in controls if not one.caught]:
         said.append(f"Not caught, so the tests have no power against it: {', '.join(missed)}.")
     if found.stale:
         said.append(f"They were made by other code than the present; {COMMAND} makes them anew.")
@@ -260,7 +261,7 @@ def _measured(one: Relaxed) -> list[Entry]:
 
 
 def continuous(found: Sequence[Continuous]) -> Table:
-    """The exact rule of continuous tokens on every case."""
+    """Continuous tokens: the exact rule on every case, and the exact decoders."""
     columns = [
         Column("dtype", "precision", "", words=True),
         Column("draws", "samples", "", 0),
@@ -275,7 +276,7 @@ def continuous(found: Sequence[Continuous]) -> Table:
         Column("passed", "passed", "", words=True),
     ]
     lines = [Line("", one.case, "", "", _exactly(one)) for one in found]
-    caption = "Continuous tokens, exact rule: samples against laws in closed form"
+    caption = "Continuous tokens, exact rule and decoders: samples against laws in closed form"
     return Table("continuous", caption, columns, lines, head="case", noted="", small="")
 
 
@@ -294,7 +295,7 @@ def _exactly(one: Continuous) -> list[Entry]:
 
 
 def continuous_controls(found: Sequence[ContinuousControl]) -> Table:
-    """Wrong rules and loops of continuous tokens that must be caught."""
+    """Wrong rules, loops and decoders of continuous tokens that must be caught."""
     columns = [
         Column("what", "what is wrong", "", words=True),
         Column("case", "case", "", words=True),
@@ -307,7 +308,7 @@ def continuous_controls(found: Sequence[ContinuousControl]) -> Table:
         Column("caught", "caught", "", words=True),
     ]
     lines = [Line("", one.name, "", "", _wrongly(one)) for one in found]
-    caption = "Continuous tokens: wrong rules and loops, which the tests must catch"
+    caption = "Continuous tokens: wrong rules, loops and decoders, which the tests must catch"
     return Table("continuous_controls", caption, columns, lines, "control", "", "")
 
 

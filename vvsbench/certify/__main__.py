@@ -33,6 +33,7 @@ class Plan:
         relaxed: images for a relaxed decoder.
         continuous: samples of a continuous case.
         continuous_controls: samples for a negative control of these.
+        decoded: images of a continuous decoder, exact or control.
         relaxed_every: one of the relaxed in so many is measured.
     """
 
@@ -41,6 +42,7 @@ class Plan:
     relaxed: int
     continuous: int
     continuous_controls: int
+    decoded: int
     relaxed_every: int = 1
 
 
@@ -50,6 +52,7 @@ FULL = Plan(
     relaxed=20_000,
     continuous=1_000_000,
     continuous_controls=100_000,
+    decoded=40_000,
 )
 SMALL = Plan(
     exact.Size(law=6_000, identity=100, every=5),
@@ -57,6 +60,7 @@ SMALL = Plan(
     relaxed=4_000,
     continuous=10_000,
     continuous_controls=20_000,
+    decoded=4_000,
     relaxed_every=5,
 )
 """For every change of the code: one in five of all combinations, which meets each value of each axis; every continuous
@@ -93,8 +97,8 @@ def _made(plan: Plan, out: Path, console: Console) -> int:
         exact=exact.certificates(plan.exact, ALPHA),
         controls=controls.certificates(plan.controls),
         relaxed=relaxed.certificates(plan.relaxed, plan.relaxed_every),
-        continuous=proofs.certificates(plan.continuous, ALPHA),
-        continuous_controls=proofs.controls(plan.continuous_controls),
+        continuous=proofs.certificates(plan.continuous, plan.decoded, ALPHA),
+        continuous_controls=proofs.controls(plan.continuous_controls, plan.decoded),
     )
     showing.show(console, found)
     parts: dict[str, Sequence[Any]] = vars(found)

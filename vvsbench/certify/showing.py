@@ -84,22 +84,22 @@ def _relaxed(found: Sequence[Relaxed]) -> Table:
 
 
 def _continuous(found: Sequence[Continuous]) -> Table:
-    numbers = ["kept", "overlap", "KS", "critical", "error of covariance", "passed"]
-    table = _table("Exact rule of continuous tokens", ["case", "dtype"], numbers)
+    numbers = ["kept", "overlap", "KS", "critical", "covariance", "passed"]
+    table = _table("Exact rule and decoders of continuous tokens", ["case"], numbers)
     for one in found:
         overlap = "" if one.overlap is None else f"{one.overlap:.4f}"
         figures = (f"{one.kept:.4f}", overlap, f"{one.ks:.4f}", f"{one.ks_critical:.4f}", f"{one.covariance:.4f}")
-        table.add_row(one.case, one.dtype, *figures, _yes(one.passed))
+        table.add_row(f"{one.case}, {one.dtype}", *figures, _yes(one.passed))
     return table
 
 
 def _continuous_controls(found: Sequence[ContinuousControl]) -> Table:
-    numbers = ["kept", "fallback", "KS", "critical", "error of covariance", "p", "caught"]
-    table = _table("Negative controls of continuous decoding", ["control", "what is wrong"], numbers)
+    numbers = ["kept", "fallback", "KS", "critical", "covariance", "p", "caught"]
+    table = _table("Negative controls of continuous tokens", ["control"], numbers)
     for one in found:
         shares = (f"{one.kept:.3f}", f"{one.fallback:.3f}")
         figures = (f"{one.ks:.4f}", f"{one.ks_critical:.4f}", f"{one.covariance:.4f}", f"{one.p_value:.0e}")
-        table.add_row(one.name, one.what, *shares, *figures, _yes(one.caught))
+        table.add_row(one.name, *shares, *figures, _yes(one.caught))
     return table
 
 

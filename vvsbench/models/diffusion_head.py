@@ -154,7 +154,7 @@ class DiffusionHead:
         """Head steps, S."""
         return self.diffusion.steps
 
-    def denoise(self, z: Tensor, noise: StepNoise, scale: Tensor | None, call: Call | None = None) -> Moments:
+    def denoise(self, z: Tensor, noise: StepNoise, scale: Tensor | None = None, call: Call | None = None) -> Moments:
         """Run the chain up to its last transition, whose noise is left to the caller.
 
         Args:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from vvsbench.models.diffusion import Moments
-from vvsbench.models.diffusion_head import Call, StepNoise
+from vvsbench.models.diffusion_head import Call, DiffusionHead, StepNoise
 from vvsbench.models.latents import LatentGuidance, LatentSpec, LatentState, Wanted
 
 
@@ -94,8 +95,9 @@ class GaussianToy:
         causal: bool = False,
         dtype: torch.dtype = torch.float64,
     ) -> None:
-        self.mean, self.covariance, self.head, self.causal, self.dtype = mean, covariance, head, causal, dtype
-        self.network = Passing()
+        self.mean, self.covariance, self.causal, self.dtype = mean, covariance, causal, dtype
+        self.head = cast(DiffusionHead, head)  # it has all that a decoder asks of one
+        self.deviation, self.network = head.deviation, Passing()
         tokens = len(mean)
         self.spec = LatentSpec("gaussian", tokens, max(1, round(tokens**0.5)), channels, 1, tokens, 1.0)
         self.weights, self.offsets, self.widths = (table.to(dtype) for table in self._conditionals())
@@ -110,7 +112,7 @@ class GaussianToy:
             among = self.covariance[seen][:, seen]
             weights[bits][:, seen] = torch.linalg.solve(among, self.covariance[seen]).T
             explained = (weights[bits] @ self.covariance * weights[bits]).sum(-1)
-            widths[bits] = (self.covariance.diagonal() - explained).clamp_min(0).sqrt() / self.head.deviation
+            widths[bits] = (self.covariance.diagonal() - explained).clamp_min(0).sqrt() / self.deviation
         return weights, self.mean - weights @ self.mean, widths
 
     def vectors(self, tokens: Tensor, positions: Tensor, visible: Tensor) -> Tensor:

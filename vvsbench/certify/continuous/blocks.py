@@ -116,7 +116,7 @@ class Joint:
         return gaussian(self.mean, self.covariance)
 
 
-def _correlated(tokens: int, correlation: float) -> Tensor:
+def correlated(tokens: int, correlation: float) -> Tensor:
     """Neighbours are correlated, others through them."""
     places = torch.arange(tokens)
     return torch.tensor(correlation, dtype=torch.float64) ** (places - places[:, None]).abs()
@@ -127,9 +127,9 @@ def _joint(tokens: int, length: int) -> Joint:
     return Joint(
         f"{tokens} tokens, {length} drafted at a time",
         mean=0.5 * drift,
-        covariance=_correlated(tokens, 0.8),
+        covariance=correlated(tokens, 0.8),
         draft_mean=0.4 * drift + 0.2,
-        draft_covariance=1.1 * _correlated(tokens, 0.6),
+        draft_covariance=1.1 * correlated(tokens, 0.6),
         target_stds=(0.5, 0.4, 0.3),
         draft_stds=(0.6, 0.3, 0.3),
         length=length,

@@ -10,9 +10,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from vvsbench.certify.continuous.blocks import JOINTS, Joint, Rule, Sample, sample, sample_blocks
+from vvsbench.certify.continuous.blocks import JOINTS, Rule, Sample, sample, sample_blocks
 from vvsbench.certify.continuous.cases import CASES, MEAN_GAP, MODES, WIDER, Case
-from vvsbench.certify.continuous.laws import Fit, directions, fit
+from vvsbench.certify.continuous.decoders import CHANNELS, DECODERS, SPOILT, TOKENS, Decoded
+from vvsbench.certify.continuous.laws import Fit, Law, directions, fit
 from vvsbench.decoding.continuous.coupling import Proposals, Verdict, exact, published, released
 from vvsbench.models.diffusion import Moments
 
@@ -56,7 +57,7 @@ class Continuous:
 
 def tests() -> int:
     """How many tests of laws there are; the level is divided among them."""
-    return len(DTYPES) * (len(CASES) + len(JOINTS))
+    return len(DTYPES) * (len(CASES) + len(JOINTS)) + len(DECODERS)
 
 
 def detectable(draws: int, alpha: float, power: float = 0.99) -> float:
@@ -72,11 +73,12 @@ def detectable(draws: int, alpha: float, power: float = 0.99) -> float:
     return critical + (math.log(2 / (1 - power)) / (2 * draws)) ** 0.5
 
 
-def certificates(draws: int, alpha: float) -> list[Continuous]:
-    """Test the exact rule.
+def certificates(draws: int, images: int, alpha: float) -> list[Continuous]:
+    """Test the exact rule, and the decoders that promise to be exact.
 
     Args:
         draws: samples of each case.
+        images: samples of each decoder.
         alpha: the chance that any test raises a false alarm although all laws are right.
     """
     level, found = alpha / tests(), []
@@ -87,6 +89,9 @@ def certificates(draws: int, alpha: float) -> list[Continuous]:
         for joint in JOINTS:
             drawn = sample_blocks(joint, exact, draws, dtype)
             found.append(_certified(joint.name, dtype, drawn, fit(drawn.tokens, joint.law), level, None))
+    for decoder in DECODERS:  # their noise and their images are float32, whatever the models are
+        drawn = decoder.draw(images)
+        found.append(_certified(decoder.name, torch.float32, drawn, fit(drawn.tokens, decoder.law), level, None))
     return found
 
 
@@ -134,38 +139,47 @@ class Spoilt:
         name: in words.
         what: what is wrong.
         on: what it is tested on.
+        law: what it should have.
         draw: of so many samples.
+        slow: whether a sample is an image of a decoder.
     """
 
     name: str
     what: str
-    on: Case | Joint
+    on: str
+    law: Law
     draw: Callable[[int], Sample]
+    slow: bool = False
 
 
 def _rule(name: str, what: str, rule: Rule, case: Case, last_noise: bool = True) -> Spoilt:
-    return Spoilt(name, what, case, partial(sample, case, rule, dtype=torch.float64, last_noise=last_noise))
+    draw = partial(sample, case, rule, dtype=torch.float64, last_noise=last_noise)
+    return Spoilt(name, what, case.name, case.law, draw)
 
 
 def _loop(name: str, what: str, sees_drafts: bool, roll_back: bool) -> Spoilt:
     joint = JOINTS[0]
     draw = partial(sample_blocks, joint, exact, dtype=torch.float64, sees_drafts=sees_drafts, roll_back=roll_back)
-    return Spoilt(name, what, joint, draw)
+    return Spoilt(name, what, joint.name, joint.law, draw)
+
+
+def _decoder(what: str, decoder: Decoded) -> Spoilt:
+    on = f"{TOKENS} tokens of {CHANNELS} channels"
+    return Spoilt(decoder.name, what, on, decoder.law, decoder.draw, slow=True)
 
 
 CONTROLS: Sequence[Spoilt] = (
     _rule("published product", "p/q multiplied by Sigma, as published", published, WIDER),
     _rule("published product, two modes", "the same where Sigma differs from draw to draw", published, MODES),
     _rule("inverted product", "p/q divided by Sigma", inverted, WIDER),
-    _rule(
-        "temperature 42", "criterion of the released code, inner temperature 42, where Sigma is 1", released, MEAN_GAP
-    ),
+    _rule("temperature 42", "the released criterion with inner temperature 42, where Sigma is 1", released, MEAN_GAP),
     _rule("no last noise", "exact rule on drafts whose last step adds no noise", exact, MEAN_GAP, last_noise=False),
     _rule("no residual", "exact criterion, a rejected draft replaced by a draw from the target", redrawn, WIDER),
     _rule("as released", "the released rule on drafts without the last noise", released, WIDER, last_noise=False),
     _loop("prefix only", "exact rule, target blind to the drafts before the judged one", False, True),
     _loop("no roll-back", "exact rule, drafts behind a rejected one stay", True, False),
     _loop("prefix only, no roll-back", "exact rule in the released loop: both of these", False, False),
+    *(_decoder(what, decoder) for what, decoder in SPOILT),
 )
 
 
@@ -197,18 +211,18 @@ class ContinuousControl:
     caught: bool
 
 
-def controls(draws: int) -> list[ContinuousControl]:
-    """Test every control with so many samples."""
+def controls(draws: int, images: int) -> list[ContinuousControl]:
+    """Test every control with so many samples, or, where it is a decoder, images."""
     found = []
     for spoilt in CONTROLS:
-        drawn = spoilt.draw(draws)
-        seen = fit(drawn.tokens, spoilt.on.law)
+        drawn = spoilt.draw(images if spoilt.slow else draws)
+        seen = fit(drawn.tokens, spoilt.law)
         found.append(
             ContinuousControl(
                 name=spoilt.name,
                 what=spoilt.what,
-                case=spoilt.on.name,
-                draws=draws,
+                case=spoilt.on,
+                draws=seen.draws,
                 kept=drawn.kept,
                 fallback=drawn.fallback,
                 ks=seen.ks,

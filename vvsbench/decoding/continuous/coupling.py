@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vvsbench.decoding.continuous.settings import INNER_TEMPERATURE
 from vvsbench.models.diffusion import Moments
 
 Proposals = Callable[[Tensor, int, int], tuple[Tensor, Tensor]]
@@ -44,7 +45,6 @@ take more than 10^14 samples."""
 PUBLISHED_GUARD = 1_000
 """Tries after which `published` gives up: where Sigma p < q everywhere its residual is empty and would never end."""
 RELEASED_TRIES = 100
-INNER_TEMPERATURE = 42.0
 
 
 class DidNotEnd(RuntimeError):
