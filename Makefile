@@ -33,7 +33,8 @@ certify: $(STAMP) ## exact decoders against the toy's enumerated law, wrong ones
 	$(BIN)/python -m vvsbench.certify
 
 zoo: $(STAMP) ## train the tiny zoo's weights again, into outputs/zoo
-	for part in tokenizer classifier clip target drafter small_ar card; do $(BIN)/vvsbench train $$part || exit 1; done
+	for part in tokenizer autoencoder classifier clip target drafter small_ar mar mar_draft causal causal_draft card; do \
+		$(BIN)/vvsbench train $$part || exit 1; done
 
 bench: $(STAMP) ## images per second and the share of time outside model forwards, per decoder and batch size
 	$(BIN)/python -m vvsbench.measure.bench

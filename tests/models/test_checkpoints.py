@@ -135,6 +135,16 @@ def test_differences_are_named(tmp_path: Path) -> None:
         assert part in message
 
 
+def test_no_kind_of_difference_crowds_out_another() -> None:
+    network = Transformer(SIZES)
+    state = {f"other.{number}": torch.zeros(1) for number in range(20)} | {"output.weight": torch.zeros(99, 32)}
+    with pytest.raises(CheckpointError) as caught:
+        checkpoints.load_strict(network, state, "some.pt")
+    message = str(caught.value)
+    for part in ("(99, 32)", "missing: cls_embedding", "unexpected: other.0", "... and 14 more unexpected"):
+        assert part in message
+
+
 def test_a_missing_projection_is_named() -> None:
     state = huggingface(Transformer(SIZES).state_dict())
     del state["model.layers.1.self_attn.k_proj.weight"]

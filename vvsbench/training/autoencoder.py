@@ -56,7 +56,7 @@ class AutoencoderTask(Task):
             "channel_multipliers": list(settings.channel_multipliers),
             "residual_blocks": settings.residual_blocks,
         }
-        self.module = self.autoencoder = KLAutoencoder(**self.config).to(self.device, memory_format=_LAYOUT)
+        self.module = self.autoencoder = KLAutoencoder(**self.config).to(self.device).to(memory_format=_LAYOUT)
         rate = settings.learning_rate
         self.optimizers = [torch.optim.AdamW(self.module.parameters(), rate, betas=(0.9, 0.99), weight_decay=1e-4)]
 

@@ -18,14 +18,20 @@ from torch import Tensor
 from vvsbench.composition import composed
 from vvsbench.decoding import build
 from vvsbench.models import checkpoints
+from vvsbench.models.kl_vae import KLAutoencoder
+from vvsbench.models.settings import MARConfig
 from vvsbench.models.vq import VQModel
 from vvsbench.quality.fidelity import fid, gaussian
 from vvsbench.training import classifier, shapes
+from vvsbench.training.latents import load_autoencoder
 from vvsbench.training.loop import TrainingError, pick_device
 from vvsbench.training.settings import CardSettings
 from vvsbench.training.tokens import load_tokenizer
 
-FILES = tuple(f"{part}.safetensors" for part in ("tokenizer", "target", "drafter", "small_ar", "classifier"))
+CONTINUOUS = ("autoencoder", "mar", "mar_draft", "causal", "causal_draft")
+FILES = tuple(
+    f"{part}.safetensors" for part in ("tokenizer", "target", "drafter", "small_ar", "classifier", *CONTINUOUS)
+)
 BATCH = 64
 
 
@@ -63,6 +69,21 @@ def _overrides(folder: Path, settings: CardSettings, decoder: str) -> list[str]:
     return ["model=tiny", f"decoder={decoder}", *files, *sampling]
 
 
+def _continuous(folder: Path, part: str) -> list[str]:
+    """The settings that sample from a continuous model of this folder, one token per step, as the studies do."""
+    where = folder.resolve()
+    files = [f"model.checkpoint='{where / f'{part}.safetensors'}'"]
+    files += [f"model.tokenizer.checkpoint='{where / 'autoencoder.safetensors'}'"]
+    return [f"model=tiny_{part}", "decoder=masked", *files]
+
+
+def _latent_sampling(folder: Path) -> dict[str, float]:
+    """The setting of `_continuous`, as far as the card tells it."""
+    chosen = composed(_continuous(folder, "mar"))
+    assert isinstance(chosen.model, MARConfig)
+    return {"guidance_scale": chosen.sampling.guidance_scale, "head_steps": chosen.model.head_steps}
+
+
 @torch.no_grad()
 def _drawn(overrides: list[str], count: int, device: torch.device) -> tuple[Tensor, list[dict[str, Any]]]:
     """Images uint8 [count, 3, H, W] of classes in turn, and their trace rows."""
@@ -78,13 +99,24 @@ def _drawn(overrides: list[str], count: int, device: torch.device) -> tuple[Tens
 
 
 @torch.no_grad()
-def _rebuilt(tokenizer: VQModel, images: Tensor) -> Tensor:
-    """Images after a round trip through the tokenizer."""
-    out = []
-    for batch in images.split(BATCH):
-        tokens = tokenizer.encode(batch.float() / 127.5 - 1)[1]
-        out.append(tokenizer.to_uint8(tokenizer.decode_code(tokens)))
-    return torch.cat(out)
+def _rebuilt(round_trip: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Images after a round trip through a tokenizer, which turns pixels in [-1, 1] into uint8 images."""
+    return torch.cat([round_trip(batch.float() / 127.5 - 1) for batch in images.split(BATCH)])
+
+
+def _through_codes(tokenizer: VQModel) -> Callable[[Tensor], Tensor]:
+    return lambda pixels: tokenizer.to_uint8(tokenizer.decode_code(tokenizer.encode(pixels)[1]))
+
+
+def _through_latents(autoencoder: KLAutoencoder) -> Callable[[Tensor], Tensor]:
+    """With a latent drawn from the posterior, which is what the models of latents learn."""
+
+    def round_trip(pixels: Tensor) -> Tensor:
+        mean, log_variance = autoencoder.encode(pixels)
+        noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
+        return autoencoder.to_uint8(autoencoder.decode(mean + (log_variance / 2).exp() * noise))
+
+    return round_trip
 
 
 def _held_out(first: int, count: int, size: int) -> tuple[Tensor, Tensor]:
@@ -136,6 +168,17 @@ def _drafting(folder: Path, settings: CardSettings, device: torch.device) -> dic
     return out
 
 
+def _continuous_sets(
+    folder: Path, images: Tensor, labels: Tensor, asked: Tensor, device: torch.device
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """What the autoencoder makes of held-out images, and what the two continuous models draw, with their labels."""
+    autoencoder, _ = load_autoencoder(folder / "autoencoder.safetensors")
+    out = {"latent_reconstructions": (_rebuilt(_through_latents(autoencoder), images), labels)}
+    for part in ("mar", "causal"):
+        out[f"{part}_samples"] = (_drawn(_continuous(folder, part), len(asked), device)[0], asked)
+    return out
+
+
 def measure(folder: Path, settings: CardSettings) -> tuple[dict[str, Any], Tensor]:
     """Everything on the card, and the samples.
 
@@ -152,12 +195,14 @@ def measure(folder: Path, settings: CardSettings) -> tuple[dict[str, Any], Tenso
     asked = torch.arange(count) % shapes.NUM_CLASSES
     quality = {
         "held_out": score(images, labels),
-        "reconstructions": score(_rebuilt(tokenizer, images), labels),
+        "reconstructions": score(_rebuilt(_through_codes(tokenizer), images), labels),
         "samples": score(samples, asked),
+        **{key: score(*shown) for key, shown in _continuous_sets(folder, images, labels, asked, device).items()},
     }
     card = {
         "data": {"size": size, "classes": shapes.NUM_CLASSES, "held_out_first": shapes.HELD_OUT_FIRST, "seed": 0},
         "sampling": {"guidance_scale": settings.guidance_scale, "top_k": settings.top_k, "temperature": 1.0},
+        "latent_sampling": _latent_sampling(folder),
         "count": count,
         "quality": quality,
         "tokens_per_target_forward": _drafting(folder, settings, device) if settings.draft else {},
@@ -185,6 +230,9 @@ def _quality_table(card: dict[str, Any]) -> str:
         "held_out": "held-out images (floor)",
         "reconstructions": "tokenizer reconstructions",
         "samples": "samples (vanilla AR)",
+        "latent_reconstructions": "autoencoder reconstructions",
+        "mar_samples": "samples of `tiny_mar` (masked)",
+        "causal_samples": "samples of `tiny_causal` (masked)",
     }
     table = [["images", "FID", "class", "shape", "colour"]]
     for key, name in names.items():
@@ -207,6 +255,7 @@ def _parts_table(card: dict[str, Any]) -> str:
 def text(card: dict[str, Any]) -> str:
     """The README.md of a card."""
     data, sampling, speed = card["data"], card["sampling"], card["tokens_per_target_forward"]
+    latent = card["latent_sampling"]
     filtered = f", top-k {sampling['top_k']}" if sampling["top_k"] else ""
     names = {"small_ar": "candidates `shared_noise`, drafted by `small_ar`"}
     speeds = "\n".join(f"- {names.get(name, f'candidates `{name}`')}: {value:.2f}" for name, value in speed.items())
@@ -230,6 +279,7 @@ caption "a red star") on textured backgrounds, drawn by `vvsbench.training.shape
 {card["count"]:,} images of each kind against {card["count"]:,} other held-out images; features and classes are the
 classifier's.
 Samples: guidance {sampling["guidance_scale"]:g}, temperature {sampling["temperature"]:g}{filtered}, classes in turn.
+Continuous ones: guidance {latent["guidance_scale"]:g}, {latent["head_steps"]} head steps, one token per AR step.
 
 {_quality_table(card)}
 
@@ -246,6 +296,7 @@ Image tokens per target forward, prefill included, of `decoder=sd` at the same s
 {_parts_table(card)}
 
 Weights are float16 and computed with in float32. Names and layouts of tokenizer, target, drafter and small_ar are
-those of the official checkpoints (LlamaGen; the published EAGLE-style drafters); `clip/` is in the transformers format.
+those of the official checkpoints (LlamaGen; the published EAGLE-style drafters), and so are those of autoencoder, mar
+and mar_draft (MAR); causal and causal_draft have a layout of their own; `clip/` is in the transformers format.
 Settings and SHA-256 of every file are in card.json.
 """

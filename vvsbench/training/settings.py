@@ -265,6 +265,7 @@ class CausalSettings(LatentSettings):
 
     dim: int = 128
     layers: int = 3
+    repeats: int = 1
 
 
 @dataclass
