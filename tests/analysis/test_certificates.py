@@ -59,33 +59,6 @@ def content(**changes: Any) -> dict[str, Any]:
             }
         ],
         "continuous": [
-<<<<<<< HEAD
-            {
-                **{"case": "four tokens, equal widths", "dtype": "float32", "draws": 1000000, "kept": 0.7346},
-                **{"overlap": 0.7341, "ks": 0.0011, "ks_critical": 0.0024, "covariance": 0.0019, "p_value": 0.23},
-                "passed": True,
-            }
-        ],
-        "continuous_controls": [
-            {
-                **{
-                    "name": "no_rollback",
-                    "what": "drafts behind a rejection stay",
-                    "case": "two tokens",
-                    "draws": 200000,
-                },
-                **{
-                    "kept": 0.6,
-                    "fallback": 0.0,
-                    "ks": 0.0912,
-                    "ks_critical": 0.0051,
-                    "covariance": 0.41,
-                    "p_value": 0.0,
-                },
-                "caught": True,
-            }
-        ],
-=======
             continuous(),
             continuous(case="chain, Sigma 2", dtype="float64", overlap=None),
         ],
@@ -122,7 +95,6 @@ def continuous(**changes: Any) -> dict[str, Any]:
         "covariance": 0.0013,
         "p_value": 0.2,
         "passed": True,
->>>>>>> 4ea32babef46bbc6057ec591382b156c1ce571cd
     } | changes
 
 
@@ -168,26 +140,6 @@ def test_controls_and_relaxed_decoders_have_their_tables(where: Path) -> None:
     ]
 
 
-<<<<<<< HEAD
-def test_cases_of_continuous_tokens_have_their_tables(where: Path) -> None:
-    where.write_text(json.dumps(content()))
-    *_, cases, controls = proofs(where).tables
-    shown = [entry.text for entry in cases.lines[0].entries]
-    assert shown[0] == "float32"
-    assert shown[2:4] == ["0.7346", "0.7341"]
-    assert shown[-2:] == ["0.230", "yes"]
-    assert [entry.text for entry in controls.lines[0].entries][-2:] == ["0", "yes"]
-
-
-def test_a_case_of_continuous_tokens_that_fails_is_said(where: Path) -> None:
-    made = content()
-    made["continuous"][0]["passed"] = False
-    made["continuous_controls"][0]["caught"] = False
-    where.write_text(json.dumps(made))
-    said = " ".join(proofs(where).said)
-    assert "1 of 1 cases of continuous tokens failed: four tokens, equal widths in float32." in said
-    assert "no power against it: no_rollback." in said
-=======
 def test_continuous_cases_and_controls_have_theirs(where: Path) -> None:
     where.write_text(json.dumps(content()))
     *_, cases, controls = proofs(where).tables
@@ -211,7 +163,6 @@ def test_failures_of_continuous_tokens_are_said(where: Path) -> None:
     assert "no power against it: no roll-back." in said
     assert found.tables[-2].lines[0].entries[-1].verdict == "worse"
     assert found.tables[-1].lines[0].entries[-1].verdict == "worse"
->>>>>>> 4ea32babef46bbc6057ec591382b156c1ce571cd
 
 
 def test_failures_are_said_first_and_marked(where: Path) -> None:
@@ -256,11 +207,7 @@ def test_every_form_of_a_report_shows_them(where: Path, tmp_path: Path, no_figur
         assert "0.1234" in text
         assert "the residual keeps a rejected token" in text
     names = {path.name for path in paths.more}
-<<<<<<< HEAD
-    assert {f"certificates-{kind}.csv" for kind in certificates.KINDS} <= names
-=======
     assert {f"certificates-{name}.csv" for name in certificates.KINDS} <= names
->>>>>>> 4ea32babef46bbc6057ec591382b156c1ce571cd
     where.unlink()
     report.write("demo", tmp_path)
     assert not list(paths.html.parent.glob("certificates-*.csv"))
