@@ -182,7 +182,7 @@ def _protocol(quality: QualityRecord, metrics: Mapping[str, Any]) -> str:
 
 def _comparison(batch: str, rows: pd.DataFrame) -> str:
     text = (
-        "Everything is compared in pairs: the same prompt and the same noise. Forwards and seconds, image with image "
+        "Everything is compared in pairs: the same prompt and the same noise. Counts and seconds, image with image "
         "and batch with batch (paired bootstrap); the ratio is that of the totals. CLIP score, precision and class "
         "accuracy, image with image (paired bootstrap). FID, IS, KID and recall belong to a whole set: both sets leave "
         "out the same groups of images one after the other, and the interval of a change comes from the differences "
