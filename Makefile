@@ -13,9 +13,11 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
 
-demo: $(STAMP) ## generate, score and compare the tiny model's images under every decoder, then write the report
+demo: $(STAMP) ## generate, score and compare the tiny models' images under every decoder, then write the reports
 	$(BIN)/vvsbench run study=demo
+	$(BIN)/vvsbench run study=demo_continuous
 	$(BIN)/vvsbench report study=demo
+	$(BIN)/vvsbench report study=demo_continuous
 
 test: lint type ## everything that must pass: ruff, mypy, pytest
 	$(BIN)/python -m pytest

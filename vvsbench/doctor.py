@@ -181,7 +181,9 @@ def _one_model(arguments: Sequence[str], console: Console) -> int:
         if not need.found:
             missing.append(need)
     if getattr(cfg.decoder, "drafter", None) is None:
-        console.print(f"  none     no drafter is known for this model: decoder={alone} runs, {drafting} need one")
+        console.print(
+            f"  none     no drafter is known for this model: decoder={alone} needs none; {drafting} cannot run without"
+        )
     if cfg.prompts.kind == PromptKind.captions:
         console.print("  choose   prompts.file=FILE, a .txt with one caption a line or a .json with a list")
     required = [need for need in missing if need.role != DRAFTER]

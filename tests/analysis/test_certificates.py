@@ -30,7 +30,7 @@ def exact(**changes: Any) -> dict[str, Any]:
 def content(**changes: Any) -> dict[str, Any]:
     """A small file as `make certify` writes it."""
     return {
-        "version": 1,
+        "version": 2,
         "made": {
             "date": "2026-01-02T03:04:05+00:00",
             "code_digest": identity.code_digest(),
@@ -58,6 +58,43 @@ def content(**changes: Any) -> dict[str, Any]:
                 "tokens_per_forward": 2.5,
             }
         ],
+        "continuous": [
+            continuous(),
+            continuous(case="chain, Sigma 2", dtype="float64", overlap=None),
+        ],
+        "continuous_controls": [
+            {
+                "name": "no roll-back",
+                "what": "drafts behind a rejected one stay",
+                "case": "2 tokens",
+                "draws": 100000,
+                "kept": 0.787,
+                "fallback": 0.0,
+                "ks": 0.0593,
+                "ks_critical": 0.0105,
+                "moment": 19.9,
+                "covariance": 0.1047,
+                "p_value": 1e-87,
+                "caught": True,
+            }
+        ],
+    } | changes
+
+
+def continuous(**changes: Any) -> dict[str, Any]:
+    return {
+        "case": "wider draft",
+        "dtype": "float32",
+        "draws": 1000000,
+        "kept": 0.6597,
+        "overlap": 0.6598,
+        "ks": 0.0011,
+        "ks_critical": 0.0024,
+        "moment": 1.0,
+        "moment_critical": 4.4,
+        "covariance": 0.0013,
+        "p_value": 0.2,
+        "passed": True,
     } | changes
 
 
@@ -86,7 +123,7 @@ def test_exact_combinations_are_grouped_with_their_number_and_smallest_p_value(w
 
 def test_controls_and_relaxed_decoders_have_their_tables(where: Path) -> None:
     where.write_text(json.dumps(content()))
-    _, controls, relaxed = proofs(where).tables
+    _, controls, relaxed, *_ = proofs(where).tables
     caught = [entry.text for entry in controls.lines[0].entries]
     assert caught == [
         "the residual keeps a rejected token",
@@ -101,6 +138,31 @@ def test_controls_and_relaxed_decoders_have_their_tables(where: Path) -> None:
         ("0.1234", "[0.1200, 0.1270]"),
         ("2.50", ""),
     ]
+
+
+def test_continuous_cases_and_controls_have_theirs(where: Path) -> None:
+    where.write_text(json.dumps(content()))
+    *_, cases, controls = proofs(where).tables
+    first, second = cases.lines
+    assert first.label == "wider draft"
+    shown = [entry.text.replace("\u2009", " ") for entry in first.entries]
+    assert shown == ["float32", "1 000 000", "0.6597", "0.6598", "0.0011", "0.0024", "0.0013", "0.200", "yes"]
+    assert second.entries[3].text == "–"
+    (control,) = controls.lines
+    shown = [entry.text for entry in control.entries]
+    what = "drafts behind a rejected one stay"
+    assert shown == [what, "2 tokens", "0.787", "0.000", "0.0593", "0.0105", "0.1047", "1e-87", "yes"]
+
+
+def test_failures_of_continuous_tokens_are_said(where: Path) -> None:
+    failed, missed = continuous(passed=False), content()["continuous_controls"][0] | {"caught": False}
+    where.write_text(json.dumps(content(continuous=[failed], continuous_controls=[missed])))
+    found = proofs(where)
+    said = " ".join(found.said)
+    assert "1 of 1 cases of continuous tokens failed: wider draft in float32." in said
+    assert "no power against it: no roll-back." in said
+    assert found.tables[-2].lines[0].entries[-1].verdict == "worse"
+    assert found.tables[-1].lines[0].entries[-1].verdict == "worse"
 
 
 def test_failures_are_said_first_and_marked(where: Path) -> None:
@@ -124,7 +186,7 @@ def test_other_code_is_told(where: Path) -> None:
     assert found.tables
 
 
-@pytest.mark.parametrize("text", ["{}", "not json", json.dumps(content(version=2)), None])
+@pytest.mark.parametrize("text", ["{}", "not json", json.dumps(content(version=1)), None])
 def test_without_a_file_that_can_be_read_it_is_said_what_makes_it(where: Path, text: str | None) -> None:
     if text is not None:
         where.write_text(text)
@@ -145,7 +207,7 @@ def test_every_form_of_a_report_shows_them(where: Path, tmp_path: Path, no_figur
         assert "0.1234" in text
         assert "the residual keeps a rejected token" in text
     names = {path.name for path in paths.more}
-    assert {"certificates-exact.csv", "certificates-controls.csv", "certificates-relaxed.csv"} <= names
+    assert {f"certificates-{name}.csv" for name in certificates.KINDS} <= names
     where.unlink()
     report.write("demo", tmp_path)
     assert not list(paths.html.parent.glob("certificates-*.csv"))

@@ -142,6 +142,9 @@ def test_the_whole_report_of_continuous_tokens(tmp_path: Path) -> None:
         "an image is 8 × 8 tokens of 4 numbers",
         "needs 3.33× less computation than masked 64 x 25",
         "distance of tokens",
+        "has no draft: it takes the AR steps per image",
+        "given those before it, so that its own law is kept, and takes back",
+        "judges a whole block from what was verified before it",
         "the baseline’s own cost, and an FID 10 % above the worst here",
     ):
         assert words in content, words

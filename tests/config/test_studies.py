@@ -20,6 +20,7 @@ def test_every_cell_of_every_study_composes(study):
     assert whole.study.title
     decoders = [composed([f"study={study}", *cell]).decoder.name for cell in whole.study.cells]
     assert whole.study.baseline in decoders
+    assert not whole.study.front or whole.study.front in decoders
 
 
 @pytest.mark.parametrize("study", STUDIES)

@@ -21,6 +21,9 @@ from vvsbench.runs.store import read_record
         (["bacth_size=3"], "bacth_size: there is no such setting. Did you mean batch_size?"),
         (["-m", "decoder=vvs", "decoder.schedule.interval=1,0"], "decoder.schedule.interval=0 must be at least 2"),
         (["model.checkpoint=nowhere.pt"], "model.checkpoint=nowhere.pt: weights not found: "),
+        (["model=tiny_mar", "decoder=vvs"], "decoder.name=vvs draws discrete tokens and model=tiny_mar has continuous"),
+        (["model=tiny_mar", "sampling.guidance_schedule=cosine"], "no such choice. Choose from: constant, linear."),
+        (["model=tiny_mar", "decoder=csd", "decoder.length=62"], "decoder.length=62 is more than the 61 AR steps that"),
         (["study=demo", "decoder=sd"], "decoder: the cells of study=demo set it themselves"),
     ],
 )
@@ -58,6 +61,17 @@ def test_a_checkpoint_of_another_size_names_its_tensors(vvsbench, weights, tmp_p
     assert "does not fit this model" in err
     assert "tok_embeddings.weight: file has (32, 64), model needs (32, 32)" in err
     assert "missing: " in err
+    assert "Traceback" not in err
+
+
+def test_a_continuous_checkpoint_of_another_size_names_its_tensors(vvsbench, tmp_path):
+    nano.write_latent(tmp_path)
+    state = {"class_emb.weight": torch.zeros(4, 16)}
+    torch.save({"model": {}, "model_ema": state}, tmp_path / "other.pth")
+    code, _, err = vvsbench("run", *nano.latent_overrides(tmp_path), f"model.checkpoint={tmp_path}/other.pth")
+    assert code == 1
+    assert "other.pth does not fit this model" in err
+    assert "class_emb.weight: file has (4, 16), model needs (4, 8)" in err
     assert "Traceback" not in err
 
 

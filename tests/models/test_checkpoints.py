@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
 from pathlib import Path
@@ -85,6 +86,33 @@ def test_pickles_are_read_whatever_entry_holds_the_weights(tmp_path: Path, entry
     assert checkpoints.read(tmp_path / "c.pt").keys() == state.keys()
 
 
+def trained(tmp_path: Path, **rest: object) -> Path:
+    """A file as MAR's trainer writes it: the weights, their moving average, and what else is kept."""
+    torch.save({"model": {"w": torch.zeros(2)}, "model_ema": {"w": torch.ones(2)}, **rest}, tmp_path / "last.pth")
+    return tmp_path / "last.pth"
+
+
+def test_the_averaged_weights_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
+    path = trained(tmp_path, epoch=3, optimizer={"state": {}})
+    assert torch.equal(checkpoints.read(path, checkpoints.AVERAGED)["w"], torch.ones(2))
+    assert torch.equal(checkpoints.read(path)["w"], torch.zeros(2))
+
+
+def test_a_file_with_one_copy_is_taken_for_either(tmp_path: Path) -> None:
+    torch.save({"model": {"w": torch.ones(2)}}, tmp_path / "one.ckpt")
+    save_file({"w": torch.ones(2)}, tmp_path / "one.safetensors")
+    for name in ("one.ckpt", "one.safetensors"):
+        for prefer in ((), checkpoints.AVERAGED):
+            assert torch.equal(checkpoints.read(tmp_path / name, prefer)["w"], torch.ones(2))
+
+
+def test_the_trainers_arguments_do_no_harm(tmp_path: Path) -> None:
+    path = trained(tmp_path, args=argparse.Namespace(model="mar_base", lr=1e-4, resume=None))
+    assert torch.equal(checkpoints.read(path, checkpoints.AVERAGED)["w"], torch.ones(2))
+    with pytest.raises(CheckpointError, match="refused"):
+        checkpoints.read(trained(tmp_path, args=argparse.Namespace(hook=Trap())))
+
+
 def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "c.pt").write_bytes(pickle.dumps(Trap()))
@@ -104,6 +132,16 @@ def test_differences_are_named(tmp_path: Path) -> None:
         checkpoints.load_strict(network, state, "some.pt")
     message = str(caught.value)
     for part in ("some.pt", "missing: norm.weight", "unexpected: extra.weight", "(99, 32)", "(16, 32)"):
+        assert part in message
+
+
+def test_no_kind_of_difference_crowds_out_another() -> None:
+    network = Transformer(SIZES)
+    state = {f"other.{number}": torch.zeros(1) for number in range(20)} | {"output.weight": torch.zeros(99, 32)}
+    with pytest.raises(CheckpointError) as caught:
+        checkpoints.load_strict(network, state, "some.pt")
+    message = str(caught.value)
+    for part in ("(99, 32)", "missing: cls_embedding", "unexpected: other.0", "... and 14 more unexpected"):
         assert part in message
 
 

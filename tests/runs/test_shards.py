@@ -32,6 +32,15 @@ def test_a_shard_comes_back_as_it_was_written(tmp_path):
     assert shards.read_times(tmp_path, where)[0]["seconds"] == 0.5
 
 
+def test_tokens_may_be_vectors(tmp_path):
+    where, vectors = ShardRange(1, 4, 7), np.linspace(-1, 1, 24, dtype=np.float32).reshape(3, 2, 4)
+    whole = make()
+    shards.write(tmp_path, where, Shard(whole.first, whole.images, vectors, whole.rows), [])
+    tokens = shards.read(tmp_path, where).tokens
+    assert tokens.dtype == np.float32
+    assert np.array_equal(tokens, vectors)
+
+
 def test_times_do_not_reach_the_shard(tmp_path):
     where = ShardRange(1, 4, 7)
     for folder, seconds in (("a", 0.5), ("b", 0.7)):

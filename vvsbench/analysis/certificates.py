@@ -20,7 +20,7 @@ from vvsbench.runs.store import RecordError
 
 FILE = "certificates.json"
 COMMAND = "make certify"
-KINDS = ("exact", "controls", "relaxed")
+KINDS = ("exact", "controls", "relaxed", "continuous", "continuous_controls")
 """The lists of the file, a table each."""
 
 
@@ -71,14 +71,47 @@ class Relaxed(BaseModel):
     tokens_per_forward: float
 
 
+class Continuous(BaseModel):
+    """A case of continuous tokens or a decoder of them, and the test of its samples against their law."""
+
+    case: str
+    dtype: str
+    draws: int
+    kept: float
+    overlap: float | None
+    ks: float
+    ks_critical: float
+    covariance: float
+    p_value: float
+    passed: bool
+
+
+class ContinuousControl(BaseModel):
+    """A wrong rule, loop or decoder of continuous tokens, which the tests must catch."""
+
+    name: str
+    what: str
+    case: str
+    draws: int
+    kept: float
+    fallback: float
+    ks: float
+    ks_critical: float
+    covariance: float
+    p_value: float
+    caught: bool
+
+
 class Certificates(BaseModel):
     """The file."""
 
-    version: Literal[1]
+    version: Literal[2]
     made: Made
     exact: list[Exact]
     controls: list[Control]
     relaxed: list[Relaxed]
+    continuous: list[Continuous]
+    continuous_controls: list[ContinuousControl]
 
     @property
     def stale(self) -> bool:
@@ -92,7 +125,7 @@ class Proofs:
 
     Attributes:
         said: sentences above the tables; without a file the only one says what makes it.
-        tables: the exact combinations, the controls and the relaxed decoders.
+        tables: the exact combinations, the controls and the relaxed decoders; then those of continuous tokens.
     """
 
     said: Sequence[str]
@@ -130,7 +163,13 @@ def proofs(where: Path) -> Proofs:
         return Proofs([str(error)], [])
     if found is None:
         return Proofs([f"There are no certificates yet: {COMMAND} makes them."], [])
-    made = [exact(found.exact), controls(found.controls), relaxed(found.relaxed)]
+    made = [
+        exact(found.exact),
+        controls(found.controls),
+        relaxed(found.relaxed),
+        continuous(found.continuous),
+        continuous_controls(found.continuous_controls),
+    ]
     return Proofs(_said(found), [table for table in made if table.lines])
 
 
@@ -143,7 +182,10 @@ def _said(found: Certificates) -> list[str]:
     if failed := [one for one in found.exact if not one.passed]:
         names = ", ".join(dict.fromkeys(f"{one.rule} on {one.structure}" for one in failed))
         said.append(f"{len(failed)} of {len(found.exact)} exact combinations failed: {names}.")
-    if missed := [one.name for one in found.controls if not one.caught]:
+    if wrong := [f"{one.case} in {one.dtype}" for one in found.continuous if not one.passed]:
+        said.append(f"{len(wrong)} of {len(found.continuous)} cases of continuous tokens failed: {', '.join(wrong)}.")
+    controls: list[Control | ContinuousControl] = [*found.controls, *found.continuous_controls]
+    if missed := [one.name for one in controls if not one.caught]:
         said.append(f"Not caught, so the tests have no power against it: {', '.join(missed)}.")
     if found.stale:
         said.append(f"They were made by other code than the present; {COMMAND} makes them anew.")
@@ -196,7 +238,7 @@ def controls(found: Sequence[Control]) -> Table:
     return Table("controls", "Wrong decoders, which the tests must catch", columns, lines, "control", "", "")
 
 
-def _caught(one: Control) -> Entry:
+def _caught(one: Control | ContinuousControl) -> Entry:
     return Entry("yes") if one.caught else Entry("no", verdict="worse")
 
 
@@ -216,6 +258,72 @@ def relaxed(found: Sequence[Relaxed]) -> Table:
 def _measured(one: Relaxed) -> list[Entry]:
     distance = Entry(number(one.tv, 4), interval(Estimate(one.tv, one.low, one.high), 4))
     return [Entry(one.setting), Entry(one.sampling), distance, Entry(number(one.tokens_per_forward, 2))]
+
+
+def continuous(found: Sequence[Continuous]) -> Table:
+    """Continuous tokens: the exact rule on every case, and the exact decoders."""
+    columns = [
+        Column("dtype", "precision", "", words=True),
+        Column("draws", "samples", "", 0),
+        Column("kept", "kept", "share of the drafts", 4),
+        Column("overlap", "overlap", "what that share must be, where it has a closed form", 4),
+        Column("ks", "KS", "largest Kolmogorov-Smirnov distance of a projection; the critical value follows", 4),
+        Column(
+            "critical", "critical", "of the test of this case, all cases together having the level of the family", 4
+        ),
+        Column("covariance", "error of covariance", "largest, in units of both standard deviations", 4),
+        Column("p_value", "p-value", "of projections and moments"),
+        Column("passed", "passed", "", words=True),
+    ]
+    lines = [Line("", one.case, "", "", _exactly(one)) for one in found]
+    caption = "Continuous tokens, exact rule and decoders: samples against laws in closed form"
+    return Table("continuous", caption, columns, lines, head="case", noted="", small="")
+
+
+def _exactly(one: Continuous) -> list[Entry]:
+    return [
+        Entry(one.dtype),
+        Entry(number(one.draws, 0)),
+        Entry(number(one.kept, 4)),
+        Entry("–" if one.overlap is None else number(one.overlap, 4)),
+        Entry(number(one.ks, 4)),
+        Entry(number(one.ks_critical, 4)),
+        Entry(number(one.covariance, 4)),
+        Entry(small(one.p_value)),
+        Entry("yes") if one.passed else Entry("no", verdict="worse"),
+    ]
+
+
+def continuous_controls(found: Sequence[ContinuousControl]) -> Table:
+    """Wrong rules, loops and decoders of continuous tokens that must be caught."""
+    columns = [
+        Column("what", "what is wrong", "", words=True),
+        Column("case", "case", "", words=True),
+        Column("kept", "kept", "share of the drafts", 3),
+        Column("fallback", "fallback", "share of the drafts whose tries ran out", 3),
+        Column("ks", "KS", "largest Kolmogorov-Smirnov distance of a projection", 4),
+        Column("critical", "critical", "it is caught from here on", 4),
+        Column("covariance", "error of covariance", "largest, in units of both standard deviations", 4),
+        Column("p_value", "p-value", "of projections and moments"),
+        Column("caught", "caught", "", words=True),
+    ]
+    lines = [Line("", one.name, "", "", _wrongly(one)) for one in found]
+    caption = "Continuous tokens: wrong rules, loops and decoders, which the tests must catch"
+    return Table("continuous_controls", caption, columns, lines, "control", "", "")
+
+
+def _wrongly(one: ContinuousControl) -> list[Entry]:
+    return [
+        Entry(one.what),
+        Entry(one.case),
+        Entry(number(one.kept, 3)),
+        Entry(number(one.fallback, 3)),
+        Entry(number(one.ks, 4)),
+        Entry(number(one.ks_critical, 4)),
+        Entry(number(one.covariance, 4)),
+        Entry(small(one.p_value)),
+        _caught(one),
+    ]
 
 
 def small(p_value: float) -> str:

@@ -52,8 +52,10 @@ def decoders(study: StudyFrame, rows: pd.DataFrame) -> list[Claim]:
 
 def _does(decoder: Mapping[str, Any]) -> str:
     """From a decoder's settings; empty for one that this page has no words for."""
-    if decoder["name"] == "ar":
-        return "draws one token per target forward."
+    if decoder["name"] in ALONE:
+        return ALONE[decoder["name"]]
+    if "mode" in decoder:
+        return _judges(decoder)
     structure, schedule = decoder.get("structure"), decoder.get("schedule")
     if not structure or not schedule:
         return ""
@@ -64,6 +66,19 @@ def _does(decoder: Mapping[str, Any]) -> str:
     back = " It takes back what the target would not have drawn." if _takes_back(decoder) else ""
     return f"{drafted}, and commits a path {when} with no target forward.{back}"
 
+
+ALONE = {
+    "ar": "draws one token per target forward.",
+    "masked": "has no draft: it takes the AR steps per image and the denoising steps per token that its name says.",
+}
+"""Decoders without a draft, in words."""
+
+JUDGES = {
+    "exact": "has the target judge each drafted token given those before it, so that its own law is kept",
+    "published": "does the same by the paper’s rule, whose ratio holds the product of variances",
+    "released": "judges a whole block from what was verified before it, each token by itself, and takes nothing back.",
+}
+"""Modes of continuous speculative decoding, in words."""
 
 SOURCES = {
     "shared_noise": "drawn under the target’s own noise",
@@ -81,6 +96,18 @@ WHEN = {
     "budget": "of as many trees as the wanted compression takes",
 }
 """Schedules, in words."""
+
+
+def _judges(decoder: Mapping[str, Any]) -> str:
+    """How a decoder of continuous tokens treats its drafts."""
+    if decoder["mode"] == "released":
+        return JUDGES["released"]
+    how = JUDGES.get(decoder["mode"], f"judges drafts in the mode {decoder['mode']}")
+    if decoder.get("tolerance"):
+        how = (
+            "keeps every drafted token that is no further than its tolerance from the target’s own under the same noise"
+        )
+    return f"{how}, and takes back what was drafted after the first that fails."
 
 
 def _tree(structure: Mapping[str, Any]) -> str:
@@ -155,7 +182,7 @@ def _protocol(quality: QualityRecord, metrics: Mapping[str, Any]) -> str:
 
 def _comparison(batch: str, rows: pd.DataFrame) -> str:
     text = (
-        "Everything is compared in pairs: the same prompt and the same noise. Forwards and seconds, image with image "
+        "Everything is compared in pairs: the same prompt and the same noise. Counts and seconds, image with image "
         "and batch with batch (paired bootstrap); the ratio is that of the totals. CLIP score, precision and class "
         "accuracy, image with image (paired bootstrap). FID, IS, KID and recall belong to a whole set: both sets leave "
         "out the same groups of images one after the other, and the interval of a change comes from the differences "

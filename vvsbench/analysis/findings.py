@@ -53,7 +53,12 @@ DRAFTING_COLUMNS = (
     Column("rolled_back", "rolled back", "share of the skips whose tail was taken back", 1, 100.0, " %"),
     Column("drafted", "judged", "drafted tokens that the target judged, per image", 1),
     Column(
-        "kept", "kept by the rule", "share of them that the criterion alone keeps: mean over images", 1, 100.0, " %"
+        "kept",
+        "kept by the rule",
+        "share of them that the rule keeps without any tolerance: mean over images",
+        1,
+        100.0,
+        " %",
     ),
     Column("kept_relaxed", "kept", "share of them that was kept in fact: mean over images", 1, 100.0, " %"),
     Column("distance", "draft’s distance", "mean Euclidean distance of a draft to the target’s own aligned token", 3),

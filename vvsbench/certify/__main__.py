@@ -7,7 +7,7 @@ import datetime
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from rich.console import Console
 
 from vvsbench import config, identity
 from vvsbench.certify import controls, exact, relaxed, showing
+from vvsbench.certify.continuous import proofs
 
-VERSION = 1
+VERSION = 2
 ALPHA = 1e-3
 """Chance of a false alarm among all tests of laws, were all of them exact."""
 
@@ -30,18 +31,40 @@ class Plan:
         exact: for exact combinations.
         controls: images for a negative control.
         relaxed: images for a relaxed decoder.
-        relaxed_every: one of them in so many is measured.
+        continuous: samples of a continuous case.
+        continuous_controls: samples for a negative control of these.
+        decoded: images of a continuous decoder, exact or control.
+        relaxed_every: one of the relaxed in so many is measured.
     """
 
     exact: exact.Size
     controls: int
     relaxed: int
+    continuous: int
+    continuous_controls: int
+    decoded: int
     relaxed_every: int = 1
 
 
-FULL = Plan(exact.Size(law=30_000, identity=400), controls=10_000, relaxed=20_000)
-SMALL = Plan(exact.Size(law=6_000, identity=100, every=5), controls=10_000, relaxed=4_000, relaxed_every=5)
-"""For every change of the code: one in five of everything, which meets each value of each axis; every control."""
+FULL = Plan(
+    exact.Size(law=30_000, identity=400),
+    controls=10_000,
+    relaxed=20_000,
+    continuous=1_000_000,
+    continuous_controls=100_000,
+    decoded=40_000,
+)
+SMALL = Plan(
+    exact.Size(law=6_000, identity=100, every=5),
+    controls=10_000,
+    relaxed=4_000,
+    continuous=10_000,
+    continuous_controls=20_000,
+    decoded=4_000,
+    relaxed_every=5,
+)
+"""For every change of the code: one in five of all combinations, which meets each value of each axis; every continuous
+case, and every control."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if chosen.draws < 100:
             parser.error(f"--draws={chosen.draws} must be at least 100")
         size = exact.Size(chosen.draws, plan.exact.identity, plan.exact.every)
-        plan = Plan(size, plan.controls, chosen.draws, plan.relaxed_every)
+        plan = replace(plan, exact=size, relaxed=chosen.draws, continuous=chosen.draws)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the toys are so small that threads only wait for each other
     try:
@@ -70,23 +93,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _made(plan: Plan, out: Path, console: Console) -> int:
-    kept, caught, distances = (
-        exact.certificates(plan.exact, ALPHA),
-        controls.certificates(plan.controls),
-        relaxed.certificates(plan.relaxed, plan.relaxed_every),
+    found = showing.Found(
+        exact=exact.certificates(plan.exact, ALPHA),
+        controls=controls.certificates(plan.controls),
+        relaxed=relaxed.certificates(plan.relaxed, plan.relaxed_every),
+        continuous=proofs.certificates(plan.continuous, plan.decoded, ALPHA),
+        continuous_controls=proofs.controls(plan.continuous_controls, plan.decoded),
     )
-    showing.show(console, kept, caught, distances)
-    parts: dict[str, Sequence[Any]] = {"exact": kept, "controls": caught, "relaxed": distances}
+    showing.show(console, found)
+    parts: dict[str, Sequence[Any]] = vars(found)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(_text({"version": VERSION, "made": _made_how(plan)}, parts))
-    failed, missed = (sum(not one.passed for one in kept), sum(not one.caught for one in caught))
-    console.print(f"{len(kept) - failed} of {len(kept)} exact combinations pass, ", end="")
-    console.print(f"{len(caught) - missed} of {len(caught)} controls are caught; written to {out}")
-    return int(failed > 0 or missed > 0)
+    kept, wrong = (len(found.exact) + len(found.continuous), len(found.controls) + len(found.continuous_controls))
+    console.print(f"{kept - len(found.failed)} of {kept} exact combinations pass, ", end="")
+    console.print(f"{wrong - len(found.missed)} of {wrong} controls are caught; written to {out}")
+    return int(bool(found.failed or found.missed))
 
 
 def _made_how(plan: Plan) -> dict[str, Any]:
     power = exact.power(ALPHA, plan.exact)
+    off = proofs.detectable(plan.continuous, ALPHA)
     seen = ", ".join(f"{value:.3f} ({name})" for name, value in power["law_tv"].items())
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -96,9 +122,14 @@ def _made_how(plan: Plan) -> dict[str, Any]:
         "power": (
             f"with probability 0.99 a law at a total variation of {seen} or more fails its test; so does a decoder "
             f"that is compared with ar image by image and differs in {power['identity_tv']:.3f} of the images or more, "
-            "which bounds its total variation"
+            "which bounds its total variation; and so does the exact rule of continuous tokens if along one of the "
+            f"directions looked at the distribution function of what it draws is off by {off:.4f} or more"
         ),
-        "correction": f"Holm, over {power['law_tests']} tests of laws; comparisons image by image need none",
+        "correction": (
+            f"Holm, over {power['law_tests']} tests of laws; comparisons image by image need none; continuous: "
+            f"Bonferroni, over {proofs.tests()} tests of laws"
+        ),
+        "continuous_draws": plan.continuous,
         "caught_below": controls.CAUGHT,
         "toys": {
             "law": exact.TOY.size,

@@ -14,7 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vvsbench.models.diffusion_head import Call, DiffusionHead, DiffusionLoss, HeadNetwork
+from vvsbench.models.diffusion_head import Call, DiffusionHead, DiffusionLoss, HeadNetwork, wider
 from vvsbench.models.kv_cache import KVCache
 from vvsbench.models.latents import LatentGuidance, LatentSpec, LatentState, Painter, Wanted, painted
 from vvsbench.models.transformer import (
@@ -92,6 +92,7 @@ class CausalNetwork(nn.Module):
         """
         index = index.clamp_max(self.sizes.tokens - 1)
         before = tokens.gather(1, (index - 1).clamp_min(0)[..., None].expand(-1, -1, tokens.shape[-1]))
+        before = before.to(self.positions.dtype)
         x = torch.where((index == 0)[..., None], self.cls_embedding(classes), self.token_proj(before))
         return x + self.positions[0][index]
 
@@ -173,7 +174,7 @@ class Causal:
             device=self.device,
             dtype=self.dtype,
         )
-        tokens = torch.zeros(batch, sizes.tokens, sizes.channels, device=self.device, dtype=self.dtype)
+        tokens = torch.zeros(batch, sizes.tokens, sizes.channels, device=self.device, dtype=wider(self.dtype))
         return CausalState(list(images), conditions, path, tokens, [0] * batch, cache=cache, cached=[0] * batch)
 
     def predict(self, state: CausalState, wanted: Wanted, drafts: Tensor | None = None) -> Tensor:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,9 @@ STATE_ENTRIES = ("model", "module", "state_dict")
 """Entries under which the official trainers keep a state dict, in the order in which their loader looks."""
 AVERAGED = ("model_ema",)
 """Entries under which they keep the moving average of the weights beside it."""
+
+SHOWN = 6
+"""Tensors of each kind that a message names."""
 
 
 @dataclass(frozen=True)
@@ -204,24 +207,26 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], source: str) -> 
         CheckpointError: with every difference listed.
     """
     own = module.state_dict()
+    both = sorted(own.keys() & state.keys())
     differences = [
-        *_named("missing", own.keys() - state.keys()),
-        *_named("unexpected", state.keys() - own.keys()),
-        *(
-            f"{name}: file has {tuple(state[name].shape)}, model needs {tuple(own[name].shape)}"
-            for name in sorted(own.keys() & state.keys())
-            if own[name].shape != state[name].shape
-        ),
+        *_few("of another shape", [_shapes(name, state, own) for name in both if own[name].shape != state[name].shape]),
+        *_few("missing", [f"missing: {name}" for name in sorted(own.keys() - state.keys())]),
+        *_few("unexpected", [f"unexpected: {name}" for name in sorted(state.keys() - own.keys())]),
     ]
     if differences:
-        shown = differences[:12] + ([f"... and {len(differences) - 12} more"] if len(differences) > 12 else [])
-        listing = "\n  - ".join(shown)
+        listing = "\n  - ".join(differences)
         raise CheckpointError(f"{source} does not fit this model:\n  - {listing}\nIs it a checkpoint of another size?")
     module.load_state_dict(dict(state), strict=True, assign=any(value.is_meta for value in own.values()))
 
 
-def _named(kind: str, names: Iterable[str]) -> list[str]:
-    return [f"{kind}: {name}" for name in sorted(names)]
+def _shapes(name: str, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+    return f"{name}: file has {tuple(state[name].shape)}, model needs {tuple(own[name].shape)}"
+
+
+def _few(kind: str, lines: list[str]) -> list[str]:
+    """The first differences of a kind, and how many more there are: none of the kinds crowds out the others."""
+    more = len(lines) - SHOWN
+    return lines[:SHOWN] + ([f"... and {more} more {kind}"] if more > 0 else [])
 
 
 def save(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:

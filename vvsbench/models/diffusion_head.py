@@ -133,6 +133,14 @@ class DiffusionLoss(nn.Module):
         self.net = network
 
 
+def wider(dtype: torch.dtype) -> torch.dtype:
+    """What tokens and their densities are kept in: float32, or float64 of a float64 model.
+
+    A last transition is 0.006 wide; a token rounded to bfloat16 would have no density that means anything.
+    """
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 class DiffusionHead:
     """Samples tokens by a chain of S evaluations.
 
@@ -154,7 +162,7 @@ class DiffusionHead:
         """Head steps, S."""
         return self.diffusion.steps
 
-    def denoise(self, z: Tensor, noise: StepNoise, scale: Tensor | None, call: Call | None = None) -> Moments:
+    def denoise(self, z: Tensor, noise: StepNoise, scale: Tensor | None = None, call: Call | None = None) -> Moments:
         """Run the chain up to its last transition, whose noise is left to the caller.
 
         Args:
@@ -165,20 +173,19 @@ class DiffusionHead:
             call: what each evaluation is charged to.
         """
         conditions = self.network.cond_embed(z.flatten(0, 1))
-        x = noise(self.steps).to(z.dtype)
+        wide = wider(z.dtype)
+        x = noise(self.steps).to(wide)
         total = torch.zeros_like(x)
-        weight = None if scale is None else scale[:, None].to(x.dtype)
+        weight = None if scale is None else scale[:, None].to(wide)
         for step in reversed(range(self.steps)):
-            out = self.network(x, self._times[step : step + 1], conditions, call)
-            out = out if out.dtype == torch.float64 else out.float()
+            out = self.network(x.to(z.dtype), self._times[step : step + 1], conditions, call).to(wide)
             eps, logits = out[: len(x)].chunk(2, -1)
             if weight is not None:
                 eps = torch.lerp(out[len(x) :, : eps.shape[-1]], eps, weight)
-            x32 = x.to(eps.dtype)
-            mean, log_std = self.diffusion.mean(x32, eps, step), self.diffusion.log_std(logits, step)
+            mean, log_std = self.diffusion.mean(x, eps, step), self.diffusion.log_std(logits, step)
             std = log_std.exp() * self.temperature
             if step == 0:
                 break
-            total = total.to(log_std.dtype) + log_std
-            x = (mean + std * noise(step).to(mean.dtype)).to(z.dtype)
+            total = total + log_std
+            x = mean + std * noise(step).to(wide)
         return Moments(mean, std, total)

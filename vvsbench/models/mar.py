@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vvsbench.models.diffusion_head import Call, DiffusionHead, DiffusionLoss, HeadNetwork
+from vvsbench.models.diffusion_head import Call, DiffusionHead, DiffusionLoss, HeadNetwork, wider
 from vvsbench.models.latents import NO_CLASS, LatentGuidance, LatentSpec, LatentState, Painter, Wanted, painted
 
 _EPS = 1e-6
@@ -150,7 +150,7 @@ class MARNetwork(nn.Module):
         known = classes[:, None] >= 0
         label = torch.where(known, self.class_emb(classes.clamp_min(0)), self.fake_latent)
         visible = tokens.gather(1, seen[..., None].expand(-1, -1, tokens.shape[-1]))
-        x = self.z_proj(visible) + places[seen + sizes.buffer]
+        x = self.z_proj(visible.to(places.dtype)) + places[seen + sizes.buffer]
         x = self.z_proj_ln(torch.cat([label[:, None] + places[: sizes.buffer], x], 1))
         mask = None
         if counts is not None:
@@ -230,7 +230,9 @@ class MAR:
 
     def start(self, conditions: Tensor, images: Sequence[int], path: Tensor) -> LatentState:
         """See `LatentModel.start`."""
-        tokens = torch.zeros(len(images), self.spec.tokens, self.spec.channels, device=self.device, dtype=self.dtype)
+        tokens = torch.zeros(
+            len(images), self.spec.tokens, self.spec.channels, device=self.device, dtype=wider(self.dtype)
+        )
         return LatentState(list(images), conditions, path, tokens, [0] * len(images))
 
     def predict(self, state: LatentState, wanted: Wanted, drafts: Tensor | None = None) -> Tensor:

@@ -33,9 +33,10 @@ class Console:
 
     def finished(self, record: CellRecord, what: str) -> None:
         """The one line of a cell."""
-        compression = record.summaries.get("step_compression")
+        compression, cost = (record.summaries.get(name) for name in ("step_compression", "cost"))
         pace = f"; {compression.mean:.2f} tokens per forward" if compression else ""
-        text = f"{record.label:<12} {record.key}  {what}{pace}"
+        price = f", {cost.mean:.1f} target calls of computation" if cost else ""
+        text = f"{record.label:<12} {record.key}  {what}{pace}{price}"
         log.info("%s", text)
         self._out.print(text)
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vvsbench.decoding.continuous.settings import INNER_TEMPERATURE
 from vvsbench.models.diffusion import Moments
 
 Proposals = Callable[[Tensor, int, int], tuple[Tensor, Tensor]]
@@ -34,8 +35,8 @@ ALIKE = 1e-6
 moves a token of C dimensions by a total variation of at most 1e-6 sqrt(C / 2): 3e-6 where C is 16."""
 FIRST_CHUNK, LAST_CHUNK = 64, 65_536
 """Tries at a time for the rows that still have no token; the number doubles from the first to the last."""
-ELEMENTS = 1 << 22
-"""Numbers proposed at a time, over all rows: a bound on memory."""
+ELEMENTS = 1 << 18
+"""Numbers proposed at a time, over all rows: many rows are tried a few times, few rows many times."""
 GUARD = 1 << 24
 """Tries after which `exact` gives up with an error. A row is rejected with probability Z, and then each try succeeds
 with probability Z, so that the guard is reached with probability Z (1 - Z)^GUARD <= 1 / (e GUARD) = 2.2e-8, whatever
@@ -44,7 +45,6 @@ take more than 10^14 samples."""
 PUBLISHED_GUARD = 1_000
 """Tries after which `published` gives up: where Sigma p < q everywhere its residual is empty and would never end."""
 RELEASED_TRIES = 100
-INNER_TEMPERATURE = 42.0
 
 
 class DidNotEnd(RuntimeError):

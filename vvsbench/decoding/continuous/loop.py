@@ -174,9 +174,8 @@ class _Loop:
 
     def _propose(self) -> _Draft:
         """Draft up to `length` AR steps in every row; the last noise is really added."""
-        shape, like = self.draft.state.tokens.shape, self.draft.state.tokens
-        wide = like if like.dtype == torch.float64 else like.float()
-        proposed = _Draft(wide.new_zeros(shape), wide.new_ones(shape), wide.new_zeros(shape))
+        like = self.draft.state.tokens
+        proposed = _Draft(torch.zeros_like(like), torch.ones_like(like), torch.zeros_like(like))
         for ahead in range(self.how.length):
             steps = [step + ahead if step + ahead < self.reveal.steps else None for step in self.steps]
             if all(step is None for step in steps):

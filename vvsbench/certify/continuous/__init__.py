@@ -1,0 +1,1 @@
+"""Certificates of continuous decoding: rules and loops against laws that are known in closed form."""
