@@ -11,9 +11,11 @@ import torch
 
 from vvsbench.models import checkpoints
 from vvsbench.models.checkpoints import ZOO
+from vvsbench.training import app, classifier, shapes
 from vvsbench.training import card as cards
-from vvsbench.training import classifier, shapes
+from vvsbench.training.app import PARTS
 from vvsbench.training.drafter import Agreement, load_drafter
+from vvsbench.training.latents import LatentTask, load_autoencoder
 from vvsbench.training.settings import DrafterSettings
 from vvsbench.training.target import load_target
 from vvsbench.training.tokens import load_tokenizer
@@ -29,7 +31,8 @@ def part_path(part: str) -> Path:
 
 
 def test_card_describes_the_shipped_files(card: Any) -> None:
-    assert set(card["parts"]) == {"tokenizer", "target", "drafter", "small_ar", "classifier", "clip"}
+    discrete = {"tokenizer", "target", "drafter", "small_ar", "classifier", "clip"}
+    assert set(card["parts"]) == discrete | set(cards.CONTINUOUS)
     for part, described in card["parts"].items():
         assert checkpoints.digest(part_path(part)) == described["sha256"], f"{part}: run vvsbench train card again"
     assert (ZOO / "README.md").read_text() == cards.text(card)
@@ -46,6 +49,12 @@ def test_the_gate_of_every_comparison(card: Any) -> None:
     assert quality["samples"]["fid"] <= 3 * quality["reconstructions"]["fid"]
     assert card["tokens_per_target_forward"]["shared_noise"] >= 2.5
     assert card["tokens_per_target_forward"]["small_ar"] >= 2.5
+
+
+@pytest.mark.parametrize("part", ["mar", "causal"])
+def test_the_gate_of_every_comparison_of_continuous_tokens(part: str, card: Any) -> None:
+    assert card["quality"]["latent_reconstructions"]["class_accuracy"] >= 0.95
+    assert card["quality"][f"{part}_samples"]["class_accuracy"] >= 0.6
 
 
 def test_drafter_belongs_to_the_target() -> None:
@@ -75,6 +84,41 @@ def test_classifier_and_tokenizer_on_held_out_images() -> None:
     assert classifier.recognised(network, rebuilt, labels)["class"] >= 0.93
     error = (rebuilt.float() - images.float()).square().mean()
     assert 10 * torch.log10(255**2 / error) > 28
+
+
+@torch.no_grad()
+def test_autoencoder_on_held_out_images() -> None:
+    autoencoder, size = load_autoencoder(part_path("autoencoder"))
+    images, labels = shapes.render(torch.arange(256) + shapes.HELD_OUT_FIRST, size)
+    mean, log_variance = autoencoder.encode(images.float() / 127.5 - 1)
+    torch.manual_seed(0)
+    latents = mean + (log_variance / 2).exp() * torch.randn_like(mean)
+    torch.testing.assert_close(latents.std((0, 2, 3)), torch.ones(latents.shape[1]), atol=0.05, rtol=0)
+    rebuilt = autoencoder.to_uint8(autoencoder.decode(latents))
+    assert classifier.recognised(classifier.load(part_path("classifier")), rebuilt, labels)["class"] >= 0.95
+    error = (rebuilt.float() - images.float()).square().mean()
+    assert 10 * torch.log10(255**2 / error) > 29.5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("part", ["mar", "mar_draft", "causal", "causal_draft"])
+def test_models_of_continuous_tokens_know_the_classes(part: str, card: Any) -> None:
+    """The right class helps to denoise held-out latents, another one harms."""
+    values = {**card["parts"][part]["settings"], "folder": str(ZOO)}
+    settings = PARTS[part](**values)
+    task = app.build(settings)
+    assert isinstance(task, LatentTask)
+    checkpoints.load_strict(task.network, checkpoints.read(part_path(part)), part)
+    indices = torch.arange(64) + shapes.HELD_OUT_FIRST
+    labels, posterior = shapes.labels_of(indices), task.data.posterior(indices)
+
+    def loss(given: torch.Tensor) -> float:
+        torch.manual_seed(0)
+        with torch.no_grad():
+            return float(task.batch_loss(task.network, given, task.data.drawn(posterior)))
+
+    without = loss(torch.full_like(labels, task.no_class))
+    assert loss(labels) < without < loss((labels + 27) % shapes.NUM_CLASSES)
 
 
 @torch.no_grad()

@@ -195,7 +195,8 @@ class LatentTask(Task, Generic[Network]):
         head: HeadNetwork = held.diffloss.net
         return head
 
-    def _loss(self, network: Network, labels: Tensor, tokens: Tensor) -> Tensor:
+    def batch_loss(self, network: Network, labels: Tensor, tokens: Tensor) -> Tensor:
+        """Mean loss of a batch; arguments as of `conditioned`."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.bf16):
             z, clean = self.conditioned(network, labels, tokens)
             return denoising_loss(self.head(network), self.diffusion, z, clean, self.settings.repeats)
@@ -205,7 +206,7 @@ class LatentTask(Task, Generic[Network]):
         labels, tokens = self.data.take(step * batch, batch)
         dropped = torch.rand(batch, device=self.device) < self.settings.label_drop
         labels = torch.where(dropped, torch.full_like(labels, self.no_class), labels)
-        return self._loss(self.network, labels, tokens), {}
+        return self.batch_loss(self.network, labels, tokens), {}
 
     def after_step(self, step: int) -> None:
         self.averaged.update(step)
@@ -223,5 +224,5 @@ class LatentTask(Task, Generic[Network]):
             for key, given in zip(sums, (labels, torch.full_like(labels, self.no_class)), strict=True):
                 torch.manual_seed(start)
                 tokens = self.data.drawn(posterior)
-                sums[key] += float(self._loss(self.averaged.average, given, tokens)) / 8
+                sums[key] += float(self.batch_loss(self.averaged.average, given, tokens)) / 8
         return sums
