@@ -294,7 +294,7 @@ Samples: guidance {sampling["guidance_scale"]:g}, temperature {sampling["tempera
 
 FID of the samples is {ratio:.2f} times that of the reconstructions.
 
-The continuous models, {card["latent_count"]:,} images of each kind, so that FID here compares only with itself.
+The continuous models, {card["latent_count"]:,} images of each kind, so FID compares within this table only.
 Samples: guidance {latent["guidance_scale"]:g}, {latent["head_steps"]} head steps, one token per AR step.
 
 {_quality_table(card["latent_quality"], _LATENT_SETS)}
