@@ -37,8 +37,8 @@ def test_a_sound_run_has_no_problem(weights, kind, draft):
         ("mar_base", None, 2.9, "linear"),
         ("mar_large", "mar_base", 3.0, "linear"),
         ("mar_huge", "mar_base", 3.2, "linear"),
-        ("tiny_mar", "tiny_mar_draft", 1.5, "constant"),
-        ("tiny_causal", "tiny_causal_draft", 1.5, "constant"),
+        ("tiny_mar", "tiny_mar_draft", 3.0, "constant"),
+        ("tiny_causal", "tiny_causal_draft", 3.0, "constant"),
     ],
 )
 def test_a_model_brings_its_decoder_its_sampling_and_its_draft(model, draft, scale, schedule):
