@@ -169,13 +169,14 @@ def _drafting(folder: Path, settings: CardSettings, device: torch.device) -> dic
 
 
 def _continuous_sets(
-    folder: Path, images: Tensor, labels: Tensor, asked: Tensor, device: torch.device
+    folder: Path, images: Tensor, labels: Tensor, device: torch.device
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """What the autoencoder makes of held-out images, and what the two continuous models draw, with their labels."""
+    """What the autoencoder makes of held-out images, and as many that the continuous models draw, with their labels."""
     autoencoder, _ = load_autoencoder(folder / "autoencoder.safetensors")
-    out = {"latent_reconstructions": (_rebuilt(_through_latents(autoencoder), images), labels)}
+    out = {"reconstructions": (_rebuilt(_through_latents(autoencoder), images), labels)}
     for part in ("mar", "causal"):
-        out[f"{part}_samples"] = (_drawn(_continuous(folder, part), len(asked), device)[0], asked)
+        drawn = _drawn(_continuous(folder, part), len(images), device)[0]
+        out[part] = (drawn, torch.arange(len(images)) % shapes.NUM_CLASSES)
     return out
 
 
@@ -197,14 +198,18 @@ def measure(folder: Path, settings: CardSettings) -> tuple[dict[str, Any], Tenso
         "held_out": score(images, labels),
         "reconstructions": score(_rebuilt(_through_codes(tokenizer), images), labels),
         "samples": score(samples, asked),
-        **{key: score(*shown) for key, shown in _continuous_sets(folder, images, labels, asked, device).items()},
     }
+    few = settings.latent_count
+    shown = _continuous_sets(folder, images[:few], labels[:few], device)
+    latent_quality = {"held_out": score(images[:few], labels[:few])} | {key: score(*of) for key, of in shown.items()}
     card = {
         "data": {"size": size, "classes": shapes.NUM_CLASSES, "held_out_first": shapes.HELD_OUT_FIRST, "seed": 0},
         "sampling": {"guidance_scale": settings.guidance_scale, "top_k": settings.top_k, "temperature": 1.0},
         "latent_sampling": _latent_sampling(folder),
         "count": count,
         "quality": quality,
+        "latent_count": few,
+        "latent_quality": latent_quality,
         "tokens_per_target_forward": _drafting(folder, settings, device) if settings.draft else {},
         "parts": parts,
     }
@@ -220,23 +225,28 @@ def write(folder: Path, settings: CardSettings) -> None:
     print(text(card))
 
 
+_DISCRETE_SETS = {
+    "held_out": "held-out images (floor)",
+    "reconstructions": "tokenizer reconstructions",
+    "samples": "samples (vanilla AR)",
+}
+_LATENT_SETS = {
+    "held_out": "held-out images (floor)",
+    "reconstructions": "autoencoder reconstructions",
+    "mar": "samples of `tiny_mar` (masked)",
+    "causal": "samples of `tiny_causal` (masked)",
+}
+
+
 def _rows(table: list[list[str]]) -> str:
     head, *body = table
     return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *body])
 
 
-def _quality_table(card: dict[str, Any]) -> str:
-    names = {
-        "held_out": "held-out images (floor)",
-        "reconstructions": "tokenizer reconstructions",
-        "samples": "samples (vanilla AR)",
-        "latent_reconstructions": "autoencoder reconstructions",
-        "mar_samples": "samples of `tiny_mar` (masked)",
-        "causal_samples": "samples of `tiny_causal` (masked)",
-    }
+def _quality_table(quality: dict[str, Any], names: dict[str, str]) -> str:
     table = [["images", "FID", "class", "shape", "colour"]]
     for key, name in names.items():
-        row = card["quality"][key]
+        row = quality[key]
         shares = [f"{100 * row[f'{what}_accuracy']:.1f} %" for what in ("class", "shape", "colour")]
         table.append([name, f"{row['fid']:.2f}", *shares])
     return _rows(table)
@@ -279,11 +289,15 @@ caption "a red star") on textured backgrounds, drawn by `vvsbench.training.shape
 {card["count"]:,} images of each kind against {card["count"]:,} other held-out images; features and classes are the
 classifier's.
 Samples: guidance {sampling["guidance_scale"]:g}, temperature {sampling["temperature"]:g}{filtered}, classes in turn.
-Continuous ones: guidance {latent["guidance_scale"]:g}, {latent["head_steps"]} head steps, one token per AR step.
 
-{_quality_table(card)}
+{_quality_table(card["quality"], _DISCRETE_SETS)}
 
 FID of the samples is {ratio:.2f} times that of the reconstructions.
+
+The continuous models, {card["latent_count"]:,} images of each kind, so FID compares within this table only.
+Samples: guidance {latent["guidance_scale"]:g}, {latent["head_steps"]} head steps, one token per AR step.
+
+{_quality_table(card["latent_quality"], _LATENT_SETS)}
 
 ## Drafting
 

@@ -306,9 +306,11 @@ class CardSettings(LoopSettings):
         guidance_scale: of the samples, as in conf/sampling/tiny.yaml.
         top_k: likewise; 0 keeps every token.
         draft: images decoded with the drafter for its tokens per target forward; 0 to leave that out.
+        latent_count: images of each set that shows the continuous models, which draw slowly.
     """
 
     count: int = 1024
     guidance_scale: float = 1.5
     top_k: int = 0
     draft: int = 128
+    latent_count: int = 256
