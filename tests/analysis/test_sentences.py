@@ -42,6 +42,15 @@ def test_a_better_quality_is_won(tmp_path: Path) -> None:
     assert any(clause.startswith("FID falls by 9.0") for clause in found.won)
 
 
+def test_the_same_cost_is_neither_won_nor_lost(tmp_path: Path) -> None:
+    cells = synthetic.continuous()[0], synthetic.masked(64, 26, 80.0, 2.0)
+    synthetic.write(tmp_path, 8, cells=list(cells))
+    study = frame("demo", tmp_path)
+    (found,) = sentences.verdicts(study.usable, study.axis)
+    assert "needs as much as masked 64 x 25, in target calls" in found.even
+    assert not any("computation" in clause for clause in (*found.won, *found.lost))
+
+
 def test_more_forwards_are_lost(tmp_path: Path) -> None:
     cells = synthetic.recipes()
     synthetic.write(tmp_path, 8, cells=[replace(cells[1], label="ar", decoder={"name": "ar"}), cells[2]])

@@ -96,7 +96,9 @@ def _verdict(key: str, row: pd.Series[Any], told: list[Column], axis: Axis) -> V
 def _cost(found: Verdict, ratio: Estimate | None, base: str, axis: Axis) -> None:
     if ratio is None:
         return
-    if ratio.value >= 1:
+    if ratio.exact and ratio.value == 1:
+        found.even.append(f"needs as much as {base}, in {axis.unit}")
+    elif ratio.value >= 1:
         found.won.append(f"needs {times(ratio)} {axis.less} than {base} {interval(ratio, 2)}".strip())
     else:
         more = inverse(ratio)
