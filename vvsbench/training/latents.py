@@ -6,7 +6,6 @@ sees the autoencoder's noise and not one draw of it. The loss is the diffusion h
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,10 +20,10 @@ from vvsbench.models.diffusion import Diffusion
 from vvsbench.models.diffusion_head import HeadNetwork
 from vvsbench.models.kl_vae import KLAutoencoder
 from vvsbench.training import shapes
-from vvsbench.training.loop import Task, TrainingError, half, pick_device
+from vvsbench.training.loop import Task, half, pick_device
 from vvsbench.training.settings import LatentSettings
 from vvsbench.training.target import Average, optimizers
-from vvsbench.training.tokens import Rows
+from vvsbench.training.tokens import Rows, load_finished
 
 _PATTERN = 10.0  # size of the constant beside what passes through an untrained head
 _SIGNAL = 0.3
@@ -35,18 +34,8 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def load_autoencoder(path: Path) -> tuple[KLAutoencoder, int]:
-    """The finished autoencoder, float32 in eval mode, and the side of the images it was trained on.
-
-    Raises:
-        TrainingError: it has not been trained yet.
-    """
-    if not path.exists():
-        raise TrainingError(f"{path} is missing: train it first (vvsbench train autoencoder, same folder).")
-    metadata = checkpoints.header(path).metadata
-    autoencoder = KLAutoencoder(**json.loads(metadata["config"]))
-    checkpoints.load_strict(autoencoder, checkpoints.read(path), str(path))
-    size = json.loads(metadata["training"])["settings"]["size"]
-    return autoencoder.eval().requires_grad_(False), int(size)
+    """The finished autoencoder; see `vvsbench.training.tokens.load_finished`."""
+    return load_finished(KLAutoencoder, path)
 
 
 class LatentStream:

@@ -5,31 +5,39 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vvsbench.models import checkpoints
 from vvsbench.models.vq import VQModel
 from vvsbench.training import shapes
 from vvsbench.training.loop import TrainingError
 
+Network = TypeVar("Network", bound=nn.Module)
 
-def load_tokenizer(path: Path) -> tuple[VQModel, int]:
-    """The finished tokenizer, float32 in eval mode, and the side of the images it was trained on.
+
+def load_finished(network: type[Network], path: Path) -> tuple[Network, int]:
+    """A part that was trained before, float32 in eval mode, and the side of the images it was trained on.
 
     Raises:
         TrainingError: it has not been trained yet.
     """
     if not path.exists():
-        raise TrainingError(f"{path} is missing: train the tokenizer first (vvsbench train tokenizer, same folder).")
+        part = path.stem
+        raise TrainingError(f"{path} is missing: train the {part} first (vvsbench train {part}, same folder).")
     metadata = checkpoints.header(path).metadata
-    tokenizer = VQModel(**json.loads(metadata["config"]))
-    checkpoints.load_strict(tokenizer, checkpoints.read(path), str(path))
+    module = network(**json.loads(metadata["config"]))
+    checkpoints.load_strict(module, checkpoints.read(path), str(path))
     size = json.loads(metadata["training"])["settings"]["size"]
-    return tokenizer.eval().requires_grad_(False), int(size)
+    return module.eval().requires_grad_(False), int(size)
+
+
+def load_tokenizer(path: Path) -> tuple[VQModel, int]:
+    """The finished tokenizer; see `load_finished`."""
+    return load_finished(VQModel, path)
 
 
 class Rows:
