@@ -59,6 +59,18 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class EngineKind(StrEnum):
+    """How the steps of a decoder are run; the tokens are the same.
+
+    eager: operation by operation. compiled: the networks by torch.compile. graphed: the same, every step of fixed shape
+    and captured once as a CUDA graph.
+    """
+
+    eager = "eager"
+    compiled = "compiled"
+    graphed = "graphed"
+
+
 class PromptKind(StrEnum):
     """Where prompts come from."""
 
@@ -155,6 +167,7 @@ class RunConfig:
     seed: int = 0
     dtype: Dtype = Dtype.fp32
     device: Device = Device.auto
+    engine: EngineKind = EngineKind.eager
     threads: int = 0
     output_root: str = "outputs"
 

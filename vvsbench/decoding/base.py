@@ -60,3 +60,21 @@ class Decoder(ABC):
         Returns:
             tokens, int64 [B, N] or, of a continuous target, float32 [B, N, C], and the trace.
         """
+
+    def generate_all(
+        self, conditions: Tensor, images: Sequence[int], seed: int, rows: int
+    ) -> tuple[Tensor, Sequence[Trace]]:
+        """Generate any number of images with a bounded number of them in flight; the images are those of `generate`.
+
+        Batch after batch, unless a decoder whose rows finish at different times refills them from the queue.
+
+        Args:
+            conditions, images, seed: as of `generate`.
+            rows: images in flight, at most.
+
+        Returns:
+            tokens of all images, in order, and the traces, which together have every image once.
+        """
+        parts = [range(start, min(start + rows, len(images))) for start in range(0, len(images), rows)]
+        done = [self.generate(conditions[part.start : part.stop], images[part.start : part.stop], seed) for part in parts]
+        return torch.cat([tokens for tokens, _ in done]), [trace for _, trace in done]
