@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import ValidationError
 
 from vvsbench import catalog, identity
 from vvsbench.composition import composed, plain
 from vvsbench.config import RunConfig, StudyConfig
 from vvsbench.errors import ConfigError, UserError
 from vvsbench.measure import isolation
-from vvsbench.runs import files, provenance, speed_table, tables
+from vvsbench.runs import files, provenance, speed_table, store, tables
 from vvsbench.runs.claim import claimed
 from vvsbench.runs.console import Console
 from vvsbench.runs.speed_record import Measured, SpeedRecord
@@ -32,7 +31,7 @@ from vvsbench.validation import validate
 
 log = logging.getLogger(__name__)
 
-RECORD, REPEATS = "speed.json", "speed.parquet"
+REPEATS = "speed.parquet"
 CHILD = "vvsbench.runs.speed_child"
 RULES = 1
 """Raised when times are taken in another way, so that older ones are out of date."""
@@ -106,9 +105,9 @@ class SpeedCell:
 
     def _known(self) -> SpeedRecord | None:
         try:
-            return read(self.folder)
-        except UserError as error:
-            self.console.warn(f"{error} It is measured anew.")
+            return store.read_speed(self.folder)
+        except store.RecordError as error:
+            self.console.warn(str(error).split(";")[0] + "; the cell is timed again.")
             return None
 
     def _measure(self, record: SpeedRecord, baseline: Baseline | None) -> None:
@@ -143,25 +142,8 @@ class SpeedCell:
             _write(self.folder, record)
 
 
-def read(folder: Path) -> SpeedRecord | None:
-    """The speed record of a cell; None if it has none.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    path = folder / RECORD
-    try:
-        return SpeedRecord.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        what = error.errors()[0]
-        where = ".".join(str(part) for part in what["loc"]) or "file"
-        raise UserError(f"{path} is damaged ({where}: {what['msg']}).") from error
-
-
 def _write(folder: Path, record: SpeedRecord) -> None:
-    files.write(folder / RECORD, (record.model_dump_json(indent=2) + "\n").encode())
+    files.write(folder / store.SPEED, (record.model_dump_json(indent=2) + "\n").encode())
 
 
 def baseline_of(cfg: RunConfig, overrides: Sequence[str]) -> Baseline | None:
