@@ -5,25 +5,38 @@ from __future__ import annotations
 import json
 import tempfile
 from dataclasses import dataclass, field
+from functools import cache
 
 import pandas as pd
 import pytest
 import torch
 
 from tests.runs.fakes import TOKENS, FakeTarget, FakeTrace
-from vvsbench import identity
+from vvsbench import composition, identity
 from vvsbench.axes import Guarantee
-from vvsbench.composition import composed, plain
+from vvsbench.composition import plain
 from vvsbench.decoding.base import Decoder
 from vvsbench.decoding.phases import Phase, phase
 from vvsbench.errors import CheckpointError, ConfigError
 from vvsbench.measure import isolation
 from vvsbench.measure.isolation import Ended
+from vvsbench.measure.roofline import Rates
 from vvsbench.runs import drawing, speed, speed_child, store
 from vvsbench.runs.console import Console
 from vvsbench.runs.drawing import Session
 from vvsbench.runs.speed import SpeedCell, SpeedFailed, baseline_of
 from vvsbench.runs.speed_record import Measured
+
+
+@cache
+def _composed(overrides):
+    return composition.composed(overrides)
+
+
+def composed(overrides):
+    """Composing takes half a second, and here the same settings are wanted again and again."""
+    return _composed(tuple(overrides))
+
 
 SMALL = ["count=4", "batch_size=2", "shard_size=4", "device=cpu", "metrics=none", "threads=1", "speed.rounds=6"]
 
@@ -51,8 +64,11 @@ class Timed(Decoder):
 
 
 @pytest.fixture(autouse=True)
-def own_lock(tmp_path, monkeypatch):
-    """Not the machine's: a test times nothing and must not wait for who does."""
+def quick(tmp_path, monkeypatch):
+    """Settings composed once, nothing measured of the machine, and a lock of the test's own: it waits for nobody."""
+    monkeypatch.setattr(speed, "composed", composed)
+    monkeypatch.setattr(speed_child, "composed", composed)
+    monkeypatch.setattr(speed_child, "rates", lambda *arguments: Rates(1e9, 1e9))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
 
