@@ -101,7 +101,8 @@ class Measured(Strict):
         baseline: what it was timed in turn with; None without one, and for the baseline itself.
         speed_up: over the baseline, from the ratios within rounds.
         paint_seconds_per_image: turning tokens into pixels, timed apart.
-        bytes_per_second, flops_per_second: of a copy and of a matrix product, for the floors.
+        bytes_per_second, flops_per_second: of a copy and of a matrix product, for the floors; the better of one before
+            and one after the repeats.
         memory: peaks.
         joules_per_image: of the GPU; None where it has no counter.
         phases: share of the time by phase, of a pass of its own; empty where a decoder marks none.
