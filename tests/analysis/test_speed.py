@@ -34,6 +34,7 @@ def subject(label, seconds, forwards):
 def measured(**changes):
     facts = {
         "device": "a processor",
+        "cores": 2,
         "threads": 1,
         "own": subject("vvs i=2", 0.02, 16.0),
         "baseline": subject("ar", 0.05, 64.0),
@@ -104,12 +105,20 @@ def test_two_machines_are_two_tables(tmp_path):
 def test_what_has_no_number_is_said(tmp_path):
     write(tmp_path, "one", code="of another time")
     write(tmp_path, "two", label="sd", status="crashed", error="its process was ended by SIGSEGV.")
-    write(tmp_path, "three", label="ar", slowed_by=["power cap"], after=Moment(strangers=[7]), speed_up=None)
+    write(
+        tmp_path,
+        "three",
+        label="ar",
+        slowed_by=["power cap"],
+        after=Moment(strangers=[7], load_average=4.0),
+        speed_up=None,
+    )
     found = speeds("s", tmp_path)
     assert "vvs i=2 was timed before a change and is stale" in found.said[0]
     assert found.said[1] == "sd was not timed, crashed: its process was ended by SIGSEGV."
     assert found.said[2] == "ar: the GPU's clocks were held down: power cap."
-    assert found.said[3] == "ar: other processes computed on this GPU: 7."
+    assert found.said[3] == "ar: others used this machine too: its load average was 4.0, and it has 2 cores."
+    assert found.said[4] == "ar: other processes computed on this GPU: 7."
     assert [line.label for line in found.tables[0].lines] == ["ar"]
 
 

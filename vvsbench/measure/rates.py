@@ -15,6 +15,8 @@ from vvsbench.measure.clock import Stopwatch
 from vvsbench.measure.roofline import Rates
 
 MIB = 2**20
+MOST = 256 * MIB
+"""More than any cache holds."""
 SECONDS = 0.3
 """That each of the two is tried for."""
 
@@ -32,8 +34,7 @@ def rates(device: torch.device, dtype: torch.dtype, working_bytes: float) -> Rat
 
 def _copied(device: torch.device, working_bytes: float) -> float:
     """Bytes read and written per second by a copy whose source and destination are so large together."""
-    most = (1024 if device.type == "cuda" else 256) * MIB
-    size = int(min(max(working_bytes, 2 * MIB), most)) // 2
+    size = int(min(max(working_bytes, 2 * MIB), MOST)) // 2
     source = torch.zeros(size, dtype=torch.uint8, device=device)
     destination = torch.empty_like(source)
     return 2 * size / _best(lambda: destination.copy_(source), device)

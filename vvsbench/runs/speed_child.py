@@ -115,6 +115,7 @@ def measure(cfg: RunConfig, baseline: RunConfig | None, console: Console) -> tup
     return (
         Measured(
             device=torch.cuda.get_device_name(device) if gpu else str(provenance.hardware()["cpu"]),
+            cores=int(provenance.hardware()["cores"] or 1),
             threads=torch.get_num_threads(),
             own=own.described(taken[OWN], reached),
             baseline=subjects[BASELINE].described(taken[BASELINE], reached) if baseline else None,

@@ -96,6 +96,7 @@ class Measured(Strict):
 
     Attributes:
         device: the GPU's name, or the processor's.
+        cores: that this process may use.
         threads: CPU threads of torch.
         own: the cell's decoder.
         baseline: what it was timed in turn with; None without one, and for the baseline itself.
@@ -113,6 +114,7 @@ class Measured(Strict):
     """
 
     device: str
+    cores: int
     threads: int
     own: Subject
     baseline: Subject | None = None

@@ -12,6 +12,8 @@ from rich.text import Text
 from vvsbench.runs.speed_record import Interval, Measured, SpeedRecord, Subject
 
 MIB = 2**20
+SLACK = 0.5
+"""By which the load average of a machine that does nothing else may exceed its cores."""
 ENDINGS = {
     "narrow": "the interval is as narrow as asked for",
     "rounds": "the cap on rounds came first",
@@ -37,7 +39,7 @@ def table(record: SpeedRecord) -> Group:
             shown.add_row(*_line(one))
     config = record.config
     how = f"{config['engine']}, {config['dtype']}, batch {config['batch_size']}"
-    head = f"{record.label}  {record.key}  on {found.device}, {found.threads} CPU threads, {how}"
+    head = f"{record.label}  {record.key}  on {found.device}, {found.threads} of {found.cores} CPU cores, {how}"
     return Group(Text(head), shown, *(Text(line) for line in explained(found)))
 
 
@@ -80,6 +82,9 @@ def warnings(found: Measured) -> Iterator[str]:
     """Why the numbers may not be what an idle machine gives."""
     if found.slowed_by:
         yield f"the GPU's clocks were held down: {', '.join(found.slowed_by)}"
+    load = max(found.before.load_average or 0.0, found.after.load_average or 0.0)
+    if load > max(found.cores, found.threads) + SLACK:
+        yield f"others used this machine too: its load average was {load:.1f}, and it has {found.cores} cores"
     strangers = sorted({pid for moment in (found.before, found.after) for pid in moment.strangers or []})
     if strangers:
         yield f"other processes computed on this GPU: {', '.join(map(str, strangers))}"
