@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from vvsbench.config import Device, PromptKind, RunConfig, folder
+from vvsbench.config import Device, PromptKind, RunConfig, Stage, folder
 from vvsbench.drafting.sources import DrafterConfig, LatentDrafterConfig
 from vvsbench.errors import CheckpointError, UserError
 from vvsbench.identity import device
@@ -35,6 +35,7 @@ def validate(cfg: RunConfig) -> list[str]:
         *_decoder(cfg),
         *metric_problems(cfg.metrics),
         *_metric_files(cfg),
+        *cfg.speed.problems(),
         *_network_file("model", cfg.model),
         *_tokenizer_file("model.tokenizer", cfg.model),
         *_drafter_file(cfg),
@@ -121,7 +122,7 @@ def _fit(drafter: DrafterConfig | None, model: ModelConfig) -> Iterator[str]:
 
 def _metric_files(cfg: RunConfig) -> Iterator[str]:
     """Why the protocol could not be measured: better said before hours of sampling than after."""
-    if not cfg.metrics.values:
+    if not cfg.metrics.values or cfg.stage is not Stage.images:
         return
     if 0 < cfg.count < LEAST_IMAGES:
         yield f"count={cfg.count} is too few for metrics={cfg.metrics.name}; take {LEAST_IMAGES} or more."
