@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.decoding.tape import Taped
 from vvsbench.axes import EngineKind
+from vvsbench.decoding.engine import Eager
 from vvsbench.measure.bench import loops, random_models
 from vvsbench.measure.bench.reference import Reference
 from vvsbench.measure.bench.scripted import Bursts, Scripted, rate_for, tokens_per_round
@@ -103,3 +105,24 @@ def test_a_queue_of_images_counts_per_row():
     size = sized()
     taken = size.taken(size.ar(EngineKind.eager), 2, 4)
     assert taken.tokens == 4 * 15 * 2
+
+
+@pytest.mark.parametrize("speculative", [False, True])
+def test_windows_are_the_same_where_stages_are_recorded(speculative, monkeypatch):
+    """A recorded loop keeps its caches from one window to the next, wherever that lies."""
+    size = sized(tokens=8, condition="caption")
+
+    def made_by(engine):
+        monkeypatch.setattr(loops.engines, "make", lambda kind, device: engine)
+        if not speculative:
+            return size.ar(EngineKind.eager)
+        return size.speculative(EngineKind.eager, loops.fitted(6), Scripted(0.5), Bursts())
+
+    plain, recorded = made_by(Eager()), made_by(Taped())
+    conditions = size.target.conditions([1, 2])
+    for place in (*size.places, *size.places):
+        drawn = []
+        for decoder in (plain, recorded):
+            decoder.target.window(8, place)
+            drawn.append(decoder.generate(conditions, [0, 1], 0)[0])
+        assert torch.equal(*drawn)

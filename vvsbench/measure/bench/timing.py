@@ -49,10 +49,16 @@ class NetworkClock:
 
 
 class PrefillClock:
-    """Adds up the time of prefills, which are no steps; the device is waited for at both ends of each."""
+    """Adds up the time of prefills, which are no steps; the device is waited for at both ends of each.
 
-    def __init__(self, device: torch.device) -> None:
-        self.watch, self.seconds = Stopwatch(device), 0.0
+    Attributes:
+        seconds: of all of them.
+        inside: how much of that the networks took.
+    """
+
+    def __init__(self, networks: NetworkClock) -> None:
+        self.watch, self.networks = Stopwatch(networks.watch.device), networks
+        self.seconds = self.inside = 0.0
 
     @contextmanager
     def __call__(self, phase: Phase) -> Iterator[None]:
@@ -60,9 +66,11 @@ class PrefillClock:
         if phase is not Phase.prefill:
             yield
             return
+        before = self.networks.seconds
         with self.watch:
             yield
         self.seconds += self.watch.seconds
+        self.inside += self.networks.seconds - before
 
 
 def networks(decoder: Decoder) -> list[nn.Module]:
@@ -86,7 +94,7 @@ class Taken:
         tokens: per row of the batch, first tokens of images not counted.
         verified, skipped: steps per row, means over the rows.
         compression: image tokens per target forward, prefill included.
-        inside: seconds inside the networks, prefill included; 0 where nobody looked.
+        inside: of `seconds`, those inside the networks; 0 where nobody looked.
     """
 
     seconds: float
@@ -110,7 +118,7 @@ class Taken:
     @property
     def outside(self) -> float:
         """Share of the time outside the networks."""
-        return 1 - self.inside / self.whole
+        return 1 - self.inside / self.seconds
 
     @classmethod
     def sum(cls, parts: Sequence[Taken]) -> Taken:
@@ -130,7 +138,8 @@ def generated(decoder: Decoder, rows: int, images: int = 0, *, inside: bool = Fa
     """
     wanted, device = range(images or rows), decoder.target.device
     conditions = decoder.target.conditions([image % 10 for image in wanted])
-    own, prefill = NetworkClock(device), PrefillClock(device)
+    own = NetworkClock(device)
+    prefill = PrefillClock(own)
     with own.watching(networks(decoder) if inside else []), listening(prefill), Stopwatch(device) as watch:
         tokens, traces = decoder.generate_all(conditions, wanted, 0, rows)
     found = [row for trace in traces for row in trace.rows()]
@@ -141,7 +150,7 @@ def generated(decoder: Decoder, rows: int, images: int = 0, *, inside: bool = Fa
         verified=sum(row["verified_steps"] for row in found) / rows,
         skipped=sum(row["skipped_steps"] for row in found) / rows,
         compression=sum(row["step_compression"] for row in found) / len(found),
-        inside=own.seconds,
+        inside=own.seconds - prefill.inside,
     )
 
 
