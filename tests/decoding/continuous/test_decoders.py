@@ -162,11 +162,11 @@ def test_reveal_refuses_what_cannot_be(steps: int) -> None:
 def test_noise_is_keyed_by_image_position_and_step() -> None:
     draws = Draws(3, CHANNELS)
     images, positions = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 0])
-    noise = draws.head(images, positions)
-    seen = torch.cat([noise(step) for step in (0, 1, 25)])
-    assert len(seen.unique()) == seen.numel()
-    assert torch.equal(draws.head(images[1:2], positions[1:2])(25)[0], noise(25)[1])
-    assert not torch.equal(Draws(4, CHANNELS).head(images, positions)(0), noise(0))
+    noise = draws.head(images, positions, 25)
+    assert noise.shape == (26, 3, CHANNELS)
+    assert len(noise.unique()) == noise.numel()
+    assert torch.equal(draws.head(images[1:2], positions[1:2], 30)[25, 0], noise[25, 1])
+    assert not torch.equal(Draws(4, CHANNELS).head(images, positions, 25), noise)
     paths = draws.path(torch.arange(4), 64)
     assert torch.equal(paths.sort(-1).values, torch.arange(64).expand(4, -1))
     assert len({tuple(path) for path in paths.tolist()}) == 4

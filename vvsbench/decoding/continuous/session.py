@@ -62,12 +62,18 @@ class Session:
             The last transition of each, and its noise [M, C].
         """
         z = self.model.predict(self.state, wanted, drafts)
-        noise = self.draws.head(self.keys[wanted.rows], wanted.positions, self.purpose)
-        scale = None
-        if self.model.guidance.branches == 2:
-            scale = torch.tensor([self.reveal.scales[step] for step in steps], device=z.device, dtype=torch.float32)
-        moments = self.model.head.denoise(z, noise, scale, head_call(self.model, self.state, wanted))
-        return moments, noise(0).to(moments.mean.dtype)
+        head = self.model.head
+        noise = self.draws.head(self.keys[wanted.rows], wanted.positions, head.steps, self.purpose)
+        moments = head.denoise(z, noise, self._scales(steps, z.device), head_call(self.model, self.state, wanted))
+        return moments, noise[0].to(moments.mean.dtype)
+
+    def _scales(self, steps: list[int], device: torch.device) -> Tensor | None:
+        """Guidance scales [M] of tokens of these AR steps; None without guidance."""
+        if self.model.guidance.branches == 1:
+            return None
+        if len(set(steps)) == 1:  # needs nothing from the host
+            return torch.full((len(steps),), self.reveal.scales[steps[0]], device=device, dtype=torch.float32)
+        return torch.tensor([self.reveal.scales[step] for step in steps], device=device, dtype=torch.float32)
 
     def decide(self, wanted: Wanted, tokens: Tensor) -> None:
         """Write tokens [M, C] and count them all as decided."""
