@@ -155,7 +155,8 @@ class Causal(Latent[CausalNetwork]):
             device=self.device,
             dtype=self.dtype,
         )
-        return CausalState(list(images), conditions, path, self._blank(batch), [0] * batch, cache=cache, cached=[0] * batch)
+        tokens, nothing = self._blank(batch), [0] * batch
+        return CausalState(list(images), conditions, path, tokens, nothing, cache=cache, cached=list(nothing))
 
     def predict(self, state: CausalState, wanted: Wanted, drafts: Tensor | None = None) -> Tensor:
         """See `LatentModel.predict`: one pass over what is not cached yet, drafts included.

@@ -137,7 +137,7 @@ class HeadNetwork(nn.Module):
     @property
     def layers(self) -> list[ResidualLayer | FinalLayer]:
         """All layers that are modulated, in order."""
-        return [*self.res_blocks, self.final_layer]  # type: ignore[list-item]
+        return [*self.res_blocks, self.final_layer]
 
     @property
     def flops(self) -> float:

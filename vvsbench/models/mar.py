@@ -221,9 +221,7 @@ class MAR(Latent[MARNetwork]):
         source = torch.tensor([numbers[pair] for pair in sources], dtype=torch.long, device=self.device)
         return z[:, source, wanted.positions]
 
-    def _run(
-        self, tokens: Tensor, path: Tensor, counts: list[int], classes: Tensor, images: tuple[int, ...]
-    ) -> Tensor:
+    def _run(self, tokens: Tensor, path: Tensor, counts: list[int], classes: Tensor, images: tuple[int, ...]) -> Tensor:
         """Conditioning vectors [G, R, N, D] of rows that see the first counts[r] positions of their paths."""
         sizes, branches, most = self.network.sizes, self.guidance.branches, max(counts)
         call = Call(images, most + sizes.buffer + sizes.tokens + sizes.buffer, branches * sizes.flops(most))

@@ -101,7 +101,7 @@ class Stage(nn.Module):
         return tuple(each.narrow(self._out, 0, count).clone() for each in found)
 
     def _filled(self, shapes: tuple[Any, ...], arguments: tuple[Tensor | None, ...], count: int) -> list[Tensor | None]:
-        """Where a recording of these shapes looks for its arguments, with these in it; rows beyond keep what they had."""
+        """Where a recording of these shapes looks for its arguments, with these in it; other rows are left alone."""
         if shapes not in self._places:
             self._places[shapes] = [
                 None if each is None else torch.zeros(shape[:-1], dtype=shape[-1], device=each.device)

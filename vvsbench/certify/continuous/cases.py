@@ -11,8 +11,8 @@ from torch import Tensor
 
 from vvsbench.certify.continuous.laws import Law, gaussian
 from vvsbench.models.diffusion import Moments
-from vvsbench.models.stages import Call
 from vvsbench.models.gaussian import ChainHead
+from vvsbench.models.stages import Call
 
 NARROW = 0.0064
 """Standard deviation of the last transition of MAR's head."""

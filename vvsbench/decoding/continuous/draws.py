@@ -37,9 +37,9 @@ class Draws:
         return uniform(self.seed, images[:, None], torch.arange(tokens, device=images.device), Purpose.PATH).argsort(-1)
 
     def head(self, images: Tensor, positions: Tensor, steps: int, purpose: Purpose = Purpose.HEAD) -> Tensor:
-        """Noise [steps + 1, M, C] of a chain for tokens at positions [M] of images [M]; the last is what it starts from.
+        """Noise [steps + 1, M, C] of a chain for tokens at positions [M] of images [M]; the last is its start.
 
-        All of it at once: drawn step by step it took as long as the network that it is for.
+        All of it is drawn at once: a draw is two dozen small operations, whatever it is for.
         """
         keys = positions * STRIDE + torch.arange(steps + 1, device=positions.device)[:, None]
         return normal(self.seed, images, keys, self.channels, purpose)
