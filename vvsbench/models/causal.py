@@ -219,6 +219,14 @@ class Causal(Latent[CausalNetwork]):
         state.counts = list(counts)
         state.cached = [min(cached, count) for cached, count in zip(state.cached, counts, strict=True)]
 
+    def admit(
+        self, state: CausalState, rows: list[int], conditions: Tensor, images: Sequence[int], path: Tensor
+    ) -> None:
+        """See `LatentModel.admit`; what the cache has in these rows is written over."""
+        state.admit(rows, conditions, images, path)
+        for row in rows:
+            state.cached[row] = 0
+
     def select(self, state: CausalState, rows: list[int]) -> None:
         """See `LatentModel.select`."""
         state.select(rows)

@@ -158,6 +158,12 @@ class GaussianToy:
         """See `LatentModel.keep`."""
         state.counts = list(counts)
 
+    def admit(
+        self, state: LatentState, rows: list[int], conditions: Tensor, images: Sequence[int], path: Tensor
+    ) -> None:
+        """See `LatentModel.admit`."""
+        state.admit(rows, conditions, images, path)
+
     def select(self, state: LatentState, rows: list[int]) -> None:
         """See `LatentModel.select`."""
         state.select(rows)

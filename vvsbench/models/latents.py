@@ -121,6 +121,14 @@ class LatentState:
         """Put tokens [M, C] where they belong; `counts` says how far they count."""
         self.tokens[wanted.rows, wanted.positions] = tokens.to(self.tokens.dtype)
 
+    def admit(self, rows: list[int], classes: Tensor, images: Sequence[int], path: Tensor) -> None:
+        """Begin other images in some rows: their classes [m], indices and paths [m, N]."""
+        index = torch.tensor(rows, dtype=torch.long, device=self.path.device)
+        for row, image in zip(rows, images, strict=True):
+            self.images[row], self.counts[row] = image, 0
+        self.classes, self.path = self.classes.index_copy(0, index, classes), self.path.index_copy(0, index, path)
+        self.tokens = self.tokens.index_fill(0, index, 0)
+
     def select(self, rows: list[int]) -> None:
         """Keep only these rows."""
         index = torch.tensor(rows, dtype=torch.long, device=self.path.device)
@@ -191,6 +199,12 @@ class LatentModel(Protocol[LatentStateT]):
 
     def keep(self, state: LatentStateT, counts: Sequence[int]) -> None:
         """Go on from these counts of decided tokens, forward or backward."""
+        ...
+
+    def admit(
+        self, state: LatentStateT, rows: list[int], conditions: Tensor, images: Sequence[int], path: Tensor
+    ) -> None:
+        """Begin other images in some rows of the batch; arguments as of `start`, of these images."""
         ...
 
     def select(self, state: LatentStateT, rows: list[int]) -> None:

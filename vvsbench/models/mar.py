@@ -244,6 +244,12 @@ class MAR(Latent[MARNetwork]):
         """See `LatentModel.keep`: there is no cache, so counting is all."""
         state.counts = list(counts)
 
+    def admit(
+        self, state: LatentState, rows: list[int], conditions: Tensor, images: Sequence[int], path: Tensor
+    ) -> None:
+        """See `LatentModel.admit`."""
+        state.admit(rows, conditions, images, path)
+
     def select(self, state: LatentState, rows: list[int]) -> None:
         """See `LatentModel.select`."""
         state.select(rows)
