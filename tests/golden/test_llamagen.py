@@ -61,7 +61,8 @@ def decode(model: LlamaGen, conditions: Tensor, forced: Tensor | None, greedy: b
         tokens.append(token)
         if index + 1 < model.spec.tokens:
             logits = model.forward(state, Block(token[:, None], torch.zeros(1, 1, dtype=torch.long)))[0][:, 0]
-            model.commit(state, None, ones, [index + 1] * len(conditions))
+            model.commit(state, None, ones)
+            model.note(state, [index + 1] * len(conditions))
     return torch.stack(rows), torch.stack(tokens, 1)
 
 

@@ -162,7 +162,8 @@ class EagleSource(CachedSource):
         state = self._begin(list(target.images), 1, room, self.head.fc.weight, None)
         dummies = tokens.new_full((len(tokens), prefix - 1), PREFIX_TOKEN)
         x = self._known_inputs(target.prefix_features, torch.cat([dummies, tokens[:, None]], 1))
-        self._run_known(state, x, torch.full_like(tokens, prefix), [prefix] * len(tokens), prefill=True)
+        self._run_known(state, x, torch.full_like(tokens, prefix), prefill=True)
+        state.cache.note([prefix] * len(tokens))
         return state
 
     def _turns(self, positions: Tensor) -> Tensor:
