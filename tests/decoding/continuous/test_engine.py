@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.decoding.continuous.test_decoders import CHANNELS, CLASSES, GRID, LABELS, STEPS, TOKENS, csd, masked
+from tests.decoding.continuous.test_decoders import CHANNELS, CLASSES, GRID, LABELS, STEPS, csd, masked
 from tests.decoding.tape import Taped
 from vvsbench.axes import EngineKind
 from vvsbench.decoding.base import Decoder

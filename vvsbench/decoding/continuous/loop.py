@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from vvsbench.axes import Guarantee
+from vvsbench.decoding.base import Finished, ignored
 from vvsbench.decoding.continuous.coupling import Proposals, Verdict
 from vvsbench.decoding.continuous.draws import Draws
 from vvsbench.decoding.continuous.pair import Job, Loop, Pair
@@ -88,10 +89,10 @@ class Continuous(Pair):
         return self.speculation.guarantee
 
     def generate_all(
-        self, conditions: Tensor, images: Sequence[int], seed: int, rows: int
+        self, conditions: Tensor, images: Sequence[int], seed: int, rows: int, finished: Finished = ignored
     ) -> tuple[Tensor, Sequence[ContinuousTrace]]:
         """See `Decoder.generate_all`: rows that finish are refilled."""
-        tokens, trace = self._generate(conditions, images, seed, rows)
+        tokens, trace = self._generate(conditions, images, seed, rows, finished)
         return tokens, [trace]
 
     def _loop(self, job: Job, rows: int) -> Loop:
@@ -232,6 +233,7 @@ class _Rounds(Loop):
             return
         index = torch.tensor(done, device=self.tokens.device)
         self.tokens[[self.rows[row] for row in done]] = self.target.state.tokens[index]
+        self.job.finished(len(done))
         following = range(self.begun, min(self.begun + len(done), len(self.job.images)))
         if following:
             self._begin(done[: len(following)], following)

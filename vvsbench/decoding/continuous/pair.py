@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vvsbench.decoding.base import Decoder
+from vvsbench.decoding.base import Decoder, Finished, ignored
 from vvsbench.decoding.continuous.draws import Draws
 from vvsbench.decoding.continuous.reveal import reveal
 from vvsbench.decoding.continuous.session import Session, paths
@@ -52,11 +52,11 @@ class Pair(Decoder):
 
     @torch.inference_mode()
     def _generate(
-        self, conditions: Tensor, images: Sequence[int], seed: int, rows: int
+        self, conditions: Tensor, images: Sequence[int], seed: int, rows: int, finished: Finished = ignored
     ) -> tuple[Tensor, ContinuousTrace]:
         """Generate images with at most `rows` of them in flight."""
         with Meters().watching(self.target, self.draft) as meters:
-            loop = self._loop(Job(self, conditions, images, seed), rows)
+            loop = self._loop(Job(self, conditions, images, seed, finished), rows)
             loop.run()
         trace = ContinuousTrace(list(images), loop.origin, loop.rounds, meters, self.target.spec.flops)
         return loop.tokens.float(), trace
@@ -75,10 +75,11 @@ class Job:
         conditions: class ids [B].
         images: their indices.
         path: int64 [B, N].
+        finished: is told how many images have been finished, where they finish apart.
     """
 
-    def __init__(self, pair: Pair, conditions: Tensor, images: Sequence[int], seed: int) -> None:
-        spec = pair.target.spec
+    def __init__(self, pair: Pair, conditions: Tensor, images: Sequence[int], seed: int, finished: Finished) -> None:
+        spec, self.finished = pair.target.spec, finished
         self.pair, self.conditions, self.images = pair, conditions, images
         self.draws = pair._draws(seed, spec.channels)
         self.path = paths(self.draws, images, spec.tokens, pair.raster, pair.target.device)
