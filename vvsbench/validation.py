@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vvsbench.axes import EngineKind
-from vvsbench.config import Device, PromptKind, RunConfig, folder
+from vvsbench.config import Device, PromptKind, RunConfig, Stage, folder
 from vvsbench.drafting.sources import DrafterConfig, LatentDrafterConfig
 from vvsbench.errors import CheckpointError, UserError
 from vvsbench.identity import device
@@ -37,6 +37,7 @@ def validate(cfg: RunConfig) -> list[str]:
         *_decoder(cfg),
         *metric_problems(cfg.metrics),
         *_metric_files(cfg),
+        *cfg.speed.problems(),
         *_network_file("model", cfg.model),
         *_tokenizer_file("model.tokenizer", cfg.model),
         *_drafter_file(cfg),
@@ -135,7 +136,7 @@ def _fit(drafter: DrafterConfig | None, model: ModelConfig) -> Iterator[str]:
 
 def _metric_files(cfg: RunConfig) -> Iterator[str]:
     """Why the protocol could not be measured: better said before hours of sampling than after."""
-    if not cfg.metrics.values:
+    if not cfg.metrics.values or cfg.stage is not Stage.images:
         return
     if 0 < cfg.count < LEAST_IMAGES:
         yield f"count={cfg.count} is too few for metrics={cfg.metrics.name}; take {LEAST_IMAGES} or more."
