@@ -9,7 +9,7 @@ from torch import nn
 from vvsbench.decoding.base import Decoder
 from vvsbench.drafting.eagle import EagleSource
 from vvsbench.measure.roofline import Networks
-from vvsbench.models.latents import LatentModel, LatentSpec
+from vvsbench.models.latents import LatentSpec
 from vvsbench.models.protocols import ModelSpec
 
 
@@ -59,10 +59,9 @@ def _continuous(decoder: Decoder, spec: LatentSpec) -> Networks:
 
 def _chain(model: Any) -> float:
     """Bytes that one call of a continuous model reads: its transformer once, its head at every denoising step."""
-    latent: LatentModel[Any] = model
-    head = _read(latent.head.network)[0]
-    inside = any(module is latent.head.network for module in latent.network.modules())
-    return _read(latent.network)[0] - (head if inside else 0.0) + head * latent.head.steps
+    head = _read(model.head.network)[0]
+    inside = any(module is model.head.network for module in model.network.modules())
+    return _read(model.network)[0] - (head if inside else 0.0) + head * model.head.steps
 
 
 def _read(module: nn.Module) -> tuple[float, float]:

@@ -30,7 +30,7 @@ class Reference:
         self.network, self.guidance, self.sampling = target.transformer, target.guidance, sampling
         self.config, self.device, self.dtype = target.transformer.config, target.device, target.dtype
         self.length = self.config.prefix + self.config.tokens
-        self.turns = torch.view_as_real(rope_table(self.config)).float()[: self.length].to(self.device)
+        self.turns = rope_table(self.config).float()[: self.length].to(self.device)
 
     @torch.inference_mode()
     def start(self, conditions: Tensor) -> Tensor:
