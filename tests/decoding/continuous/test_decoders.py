@@ -183,7 +183,7 @@ def test_tokens_are_not_rounded_to_what_the_weights_are_kept_in() -> None:
 @pytest.mark.parametrize("kind", ["mar", "causal"])
 def test_refilled_rows_draw_the_same_images(kind: str) -> None:
     target, draft = model(kind, 0, 32), model(kind, 1, 16)
-    decoder = csd(target, draft, length=3, prefilled=2, tolerance=3e4)
+    decoder = csd(target, draft, length=3, prefilled=2, tolerance=2e4)  # keeps some drafts of these wild heads
     labels, told = LABELS.repeat(2)[:5], []
     expected, whole = decoder.generate(labels, range(5), 1)
     tokens, traces = decoder.generate_all(labels, range(5), 1, 2, told.append)
@@ -192,5 +192,4 @@ def test_refilled_rows_draw_the_same_images(kind: str) -> None:
     for row, other in zip(traces[0].rows(), whole.rows(), strict=True):
         for key in ("image", "target_forwards", "draft_forwards", "accepted", "origin"):
             assert row[key] == other[key], key
-    assert {row["image"]: row["target_forwards"] for row in whole.rows()}.keys() == set(range(5))
     assert len({row["target_forwards"] for row in whole.rows()}) > 1, "rows that finish together test little"

@@ -92,10 +92,8 @@ def exact(drafts: Tensor, q: Moments, p: Moments, uniforms: Tensor, propose: Pro
 
     Source: De Bortoli et al., "Accelerated diffusion models via speculative sampling", arXiv 2501.05370.
     """
-    _check(p)
+    kept, log_ratio = compared(drafts, q, p, uniforms)
     tokens, wide_q, wide_p = drafts.double(), q.double(), p.double()
-    log_ratio = wide_p.log_density(tokens) - wide_q.log_density(tokens)
-    kept = uniforms.double().log() <= log_ratio
     mirrored = ~kept & _equally_wide(wide_q, wide_p) & torch.isfinite(tokens + wide_q.mean).all(-1)
     tokens = torch.where(mirrored[:, None], _reflected(tokens, wide_q, wide_p), tokens)
     rows = (~kept & ~mirrored).nonzero()[:, 0]
@@ -106,6 +104,14 @@ def exact(drafts: Tensor, q: Moments, p: Moments, uniforms: Tensor, propose: Pro
             "this happens once in 5e7 tokens: the draft was hardly drawn from the law that it is said to have."
         )
     return Verdict(kept, tokens.to(drafts.dtype), log_ratio, torch.zeros_like(kept))
+
+
+def compared(drafts: Tensor, q: Moments, p: Moments, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    """Which drafts `exact` keeps, bool [M], and the `log_ratio` of its verdict; arguments and errors likewise."""
+    _check(p)
+    tokens = drafts.double()
+    log_ratio = p.double().log_density(tokens) - q.double().log_density(tokens)
+    return uniforms.double().log() <= log_ratio, log_ratio
 
 
 def published(drafts: Tensor, q: Moments, p: Moments, uniforms: Tensor, propose: Proposals) -> Verdict:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from vvsbench.axes import Guarantee
 from vvsbench.decoding.base import Finished, ignored
-from vvsbench.decoding.continuous.coupling import Proposals, Verdict
+from vvsbench.decoding.continuous.coupling import Proposals, Verdict, compared
 from vvsbench.decoding.continuous.draws import Draws
 from vvsbench.decoding.continuous.pair import Job, Loop, Pair
 from vvsbench.decoding.continuous.trace import ContinuousTrace, Judged, Round
@@ -180,14 +180,16 @@ class _Rounds(Loop):
         rows, positions = wanted.rows[judged], wanted.positions[judged]
         images = self.target.keys[rows]
         uniforms = self.draws.judgement(images, positions)
-        drafts = drafts[judged]
-        verdict = self.how.rule(drafts, q.at(judged), p.at(judged), uniforms, self.draws.proposals(images, positions))
+        drafts, q, p = drafts[judged], q.at(judged), p.at(judged)
         distance = (drafts - own[judged]).norm(dim=-1)
-        raw = verdict.kept
-        if self.how.tolerance > 0:
+        if self.how.tolerance > 0:  # the target's own draw replaces what is not kept, and the rule's is not looked for
+            raw, log_ratio = compared(drafts, q, p, uniforms)
             near = distance <= self.how.tolerance
             tokens = torch.where(near[:, None], drafts.to(own.dtype), own[judged])
-            verdict = Verdict(near, tokens, verdict.log_ratio, torch.zeros_like(near))
+            verdict = Verdict(near, tokens, log_ratio, torch.zeros_like(near))
+        else:
+            verdict = self.how.rule(drafts, q, p, uniforms, self.draws.proposals(images, positions))
+            raw = verdict.kept
         logged = [verdict.kept.double(), raw.double(), distance.double(), verdict.fallback.double()]
         return verdict, torch.stack(logged, 1)
 
