@@ -98,6 +98,18 @@ def test_refilled_rows_draw_the_same_images(weights: Path, name: str) -> None:
             assert (row["target_forwards"], row["accepted"]) == (same["target_forwards"], same["accepted"])
 
 
+def test_compiled_networks_draw_the_same_images_and_are_still_counted(weights: Path) -> None:
+    """One compilation for both networks and every length: more would take minutes."""
+    expected, rows = drawn(made(weights, "sd"), 3)
+    decoder = made(weights, "sd", kind="compiled")
+    tokens, compiled = drawn(decoder, 3)
+    assert torch.equal(tokens, expected)
+    assert [row["target_forwards"] for row in rows] == [row["target_forwards"] for row in compiled]
+    layers = decoder.target.network.layers
+    assert "before" in vars(layers[0])
+    assert "before" not in vars(made(weights, "sd").target.network.layers[0])
+
+
 def test_refilling_keeps_the_device_busy(weights: Path) -> None:
     """Ragged rows, batch after batch: everybody waits for the slowest. Refilled: nobody does, but at the end."""
     images = list(range(24))
