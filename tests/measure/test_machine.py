@@ -134,3 +134,19 @@ def test_only_one_measures_at_a_time_and_the_other_is_told(tmp_path, monkeypatch
     with isolation.alone(said.append):
         pass
     assert len(said) == 1
+
+
+def test_another_users_lock_is_told_and_a_lock_of_ones_own_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    taken = isolation._taken
+
+    def refused(path, say):
+        if path.name == isolation.LOCK:
+            raise PermissionError(path)
+        return taken(path, say)
+
+    monkeypatch.setattr(isolation, "_taken", refused)
+    said = []
+    with isolation.alone(said.append):
+        assert len(list(tmp_path.iterdir())) == 1
+    assert "belongs to another user" in said[0]
