@@ -1,4 +1,4 @@
-"""The `vvsbench` command: five verbs, each of which imports what it needs when it is called.
+"""The `vvsbench` command: its verbs, each of which imports what it needs when it is called.
 
 Help must answer at once, so nothing here imports torch, Hydra or anything else that takes time.
 """
@@ -19,6 +19,8 @@ usage: vvsbench VERB [KEY=VALUE ...]
            vvsbench run study=demo
            vvsbench run decoder=vvs decoder.schedule.interval=3 count=64
            vvsbench run -m decoder.schedule.interval=2,3,4 decoder=vvs
+  status   what has become of every cell of a study: done, running, interrupted, failed, stale or missing
+           vvsbench status study=demo
   report   compare the cells of a study: HTML, Markdown, LaTeX and figures, from the records alone
            vvsbench report study=demo
   list     decoders, models, studies, metric suites and where they come from
@@ -126,6 +128,12 @@ def _train(arguments: list[str]) -> int:
     return train(arguments)
 
 
+def _status(arguments: list[str]) -> int:
+    from vvsbench.status import main as status
+
+    return status(arguments)
+
+
 def _report(arguments: list[str]) -> int:
     from vvsbench.reporting import main as report
 
@@ -146,6 +154,7 @@ def _doctor(arguments: list[str]) -> int:
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
+    "status": _status,
     "report": _report,
     "list": _list,
     "doctor": _doctor,

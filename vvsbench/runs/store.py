@@ -182,12 +182,16 @@ class Store:
         """Names of the studies that have cells."""
         return sorted({path.parent.parent.name for path in (self.root / "cells").glob(f"*/*/{RECORD}")})
 
+    def folders(self, study: str) -> list[Path]:
+        """Folders of a study that have a record, whether or not it can be read."""
+        return sorted(path.parent for path in (self.root / "cells" / study).glob(f"*/{RECORD}"))
+
     def cells(self, study: str) -> list[StoredCell]:
         """The cells of a study in the order in which they were started.
 
         Raises:
             RecordError: a record is damaged.
         """
-        folders = sorted(path.parent for path in (self.root / "cells" / study).glob(f"*/{RECORD}"))
+        folders = self.folders(study)
         cells = [StoredCell(folder, record) for folder in folders if (record := read_record(folder)) is not None]
         return sorted(cells, key=lambda cell: (cell.record.started, cell.folder.name))
