@@ -23,6 +23,10 @@ usage: vvsbench VERB [KEY=VALUE ...]
            vvsbench status study=demo
   report   compare the cells of a study: HTML, Markdown, LaTeX and figures, from the records alone
            vvsbench report study=demo
+  export   write a cell's images as PNG files or as an .npz file for other people's evaluators
+           vvsbench export study=demo cell=sd to=pictures
+  import   score images that others made as an external row of a study
+           vvsbench import FOLDER_OR_NPZ study=demo label="their code"
   list     decoders, models, studies, metric suites and where they come from
            vvsbench list models
   doctor   what this machine has, which weights are found where, and which suites can run
@@ -140,6 +144,18 @@ def _report(arguments: list[str]) -> int:
     return report(arguments)
 
 
+def _export(arguments: list[str]) -> int:
+    from vvsbench.exporting import main as export
+
+    return export(arguments)
+
+
+def _import(arguments: list[str]) -> int:
+    from vvsbench.importing import main as take_in
+
+    return take_in(arguments)
+
+
 def _list(arguments: list[str]) -> int:
     from vvsbench.catalog import main as show
 
@@ -156,6 +172,8 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "status": _status,
     "report": _report,
+    "export": _export,
+    "import": _import,
     "list": _list,
     "doctor": _doctor,
     "train": _train,

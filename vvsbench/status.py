@@ -61,7 +61,8 @@ def main(arguments: Sequence[str]) -> int:
     declared = _declared(study, cells)
     if declared is None and not cells:
         raise ConfigError([_unknown(study, store)])
-    absent = unmet(declared or [], [cell.record.config for cell in cells if cell.record])
+    own = [cell.record for cell in cells if cell.record and cell.record.external is None]
+    absent = unmet(declared or [], [record.config for record in own])
     console = Console(highlight=False)
     console.print(_table(study, cells, absent))
     console.print(_counts(cells, absent))
@@ -81,7 +82,7 @@ def _declared(study: str, cells: Sequence[CellState]) -> list[list[str]] | None:
         if (file := folder / "study" / f"{study}.yaml").is_file():
             content = yaml.safe_load(file.read_text()) or {}
             return (content.get("study") or {}).get("cells") or []
-    records = [cell.record for cell in cells if cell.record]
+    records = [cell.record for cell in cells if cell.record and cell.record.external is None]
     return (records[-1].config.get("study") or {}).get("cells") or [] if records else None
 
 
@@ -136,6 +137,8 @@ def _table(study: str, cells: Sequence[CellState], absent: Sequence[Sequence[str
 
 
 def _reason(cell: CellState) -> str:
+    if cell.record and cell.record.external:
+        return f"imported from {cell.record.external.source}"
     older = len(cell.older)
     more = f"{older} older record{'s' * (older > 1)} of it" if older else ""
     return "; ".join(text for text in (cell.why, more) if text)

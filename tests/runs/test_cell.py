@@ -184,7 +184,7 @@ def test_a_record_is_json_that_any_reader_can_open(make_cell):
     cell = make_cell()
     cell.run()
     content = json.loads((cell.folder / store.RECORD).read_text())
-    assert content["schema_version"] == 1
+    assert content["schema_version"] == 2
     assert content["provenance"]["hardware"]["cores"] >= 1
     assert content["config"]["batch_size"] == 2
 

@@ -39,7 +39,7 @@ class ReportPaths:
         figures: PDF and SVG files.
         table: the frame, one line per cell, every number unrounded.
         more: further tables, unrounded: places against a front, fronts by family and their differences, depths of the
-            draft, certificates.
+            draft, imported image sets, certificates.
     """
 
     html: Path
@@ -86,7 +86,9 @@ def write(study: str, root: Path) -> ReportPaths:
 
 def _more(study: StudyFrame, target: Path) -> list[Path]:
     """Write the tables beside the frame; those without a line are not made, nor left from another time."""
-    made: dict[str, list[dict[str, Any]]] = {"standings": [], "families": [], "differences": [], "depths": []}
+    names = ("standings", "families", "differences", "depths", "external")
+    made: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    made["external"] = [{str(name): value for name, value in row.items()} for row in _external(study)]
     for setting, rows in study.comparisons():
         if placed := standings(study, rows):
             made["standings"] += [{"setting": setting} | _standing(cell) for cell in placed.cells]
@@ -104,6 +106,10 @@ def _more(study: StudyFrame, target: Path) -> list[Path]:
     for path, lines in paths.items():
         files.write(path, pd.DataFrame(lines).to_csv(index=False).encode())
     return list(paths)
+
+
+def _external(study: StudyFrame) -> list[dict[Any, Any]]:
+    return study.external.reset_index().drop(columns=["family", "is_baseline"], errors="ignore").to_dict("records")
 
 
 def _standing(cell: Standing) -> dict[str, Any]:
@@ -177,6 +183,8 @@ def markdown(study: StudyFrame, figures: tuple[Path, ...], proofs: Proofs) -> st
     for number, (setting, rows) in enumerate(study.comparisons()):
         mine = {f"{name}-{number + 1}" if number else name for name in FIGURES}
         blocks += _comparison(study, setting, rows, [path for path in drawings if path.stem in mine])
+    if others := tables.external(study.external):
+        blocks += [f"## {others.caption}", tables.markdown(others)]
     blocks += ["## Certificates", " ".join(proofs.said)]
     for table in proofs.tables:
         blocks += [f"### {table.caption}", tables.markdown(table)]
@@ -212,6 +220,8 @@ def latex(study: StudyFrame, proofs: Proofs) -> str:
     for number, (_, rows) in enumerate(study.comparisons()):
         suffix = f"-{number + 1}" if number else ""
         made += [tables.latex(table, f"{study.name}-{table.name}{suffix}") for table in findings.every(study, rows)]
+    if others := tables.external(study.external):
+        made.append(tables.latex(others, f"{study.name}-{others.name}"))
     made += [tables.latex(table, f"certificates-{table.name}") for table in proofs.tables]
     return "\n".join(made)
 

@@ -161,6 +161,27 @@ def quality(rows: pd.DataFrame) -> Table:
     return _table("quality", "How good the images are", QUALITY_COLUMNS, rows)
 
 
+def external(rows: pd.DataFrame) -> Table | None:
+    """Imported image sets: how good they are, beside what made ours; None without any.
+
+    Args:
+        rows: of `vvsbench.analysis.frame.StudyFrame.external`.
+    """
+    if rows.empty:
+        return None
+    images = Column("count", "images", "number of images in the set; metrics compare at equal counts only", 0)
+    made = _table("external", EXTERNAL, (images, *QUALITY_COLUMNS), rows)
+    protocol = Column("protocol", "protocol", "that the set was scored under", words=True)
+    source = Column("source", "imported from", "folder or file that it was read from", words=True)
+    told = [[Entry(str(row["protocol"]) or "not scored"), Entry(str(row["source"]))] for _, row in rows.iterrows()]
+    lines = [replace(line, entries=[*line.entries, *more]) for line, more in zip(made.lines, told, strict=True)]
+    return replace(made, columns=[*made.columns, protocol, source], lines=lines, head="image set", noted="origin")
+
+
+EXTERNAL = "Image sets that others made, imported and scored here"
+"""Caption of the table of them."""
+
+
 def _table(name: str, caption: str, columns: Sequence[Column], rows: pd.DataFrame) -> Table:
     chosen = present(columns, rows)
     lines = [

@@ -100,7 +100,9 @@ def _state(folder: Path, record: CellRecord) -> tuple[State, Path, CellRecord, s
 
 
 def _alike(one: CellState, other: CellState) -> bool:
-    return bool(one.record and other.record and same_settings(one.record.config, other.record.config))
+    if one.record is None or other.record is None or one.record.external or other.record.external:
+        return False
+    return same_settings(one.record.config, other.record.config)
 
 
 def _latest(twins: Sequence[CellState]) -> CellState:

@@ -96,6 +96,8 @@ class StoredCell:
     @cached_property
     def stale_because(self) -> str:
         """What changed since; empty when nothing did."""
+        if self.record.external:
+            return ""
         origin = self.record.provenance
         if origin.code_digest != identity.code_digest(self.record.config):
             return "the code that draws tokens has changed"
