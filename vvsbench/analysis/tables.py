@@ -20,7 +20,7 @@ from vvsbench.analysis.estimate import Estimate, estimate, interval, number
 
 RATIOS = ("forwards_ratio", "cost_ratio", "speed_up")
 """Columns that say how many times cheaper than the baseline a cell is."""
-LOWER_IS_BETTER = frozenset({"fid", "kid"})
+LOWER_IS_BETTER = frozenset({"fid", "sfid", "kid"})
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,13 @@ COST_COLUMNS = (
 )
 QUALITY_COLUMNS = (
     Column("fid", "FID ↓", "Fréchet distance to the reference, of features", 2, judged=True),
+    Column("sfid", "sFID ↓", "Fréchet distance to the reference, of features with their places", 2, judged=True),
     Column("kid", "KID ×10³ ↓", "kernel distance to the reference, of features", 2, 1000.0, judged=True),
     Column("is", "IS ↑", "inception score", 2, judged=True),
     Column("precision", "precision ↑", "share of the images inside the reference's manifold", 3, judged=True),
     Column("recall", "recall ↑", "share of the reference inside the images' manifold", 3, judged=True),
     Column("clip", "CLIP ↑", "CLIP score with the prompt, times 100", 2, judged=True),
+    Column("hps", "HPS ↑", "human preference score v2 for the prompt, times 100", 2, judged=True),
     Column(
         "accuracy",
         "class accuracy ↑",
