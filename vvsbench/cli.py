@@ -23,6 +23,8 @@ usage: vvsbench VERB [KEY=VALUE ...]
            vvsbench status study=demo
   report   compare the cells of a study: HTML, Markdown, LaTeX and figures, from the records alone
            vvsbench report study=demo
+  diff     compare two studies, or two cells, number by number: what differs beyond its interval
+           vvsbench diff demo other/outputs/cells/demo
   export   write a cell's images as PNG files or as an .npz file for other people's evaluators
            vvsbench export study=demo cell=sd to=pictures
   import   score images that others made as an external row of a study
@@ -144,6 +146,12 @@ def _report(arguments: list[str]) -> int:
     return report(arguments)
 
 
+def _diff(arguments: list[str]) -> int:
+    from vvsbench.diffing import main as diff
+
+    return diff(arguments)
+
+
 def _export(arguments: list[str]) -> int:
     from vvsbench.exporting import main as export
 
@@ -172,6 +180,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "status": _status,
     "report": _report,
+    "diff": _diff,
     "export": _export,
     "import": _import,
     "list": _list,

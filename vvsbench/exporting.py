@@ -30,7 +30,7 @@ with arr_0 uint8 [N, H, W, 3], which ADM's evaluator reads. FOLDER must not hold
 
 
 class ExportError(UserError):
-    """An image set cannot be written as asked: there is no such cell, or it is incomplete or damaged."""
+    """An image set cannot be written as asked: it is incomplete, or the place is taken."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     if problems := _problems(settings):
         raise ConfigError(problems)
     exists(settings["study"], Path(settings["output_root"]))
-    cell = pick(Store(settings["output_root"]), settings["study"], settings["cell"])
+    cell = Store(settings["output_root"]).cell(settings["study"], settings["cell"])
     target = Path(settings["to"]).expanduser()
     shape = write(cell, target, settings["format"])
     stale = f" (stale: {cell.stale_because})" if cell.stale else ""
@@ -62,29 +62,6 @@ def _problems(settings: dict[str, str]) -> list[str]:
     if settings["format"] not in FORMATS:
         found.append(f"format={settings['format']}: choose from {', '.join(FORMATS)}.")
     return found
-
-
-def pick(store: Store, study: str, name: str) -> StoredCell:
-    """The one cell of a study that a name means.
-
-    Args:
-        store: that holds it.
-        study: its study.
-        name: its label, or its key or the beginning of it; empty where the study has one cell only.
-
-    Raises:
-        ExportError: no cell or several answer to it.
-    """
-    cells = store.cells(study)
-    called = [cell for cell in cells if name in (cell.record.label, cell.record.key, cell.folder.name)]
-    found = called or [cell for cell in cells if cell.record.key.startswith(name)]
-    if len(found) > 1 and len(fresh := [cell for cell in found if not cell.stale]) == 1:
-        found = fresh  # the others are older records of the same cell
-    if len(found) == 1:
-        return found[0]
-    known = ", ".join(f"{cell.record.label} ({cell.record.key})" for cell in found or cells)
-    asked = f"cell={name}" if name else "cell has no value and"
-    raise ExportError(f"{asked} means {len(found)} cells of study {study}; name one by its key: {known}.")
 
 
 def write(cell: StoredCell, target: Path, form: str) -> tuple[int, int, int, int]:

@@ -205,7 +205,7 @@ def framed(image: Image.Image, side: int, filter: str) -> Image.Image:
         image: of any size.
         side: in pixels.
         filter: bicubic resizes, antialiased, and then takes the middle; lanczos takes the middle and then resizes, as
-            LANTERN and VVS do for FID; squash resizes the whole picture bilinearly, as they do for precision and recall.
+            LANTERN and VVS do for FID; squash resizes the whole picture, bilinearly, as they do for P and R.
     """
     if filter == "squash":
         return image.resize((side, side), Image.Resampling.BILINEAR)

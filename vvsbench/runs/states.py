@@ -64,7 +64,12 @@ def of_study(store: Store, study: str) -> list[CellState]:
     Returns:
         One for every set of settings; those that cannot be read last.
     """
-    found = [_read(folder) for folder in store.folders(study)]
+    return of_folders(store.folders(study))
+
+
+def of_folders(folders: Sequence[Path]) -> list[CellState]:
+    """The same for the cells in some folders, each of which has a record."""
+    found = [_read(folder) for folder in folders]
     readable = sorted((one for one in found if one.record), key=lambda one: one.record.started if one.record else "")
     kept: list[CellState] = []
     for one in readable:
