@@ -103,6 +103,20 @@ def test_other_prompts_are_compared_as_independent_sets(run, roots):
     assert any("independent" in note for note in pair["notes"])
 
 
+def test_other_code_and_weights_are_told(run, roots):
+    folder = Store(roots[1]).cell("demo", "sd").folder
+    record = store.read_record(folder)
+    origin = record.provenance
+    changed = origin.model_copy(update={"code_digest": "x", "weights": dict.fromkeys(origin.weights, "y")})
+    store.write_record(folder, record.model_copy(update={"provenance": changed}))
+    _, out, _ = run("demo/sd", folder, "--json")
+    store.write_record(folder, record)
+    notes = " ".join(json.loads(out)["pairs"][0]["notes"])
+    assert "B is stale: the code that draws tokens has changed" in notes
+    assert "A and B were drawn by different code" in notes
+    assert ("these weights are others in B" in notes) is bool(origin.weights)
+
+
 def test_the_table_says_the_same(run, roots):
     code, out, _ = run("demo", roots[1] / "cells" / "demo")
     assert code == 0

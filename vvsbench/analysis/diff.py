@@ -131,6 +131,7 @@ def compare(a: StoredCell, b: StoredCell, across_hardware: bool = False) -> Pair
     """
     aligned = _aligned(a.record, b.record)
     notes = [f"{name} is stale: {cell.stale_because}" for name, cell in (("A", a), ("B", b)) if cell.stale]
+    notes += _origins(a.record, b.record)
     if not aligned:
         notes.append("other prompts, seed or count: the sets are compared as independent ones")
     rows = [*_counts(a, b, aligned), *_metrics(a, b, aligned, notes)]
@@ -153,6 +154,17 @@ def _aligned(one: CellRecord, other: CellRecord) -> bool:
     if one.external or other.external:
         return False
     return one.count == other.count and all(one.config.get(key) == other.config.get(key) for key in ("prompts", "seed"))
+
+
+def _origins(one: CellRecord, other: CellRecord) -> list[str]:
+    """What is not the same about the code and the weights of two records of this program."""
+    if one.external or other.external:
+        return []
+    mine, theirs = one.provenance, other.provenance
+    code = ["A and B were drawn by different code"] if mine.code_digest != theirs.code_digest else []
+    shared = mine.weights.keys() & theirs.weights.keys()
+    changed = sorted(name for name in shared if mine.weights[name] != theirs.weights[name])
+    return code + ([f"these weights are others in B: {', '.join(changed)}"] if changed else [])
 
 
 def _changed(one: CellRecord, other: CellRecord) -> dict[str, tuple[str, str]]:
