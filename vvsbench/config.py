@@ -14,7 +14,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from vvsbench.axes import GuidanceSchedule
+from vvsbench.axes import EngineKind, GuidanceSchedule
 from vvsbench.decoding.acceptance.settings import RULES, AcceptanceConfig
 from vvsbench.decoding.continuous.settings import CSDConfig, MaskedConfig
 from vvsbench.decoding.schedule import SCHEDULES, Schedule
@@ -57,18 +57,6 @@ class Device(StrEnum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
-
-
-class EngineKind(StrEnum):
-    """How the steps of a decoder are run; the tokens are the same.
-
-    eager: operation by operation. compiled: the networks by torch.compile. graphed: the same, every step of fixed shape
-    and captured once as a CUDA graph.
-    """
-
-    eager = "eager"
-    compiled = "compiled"
-    graphed = "graphed"
 
 
 class Rerun(StrEnum):

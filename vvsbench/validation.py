@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from vvsbench.axes import EngineKind
 from vvsbench.config import Device, PromptKind, RunConfig, folder
 from vvsbench.drafting.sources import DrafterConfig, LatentDrafterConfig
 from vvsbench.errors import CheckpointError, UserError
@@ -30,6 +31,7 @@ def validate(cfg: RunConfig) -> list[str]:
     """
     return [
         *_counts(cfg),
+        *_engine(cfg),
         *_sampling(cfg),
         *_prompts(cfg),
         *_decoder(cfg),
@@ -57,6 +59,18 @@ def _counts(cfg: RunConfig) -> Iterator[str]:
         yield f"seed={cfg.seed} must be 0 or more."
     if cfg.device == Device.cuda and device("auto") != "cuda":
         yield "device=cuda: torch finds no GPU here; use device=cpu, or install a torch that was built for this GPU."
+
+
+def _engine(cfg: RunConfig) -> Iterator[str]:
+    if cfg.engine != EngineKind.graphed:
+        return
+    if device(cfg.device) != "cuda":
+        yield "engine=graphed records CUDA graphs and needs a GPU; on a CPU use engine=eager or engine=compiled."
+    if not cfg.decoder.recordable:
+        yield (
+            "engine=graphed cannot record decoder.ablation, which changes from step to step; use engine=eager (its "
+            "tokens are the same) or leave the ablation out."
+        )
 
 
 def _sampling(cfg: RunConfig) -> Iterator[str]:

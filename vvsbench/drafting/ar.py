@@ -50,7 +50,8 @@ class SmallARSource(CachedSource):
         x = torch.cat([prefix, self._embedded(tokens[:, None])], 2)
         state = self._begin(list(target.images), sizes.layers, room, x, padding)
         known = sizes.prefix + 1
-        self._run_known(state, x, torch.full_like(tokens, known), [known] * len(tokens), prefill=True)
+        self._run_known(state, x, torch.full_like(tokens, known), prefill=True)
+        state.cache.note([known] * len(tokens))
         return state
 
     def _embedded(self, tokens: Tensor) -> Tensor:

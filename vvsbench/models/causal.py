@@ -79,7 +79,7 @@ class CausalNetwork(nn.Module):
         key = (index.device, double)
         if key not in self._turns:
             table = rope_table(self.sizes.transformer).to(index.device)
-            self._turns[key] = table if double else table.to(torch.complex64)
+            self._turns[key] = table if double else table.float()
         return self._turns[key][index]
 
     def embed(self, classes: Tensor, tokens: Tensor, index: Tensor) -> Tensor:
