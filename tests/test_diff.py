@@ -12,6 +12,7 @@ import pytest
 from tests import synthetic
 from vvsbench import cli
 from vvsbench.runs import store
+from vvsbench.runs.record import External
 from vvsbench.runs.store import Store
 
 
@@ -101,6 +102,25 @@ def test_other_prompts_are_compared_as_independent_sets(run, roots):
     assert not rows(pair)["target_forwards"]["paired"]
     assert pair["identical_images"] is None
     assert any("independent" in note for note in pair["notes"])
+
+
+def test_an_imported_set_is_compared_by_its_metrics_alone(run, roots, tmp_path):
+    theirs = Store(roots[1]).cell("demo", "eagle2").folder
+    record = store.read_record(theirs)
+    imported = record.model_copy(update={"external": External(source="there", captions=False), "image_digest": "other"})
+    quality = theirs / store.QUALITY / "tiny.json"
+    kept = quality.read_text()
+    store.write_record(theirs, imported)
+    quality.write_text(kept.replace(record.image_digest, "other"))
+    _, out, _ = run("demo/ar", theirs, "--json")
+    _, shown, _ = run("demo/ar", theirs)
+    store.write_record(theirs, record)
+    quality.write_text(kept)
+    (pair,) = json.loads(out)["pairs"]
+    assert (pair["settings"], pair["identical_images"]) == ({}, None)
+    assert all(row["name"].startswith("tiny ") and not row["paired"] for row in pair["rows"])
+    assert len(pair["rows"]) == 7
+    assert "B imported: only metrics can be compared" in shown
 
 
 def test_other_code_and_weights_are_told(run, roots):

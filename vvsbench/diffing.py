@@ -23,6 +23,8 @@ from vvsbench.runs.store import RECORD, Store, StoredCell
 
 DEFAULTS = {"output_root": "outputs", "across_hardware": "false"}
 JSON = "--json"
+SHOWN = 12
+"""Settings of a pair that are named one by one."""
 USAGE = """\
 usage: vvsbench diff A B [output_root=outputs] [across_hardware=true] [--json]
 
@@ -130,11 +132,13 @@ def _show(
     console.print(Text(f"A = {one.name}, B = {other.name}; changes are B less A, with 95 % intervals\n"))
     for pair in pairs:
         console.print(Text(_title(pair), style="bold"))
-        for name, (mine, theirs) in pair.settings.items():
+        for name, (mine, theirs) in list(pair.settings.items())[:SHOWN]:
             console.print(Text(f"  {name}: {mine} in A, {theirs} in B"))
+        if len(pair.settings) > SHOWN:
+            console.print(Text(f"  and {len(pair.settings) - SHOWN} more settings differ; {JSON} has them all"))
         for note in pair.notes:
             console.print(Text(f"  {note}", style="yellow"))
-        console.print(_table(pair.rows))
+        console.print(_table(pair.rows) if pair.rows else Text("  nothing that both have is comparable\n"))
     for name, cells in (("A", left), ("B", right)):
         if cells:
             console.print(Text(f"only in {name}: {', '.join(cell.record.label for cell in cells)}"))

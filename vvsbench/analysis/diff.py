@@ -132,7 +132,9 @@ def compare(a: StoredCell, b: StoredCell, across_hardware: bool = False) -> Pair
     aligned = _aligned(a.record, b.record)
     notes = [f"{name} is stale: {cell.stale_because}" for name, cell in (("A", a), ("B", b)) if cell.stale]
     notes += _origins(a.record, b.record)
-    if not aligned:
+    if imported := [name for name, cell in (("A", a), ("B", b)) if cell.record.external]:
+        notes.append(f"{' and '.join(imported)} imported: only metrics can be compared, as of independent sets")
+    elif not aligned:
         notes.append("other prompts, seed or count: the sets are compared as independent ones")
     rows = [*_counts(a, b, aligned), *_metrics(a, b, aligned, notes)]
     machines = [hardware(cell.record.provenance.hardware) for cell in (a, b)]
@@ -168,6 +170,8 @@ def _origins(one: CellRecord, other: CellRecord) -> list[str]:
 
 
 def _changed(one: CellRecord, other: CellRecord) -> dict[str, tuple[str, str]]:
+    if one.external or other.external:
+        return {}
     mine, theirs = (
         flat({key: value for key, value in record.config.items() if key not in WITHOUT_EFFECT})
         for record in (one, other)
