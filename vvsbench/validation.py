@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vvsbench.axes import EngineKind
-from vvsbench.config import Device, PromptKind, RunConfig, folder
+from vvsbench.config import Device, PromptKind, Rerun, RunConfig, Stage, folder
 from vvsbench.drafting.sources import DrafterConfig, LatentDrafterConfig
 from vvsbench.errors import CheckpointError, UserError
 from vvsbench.identity import device
@@ -37,10 +37,17 @@ def validate(cfg: RunConfig) -> list[str]:
         *_decoder(cfg),
         *metric_problems(cfg.metrics),
         *_metric_files(cfg),
+        *cfg.speed.problems(),
+        *_rerun(cfg),
         *_network_file("model", cfg.model),
         *_tokenizer_file("model.tokenizer", cfg.model),
         *_drafter_file(cfg),
     ]
+
+
+def _rerun(cfg: RunConfig) -> Iterator[str]:
+    if cfg.rerun is not Rerun.all and cfg.stage is not Stage.images:
+        yield f"rerun={cfg.rerun.value}: chooses cells by what became of their images; leave it out with stage=speed."
 
 
 def _counts(cfg: RunConfig) -> Iterator[str]:
@@ -135,7 +142,7 @@ def _fit(drafter: DrafterConfig | None, model: ModelConfig) -> Iterator[str]:
 
 def _metric_files(cfg: RunConfig) -> Iterator[str]:
     """Why the protocol could not be measured: better said before hours of sampling than after."""
-    if not cfg.metrics.values:
+    if not cfg.metrics.values or cfg.stage is not Stage.images:
         return
     if 0 < cfg.count < LEAST_IMAGES:
         yield f"count={cfg.count} is too few for metrics={cfg.metrics.name}; take {LEAST_IMAGES} or more."

@@ -206,7 +206,8 @@ def commands(study: StudyFrame) -> list[str]:
     commits = dict.fromkeys((git.commit, git.dirty) for record in records if (git := record.provenance.git) is not None)
     lines = [f"git checkout {commit}{'   # and uncommitted changes' if dirty else ''}" for commit, dirty in commits]
     lines += dict.fromkeys(record.provenance.command for record in records if record.provenance.command)
-    root = str(next(iter(study.cells.values())).record.config.get("output_root", "outputs"))
+    config = next((cell.record.config for cell in study.cells.values()), {})
+    root = str(config.get("output_root", "outputs"))
     where = "" if root == "outputs" else f" output_root={shlex.quote(root)}"
     return [*lines, f"vvsbench report study={study.name}{where}"]
 

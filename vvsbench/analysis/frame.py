@@ -114,12 +114,13 @@ class StudyFrame:
         return None if found.empty else found.iloc[0]
 
 
-def frame(study: str, root: Path) -> StudyFrame:
+def frame(study: str, root: Path, timed_only: bool = False) -> StudyFrame:
     """Tabulate a study from its records.
 
     Args:
         study: its name.
         root: the output root.
+        timed_only: whether a study that has nothing to show but its speed is given as a frame without numbers.
 
     Raises:
         NothingToReport: there is no cell with numbers.
@@ -127,6 +128,8 @@ def frame(study: str, root: Path) -> StudyFrame:
     """
     stored = Store(root).cells(study)
     cells = [cell for cell in stored if cell.record.external is None]
+    if not cells and timed_only:
+        return _without_cells(study, root)
     if not cells:
         only = " but imported image sets" if stored else ""
         raise NothingToReport(
@@ -144,10 +147,13 @@ def frame(study: str, root: Path) -> StudyFrame:
     rows["x"] = pd.Series([None if value is ABSENT else value for value in values], rows.index, dtype=object)
     rows = _ordered(_named(rows, cells), axis)
     by_key = {cell.record.key: cell for cell in cells}
+    title, front = str(declared.get("title") or study), str(declared.get("front") or "")
+    if not rows["usable"].any() and timed_only:
+        told = [Trouble(str(row["label"]), str(row["trouble"])) for _, row in rows.iterrows()]
+        return StudyFrame(study, title, baseline, rows, by_key, told)
     if not rows["usable"].any():
         reasons = "; ".join(f"{row['label']}: {row['trouble']}" for _, row in rows.iterrows())
         raise NothingToReport(f"no cell of study {study} can be shown ({reasons}); run the study again.")
-    title, front = str(declared.get("title") or study), str(declared.get("front") or "")
     found = StudyFrame(study, title, baseline, rows, by_key, [], x, axis, front)
     rows = _relative(found)
     troubles = of_study(rows, timed(rows[rows["usable"]]), cells, declared.get("cells") or [], axis)
@@ -165,6 +171,13 @@ def _external(cells: Sequence[StoredCell], protocol: str) -> pd.DataFrame:
         row |= {"source": record.external.source, "count": record.count}
         rows.append(row | _metrics(quality, record.image_digest))
     return pd.DataFrame(rows).set_index("key") if rows else pd.DataFrame()
+
+
+def _without_cells(study: str, root: Path) -> StudyFrame:
+    """A study that has been timed and never drawn."""
+    declared = Store(root).speeds(study)[-1].config.get("study") or {}
+    rows = pd.DataFrame({"usable": [], "is_baseline": [], "family": [], "setting": []}).astype({"usable": bool})
+    return StudyFrame(study, str(declared.get("title") or study), str(declared.get("baseline") or "ar"), rows, {}, [])
 
 
 def _protocol(cells: Sequence[StoredCell]) -> str:

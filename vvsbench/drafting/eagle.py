@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vvsbench.drafting.cached import CachedSource, CachedState
 from vvsbench.models import checkpoints
 from vvsbench.models.llamagen import LlamaGen, LlamaGenState
-from vvsbench.models.loading import placed
+from vvsbench.models.loading import shared
 from vvsbench.models.transformer import Attention, FeedForward, RMSNorm, Step, TransformerConfig, rope_table
 
 if TYPE_CHECKING:
@@ -200,10 +200,15 @@ def load_head(config: EagleConfig, target: TransformerConfig, device: torch.devi
     Raises:
         CheckpointError: a file is missing, unreadable or of another size.
     """
-    path = checkpoints.locate(config.checkpoint)
-    state = from_published(checkpoints.read(path))
     own: dict[str, Any] = {key: getattr(config, key) for key in ("dim", "heads", "vocab", "grid", "ffn", "norm_eps")}
-    with torch.device("meta"):
-        head = EagleHead(replace(target, **own), bias="fc.bias" in state)
-    checkpoints.load_strict(head, state, str(path))
-    return placed(head, device, dtype)
+    sizes = replace(target, **own)
+
+    def load() -> EagleHead:
+        path = checkpoints.locate(config.checkpoint)
+        state = from_published(checkpoints.read(path))
+        with torch.device("meta"):
+            head = EagleHead(sizes, bias="fc.bias" in state)
+        checkpoints.load_strict(head, state, str(path))
+        return head
+
+    return shared(config.checkpoint, repr(sizes), device, dtype, load)

@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 from vvsbench import config
 from vvsbench.composition import plain, prepare, typed
-from vvsbench.config import LoggerKind, RunConfig
+from vvsbench.config import LoggerKind, RunConfig, Stage
 from vvsbench.errors import ConfigError, UserError
 from vvsbench.explaining import EXPECTED, explained
 from vvsbench.runs import provenance
@@ -180,16 +180,20 @@ def job(cfg: DictConfig) -> Outcome:
     from vvsbench.runs import states
     from vvsbench.runs.cell import Cell
     from vvsbench.runs.console import Console
+    from vvsbench.runs.speed import SpeedCell
 
     run = typed(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    mode = run.logger.mode.value if run.logger.name is not LoggerKind.none else None
+    logged = run.logger.name is not LoggerKind.none and run.stage is Stage.images  # times have no images to log
+    mode = run.logger.mode.value if logged else None
     error = None
     try:
-        if states.wanted([run])[0]:
-            Cell(run, plain(run), folder, Console()).run()
-        else:
+        if not states.wanted([run])[0]:
             Console().say(f"{folder.name}: rerun={run.rerun.value} leaves it out")
+        elif run.stage is Stage.speed:
+            SpeedCell(run, list(HydraConfig.get().overrides.task), folder, Console()).run()
+        else:
+            Cell(run, plain(run), folder, Console()).run()
     except UserError as reason:
         error = str(reason)
     except Exception as bug:
