@@ -20,7 +20,7 @@ from vvsbench.identity import WITHOUT_EFFECT
 from vvsbench.reporting import parse
 from vvsbench.runs.record import CellRecord
 from vvsbench.runs.states import CellState, State, of_study
-from vvsbench.runs.store import QUALITY, Store
+from vvsbench.runs.store import QUALITY, SPEED, Store
 
 DEFAULTS = {"study": "single", "output_root": "outputs"}
 USAGE = """\
@@ -119,20 +119,22 @@ def _table(study: str, cells: Sequence[CellState], absent: Sequence[Sequence[str
     table.add_column("state", no_wrap=True)
     table.add_column("images", justify="right", no_wrap=True)
     table.add_column("scored", overflow="fold")
+    table.add_column("timed", no_wrap=True)
     table.add_column("why", overflow="fold")
     names = labels([cell.record for cell in cells if cell.record])
     for cell in cells:
         state = Text(cell.state.value, style=STYLES[cell.state])
         if cell.record is None:
-            table.add_row(Text(cell.folder.name), "", state, "", "", Text(cell.why))
+            table.add_row(Text(cell.folder.name), "", state, "", "", "", Text(cell.why))
             continue
         record = cell.record
         scored = ", ".join(sorted(path.stem for path in (cell.folder / QUALITY).glob("*.json")))
+        timed = "yes" if (cell.folder / SPEED).is_file() else ""
         images = f"{record.done}/{record.count}"
-        table.add_row(Text(names[record.key]), record.key, state, images, scored, Text(_reason(cell)))
+        table.add_row(Text(names[record.key]), record.key, state, images, scored, timed, Text(_reason(cell)))
     for overrides in absent:
         state = Text(State.missing.value, style=STYLES[State.missing])
-        table.add_row(Text(" ".join(overrides)), "", state, "", "", "not run yet")
+        table.add_row(Text(" ".join(overrides)), "", state, "", "", "", "not run yet")
     return table
 
 
