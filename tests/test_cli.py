@@ -42,7 +42,7 @@ def test_help_names_every_verb(capsys):
 
 def test_an_unknown_verb_is_answered_with_the_verbs(capsys):
     assert cli.main(["rnu"]) == 2
-    message = "vvsbench: there is no verb rnu; choose from run, report, list, doctor, train. Did you mean run?\n"
+    message = f"vvsbench: there is no verb rnu; choose from {', '.join(cli.VERBS)}. Did you mean run?\n"
     assert capsys.readouterr().err == message
 
 

@@ -1,4 +1,4 @@
-"""The `vvsbench` command: five verbs, each of which imports what it needs when it is called.
+"""The `vvsbench` command: its verbs, each of which imports what it needs when it is called.
 
 Help must answer at once, so nothing here imports torch, Hydra or anything else that takes time.
 """
@@ -19,8 +19,16 @@ usage: vvsbench VERB [KEY=VALUE ...]
            vvsbench run study=demo
            vvsbench run decoder=vvs decoder.schedule.interval=3 count=64
            vvsbench run -m decoder.schedule.interval=2,3,4 decoder=vvs
+  status   what has become of every cell of a study: done, running, interrupted, failed, stale or missing
+           vvsbench status study=demo
   report   compare the cells of a study: HTML, Markdown, LaTeX and figures, from the records alone
            vvsbench report study=demo
+  diff     compare two studies, or two cells, number by number: what differs beyond its interval
+           vvsbench diff demo other/outputs/cells/demo
+  export   write a cell's images as PNG files or as an .npz file for other people's evaluators
+           vvsbench export study=demo cell=sd to=pictures
+  import   score images that others made as an external row of a study
+           vvsbench import FOLDER_OR_NPZ study=demo label="their code"
   list     decoders, models, studies, metric suites and where they come from
            vvsbench list models
   doctor   what this machine has, which weights are found where, and which suites can run
@@ -126,10 +134,34 @@ def _train(arguments: list[str]) -> int:
     return train(arguments)
 
 
+def _status(arguments: list[str]) -> int:
+    from vvsbench.status import main as status
+
+    return status(arguments)
+
+
 def _report(arguments: list[str]) -> int:
     from vvsbench.reporting import main as report
 
     return report(arguments)
+
+
+def _diff(arguments: list[str]) -> int:
+    from vvsbench.diffing import main as diff
+
+    return diff(arguments)
+
+
+def _export(arguments: list[str]) -> int:
+    from vvsbench.exporting import main as export
+
+    return export(arguments)
+
+
+def _import(arguments: list[str]) -> int:
+    from vvsbench.importing import main as take_in
+
+    return take_in(arguments)
 
 
 def _list(arguments: list[str]) -> int:
@@ -146,7 +178,11 @@ def _doctor(arguments: list[str]) -> int:
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
+    "status": _status,
     "report": _report,
+    "diff": _diff,
+    "export": _export,
+    "import": _import,
     "list": _list,
     "doctor": _doctor,
     "train": _train,

@@ -59,6 +59,19 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class Rerun(StrEnum):
+    """Which cells of a run are worked on, by what their records say; what is done is never drawn again.
+
+    all: every cell that is not done. missing: those that no run has finished or failed. failed: those that failed or
+    ran out of memory. stale: those whose code or weights are others now.
+    """
+
+    all = "all"
+    missing = "missing"
+    failed = "failed"
+    stale = "stale"
+
+
 class Stage(StrEnum):
     """What a run does with a cell.
 
@@ -193,6 +206,7 @@ class RunConfig:
     device: Device = Device.auto
     engine: EngineKind = EngineKind.eager
     threads: int = 0
+    rerun: Rerun = Rerun.all
     output_root: str = "outputs"
 
 

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     settings = parse(arguments, DEFAULTS)
     study, root = settings["study"], Path(settings["output_root"])
-    _exists(study, root)
+    exists(study, root)
     from vvsbench.analysis import report
 
     paths = report.write(study, root)
@@ -69,7 +69,12 @@ def parse(arguments: Sequence[str], defaults: dict[str, str]) -> dict[str, str]:
     return settings
 
 
-def _exists(study: str, root: Path) -> None:
+def exists(study: str, root: Path) -> None:
+    """Check that a study has cells.
+
+    Raises:
+        ConfigError: it has none; the message names those that have.
+    """
     from vvsbench.runs.store import Store
 
     studies = Store(root).studies()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vvsbench.axes import EngineKind
-from vvsbench.config import Device, PromptKind, RunConfig, Stage, folder
+from vvsbench.config import Device, PromptKind, Rerun, RunConfig, Stage, folder
 from vvsbench.drafting.sources import DrafterConfig, LatentDrafterConfig
 from vvsbench.errors import CheckpointError, UserError
 from vvsbench.identity import device
@@ -38,10 +38,16 @@ def validate(cfg: RunConfig) -> list[str]:
         *metric_problems(cfg.metrics),
         *_metric_files(cfg),
         *cfg.speed.problems(),
+        *_rerun(cfg),
         *_network_file("model", cfg.model),
         *_tokenizer_file("model.tokenizer", cfg.model),
         *_drafter_file(cfg),
     ]
+
+
+def _rerun(cfg: RunConfig) -> Iterator[str]:
+    if cfg.rerun is not Rerun.all and cfg.stage is not Stage.images:
+        yield f"rerun={cfg.rerun.value}: chooses cells by what became of their images; leave it out with stage=speed."
 
 
 def _counts(cfg: RunConfig) -> Iterator[str]:

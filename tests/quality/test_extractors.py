@@ -95,6 +95,61 @@ def test_inception_reads_a_local_file_and_resizes_as_tensorflow_does(inception, 
     torch.testing.assert_close(plain.embeddings, disturbed.embeddings, rtol=1e-4, atol=1e-4)
 
 
+def test_our_inception_is_torch_fidelitys_and_gives_the_spatial_layer(inception, draw):
+    images = ImageSet(draw(0, 3, 40)[0])
+    batch = torch.stack([images[index] for index in range(3)])
+    theirs = FeatureExtractorInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"], str(inception))
+    ours = Extractor("inception", inception, CPU, 3, spatial=True)(images)
+    pooled, logits = theirs(batch)
+    assert torch.equal(ours.embeddings, pooled.double())
+    assert torch.equal(ours.logits, logits.double())
+    branch = []
+    theirs.Mixed_6d.branch1x1.register_forward_hook(lambda module, arguments, output: branch.append(output))
+    theirs(batch)
+    assert branch[0].shape == (3, 192, 17, 17)
+    assert torch.equal(ours.spatial, branch[0][:, :7].reshape(3, 2023).double())
+
+
+def test_the_clean_resize_is_antialiased(inception, draw):
+    """A board of single pixels is grey to a filter that looks at all of them."""
+    board = np.indices((598, 598)).sum(axis=0) % 2 * 255
+    images = np.broadcast_to(board.astype(np.uint8), (2, 3, 598, 598)).copy()
+    network = Extractor("inception_clean", inception, CPU, 2).network
+    inner = network.resized(torch.from_numpy(images))[..., 5:-5, 5:-5]
+    assert inner.dtype == torch.float32
+    assert inner.min() > 100
+    assert inner.max() < 155
+    plain = Extractor("inception", inception, CPU, 2).network
+    assert set(plain.resized(torch.from_numpy(images)).unique().tolist()) <= {0.0, 255.0}
+    small = torch.from_numpy(draw(0, 2, 299)[0])
+    torch.testing.assert_close(network.resized(small), small.float(), rtol=0, atol=1e-3)
+
+
+class SmallVGG(nn.Module):
+    """As many classifier layers as VGG-16 has, and next to no weights."""
+
+    def __init__(self):
+        super().__init__()
+        layers = [nn.Linear(3, 4), nn.ReLU(), nn.Dropout(), nn.Linear(4, 5), nn.ReLU(), nn.Dropout(), nn.Linear(5, 2)]
+        self.classifier = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return self.classifier(x.mean(dim=(2, 3)))
+
+
+def test_vgg_gives_its_second_layer_before_the_relu(monkeypatch, tmp_path, draw):
+    monkeypatch.setattr("torchvision.models.vgg16", SmallVGG)
+    network = SmallVGG()
+    torch.save(network.state_dict(), tmp_path / "vgg.pth")
+    images = ImageSet(draw(0, 4, 224)[0])
+    found = Extractor("vgg", tmp_path / "vgg.pth", CPU, 4)(images).embeddings
+    mean, deviation = (torch.tensor(v)[:, None, None] for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    batch = (torch.stack([images[index] for index in range(4)]).float() / 255 - mean) / deviation
+    torch.testing.assert_close(
+        found.float(), network.eval().classifier[:4](batch.mean(dim=(2, 3))), rtol=1e-4, atol=1e-5
+    )
+
+
 def test_a_pickle_with_code_is_refused_before_torch_fidelity_could_run_it(tmp_path):
     class Payload:
         def __reduce__(self):

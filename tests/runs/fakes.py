@@ -52,6 +52,17 @@ class FakeDecoder:
         first = torch.tensor(list(images))[:, None] + seed
         return first + torch.arange(TOKENS), FakeTrace(images)
 
+    def generate_all(
+        self, conditions: Tensor, images: range, seed: int, rows: int, progress: Callable[[int], None]
+    ) -> tuple[Tensor, list[FakeTrace]]:
+        """Batch after batch."""
+        found = []
+        for first in range(images.start, images.stop, rows):
+            part = range(first, min(first + rows, images.stop))
+            found.append(self.generate(conditions[: len(part)], part, seed))
+            progress(len(part))
+        return torch.cat([tokens for tokens, _ in found]), [trace for _, trace in found]
+
 
 def slow(batch: range) -> None:
     time.sleep(0.05)

@@ -28,8 +28,8 @@ def test_a_finished_cell_holds_everything(make_cell, tmp_path):
     assert stored.trace["image"].tolist() == list(range(10))
     assert stored.trace["prompt"].tolist()[:3] == ["0", "1", "2"]
     assert stored.trace["accepted"][0].tolist() == [1, 3]
-    assert stored.repeats["images"].tolist() == [2] * 5
-    assert stored.repeats["repeat"].tolist() == list(range(5))
+    assert stored.repeats["images"].tolist() == [4, 4, 2]
+    assert stored.repeats["repeat"].tolist() == list(range(3))
     assert record.summaries["accepted_length"].mean == 3.0
     assert record.summaries["step_compression"].low < 1.5 < record.summaries["step_compression"].high
     assert set(record.timing) == {"load_seconds", "first_image_seconds", "total_seconds"}
@@ -184,7 +184,7 @@ def test_a_record_is_json_that_any_reader_can_open(make_cell):
     cell = make_cell()
     cell.run()
     content = json.loads((cell.folder / store.RECORD).read_text())
-    assert content["schema_version"] == 1
+    assert content["schema_version"] == 2
     assert content["provenance"]["hardware"]["cores"] >= 1
     assert content["config"]["batch_size"] == 2
 

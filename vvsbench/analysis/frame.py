@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from vvsbench.errors import UserError
 from vvsbench.runs.record import MetricValue, QualityRecord
 from vvsbench.runs.store import Store, StoredCell
 
-METRICS = ("fid", "kid", "is", "precision", "recall", "clip", "accuracy")
+METRICS = ("fid", "sfid", "kid", "is", "precision", "recall", "clip", "hps", "accuracy")
 COSTS = (
     "step_compression",
     "target_forwards",
@@ -70,6 +70,8 @@ class StudyFrame:
         x: the setting that the study varies, empty without one; the column x of the rows has its values.
         axis: the cost of its fronts.
         front: decoder whose front is the one to beat, empty without one.
+        external: a row per imported image set, with its metrics; they are in no comparison, for nothing but their
+            images is known.
     """
 
     name: str
@@ -81,6 +83,7 @@ class StudyFrame:
     x: str = ""
     axis: Axis = FORWARDS
     front: str = ""
+    external: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def usable(self) -> pd.DataFrame:
@@ -123,11 +126,15 @@ def frame(study: str, root: Path, timed_only: bool = False) -> StudyFrame:
         NothingToReport: there is no cell with numbers.
         RecordError: a record is damaged.
     """
-    cells = Store(root).cells(study)
+    stored = Store(root).cells(study)
+    cells = [cell for cell in stored if cell.record.external is None]
     if not cells and timed_only:
         return _without_cells(study, root)
     if not cells:
-        raise NothingToReport(f"study {study} has no cells below {root}; run it first: vvsbench run study={study}.")
+        only = " but imported image sets" if stored else ""
+        raise NothingToReport(
+            f"study {study} has no cells{only} below {root}; run it first: vvsbench run study={study}."
+        )
     declared: Mapping[str, Any] = cells[-1].record.config.get("study") or {}
     baseline = str(declared.get("baseline") or "ar")
     protocol = _protocol(cells)
@@ -150,7 +157,20 @@ def frame(study: str, root: Path, timed_only: bool = False) -> StudyFrame:
     found = StudyFrame(study, title, baseline, rows, by_key, [], x, axis, front)
     rows = _relative(found)
     troubles = of_study(rows, timed(rows[rows["usable"]]), cells, declared.get("cells") or [], axis)
-    return replace(found, rows=rows, troubles=troubles)
+    imported = [cell for cell in stored if cell.record.external]
+    return replace(found, rows=rows, troubles=troubles, external=_external(imported, protocol))
+
+
+def _external(cells: Sequence[StoredCell], protocol: str) -> pd.DataFrame:
+    """A row per imported image set: what it is called, where it comes from and how good it is."""
+    rows = []
+    for cell in cells:
+        record, quality = cell.record, cell.quality.get(protocol)
+        assert record.external is not None
+        row = {"key": record.key, "label": record.label, "family": "", "guarantee": "external", "is_baseline": False}
+        row |= {"source": record.external.source, "count": record.count}
+        rows.append(row | _metrics(quality, record.image_digest))
+    return pd.DataFrame(rows).set_index("key") if rows else pd.DataFrame()
 
 
 def _without_cells(study: str, root: Path) -> StudyFrame:
@@ -195,13 +215,20 @@ def _row(cell: StoredCell, protocol: str) -> dict[str, Any]:
         drafting = diagnostics.numbers(cell.trace) if cell.drafts else {}
         for name in DRAFTING:
             row |= _columns(name, drafting.get(name))
-        valid = quality if quality and quality.image_digest == record.image_digest else None
-        values = {value.name: value for value in valid.values} if valid else {}
-        for name in METRICS:
-            value = values.get(name)
-            row |= _columns(name, Estimate(value.value, value.low, value.high) if value else None)
-        row["protocol"] = f"{valid.protocol} {valid.version}" if valid else ""
-        row["reference"] = valid.reference_digest if valid else ""
+        row |= _metrics(quality, record.image_digest)
+    return row
+
+
+def _metrics(quality: QualityRecord | None, image_digest: str) -> dict[str, Any]:
+    """Every metric of an image set, and the protocol and reference that they were taken with."""
+    valid = quality if quality and quality.image_digest == image_digest else None
+    values = {value.name: value for value in valid.values} if valid else {}
+    row: dict[str, Any] = {}
+    for name in METRICS:
+        value = values.get(name)
+        row |= _columns(name, Estimate(value.value, value.low, value.high) if value else None)
+    row["protocol"] = f"{valid.protocol} {valid.version}" if valid else ""
+    row["reference"] = valid.reference_digest if valid else ""
     return row
 
 

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from vvsbench import __version__
-from vvsbench.analysis import charts, findings, linecharts, pictures, plots, sentences, smallcharts
+from vvsbench.analysis import charts, findings, linecharts, pictures, plots, sentences, smallcharts, tables
 from vvsbench.analysis.certificates import Proofs
 from vvsbench.analysis.curves import Curves, curves
 from vvsbench.analysis.diagnostics import Diagnosis
@@ -59,6 +59,7 @@ def html(study: StudyFrame, proofs: Proofs, speed: Speeds) -> str:
         troubles=study.troubles,
         slots=slots,
         parts=[_part(study, setting, rows, slots) for setting, rows in study.comparisons()],
+        external=tables.external(study.external),
         across=[_curves(one, slots) for one in across(study)],
         x=study.x,
         proofs=proofs,

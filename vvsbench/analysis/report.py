@@ -41,7 +41,7 @@ class ReportPaths:
         figures: PDF and SVG files.
         table: the frame, one line per cell, every number unrounded.
         more: further tables, unrounded: places against a front, fronts by family and their differences, depths of the
-            draft, certificates.
+            draft, imported image sets, certificates.
     """
 
     html: Path
@@ -89,7 +89,9 @@ def write(study: str, root: Path) -> ReportPaths:
 
 def _more(study: StudyFrame, target: Path) -> list[Path]:
     """Write the tables beside the frame."""
-    made: dict[str, list[dict[str, Any]]] = {"standings": [], "families": [], "differences": [], "depths": []}
+    names = ("standings", "families", "differences", "depths", "external")
+    made: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    made["external"] = [{str(name): value for name, value in row.items()} for row in _external(study)]
     for setting, rows in study.comparisons():
         if placed := standings(study, rows):
             made["standings"] += [{"setting": setting} | _standing(cell) for cell in placed.cells]
@@ -113,6 +115,10 @@ def _kept(made: Mapping[str, pd.DataFrame], target: Path) -> list[Path]:
     for path, lines in paths.items():
         files.write(path, lines.to_csv(index=False).encode())
     return list(paths)
+
+
+def _external(study: StudyFrame) -> list[dict[Any, Any]]:
+    return study.external.reset_index().drop(columns=["family", "is_baseline"], errors="ignore").to_dict("records")
 
 
 def _standing(cell: Standing) -> dict[str, Any]:
@@ -186,6 +192,8 @@ def markdown(study: StudyFrame, figures: tuple[Path, ...], proofs: Proofs, speed
     for number, (setting, rows) in enumerate(study.comparisons()):
         mine = {f"{name}-{number + 1}" if number else name for name in FIGURES}
         blocks += _comparison(study, setting, rows, [path for path in drawings if path.stem in mine])
+    if others := tables.external(study.external):
+        blocks += [f"## {others.caption}", tables.markdown(others)]
     blocks += ["## Speed"] if speed.anything else []
     blocks += ["\n".join(f"- {text}" for text in speed.said)]
     for table in speed.tables:
@@ -225,6 +233,8 @@ def latex(study: StudyFrame, proofs: Proofs, speed: Speeds) -> str:
     for number, (_, rows) in enumerate(study.comparisons()):
         suffix = f"-{number + 1}" if number else ""
         made += [tables.latex(table, f"{study.name}-{table.name}{suffix}") for table in findings.every(study, rows)]
+    if others := tables.external(study.external):
+        made.append(tables.latex(others, f"{study.name}-{others.name}"))
     made += [tables.latex(table, f"{study.name}-{table.name}-{n}") for n, table in enumerate(speed.tables)]
     made += [tables.latex(table, f"certificates-{table.name}") for table in proofs.tables]
     return "\n".join(made)

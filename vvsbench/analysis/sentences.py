@@ -24,6 +24,7 @@ NAMES = {
     "precision": "precision",
     "recall": "recall",
     "clip": "the CLIP score",
+    "hps": "the preference score",
     "accuracy": "class accuracy",
 }
 TOLD = tuple(NAMES)

@@ -20,7 +20,7 @@ from vvsbench.analysis.estimate import Estimate, estimate, interval, number
 
 RATIOS = ("forwards_ratio", "cost_ratio", "speed_up")
 """Columns that say how many times cheaper than the baseline a cell is."""
-LOWER_IS_BETTER = frozenset({"fid", "kid"})
+LOWER_IS_BETTER = frozenset({"fid", "sfid", "kid"})
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,13 @@ COST_COLUMNS = (
 )
 QUALITY_COLUMNS = (
     Column("fid", "FID ↓", "Fréchet distance to the reference, of features", 2, judged=True),
+    Column("sfid", "sFID ↓", "Fréchet distance to the reference, of features with their places", 2, judged=True),
     Column("kid", "KID ×10³ ↓", "kernel distance to the reference, of features", 2, 1000.0, judged=True),
     Column("is", "IS ↑", "inception score", 2, judged=True),
     Column("precision", "precision ↑", "share of the images inside the reference's manifold", 3, judged=True),
     Column("recall", "recall ↑", "share of the reference inside the images' manifold", 3, judged=True),
     Column("clip", "CLIP ↑", "CLIP score with the prompt, times 100", 2, judged=True),
+    Column("hps", "HPS ↑", "human preference score v2 for the prompt, times 100", 2, judged=True),
     Column(
         "accuracy",
         "class accuracy ↑",
@@ -159,6 +161,27 @@ def costs(rows: pd.DataFrame) -> Table:
 def quality(rows: pd.DataFrame) -> Table:
     """How good every decoder's images are."""
     return _table("quality", "How good the images are", QUALITY_COLUMNS, rows)
+
+
+def external(rows: pd.DataFrame) -> Table | None:
+    """Imported image sets: how good they are, beside what made ours; None without any.
+
+    Args:
+        rows: of `vvsbench.analysis.frame.StudyFrame.external`.
+    """
+    if rows.empty:
+        return None
+    images = Column("count", "images", "number of images in the set; metrics compare at equal counts only", 0)
+    made = _table("external", EXTERNAL, (images, *QUALITY_COLUMNS), rows)
+    protocol = Column("protocol", "protocol", "that the set was scored under", words=True)
+    source = Column("source", "imported from", "folder or file that it was read from", words=True)
+    told = [[Entry(str(row["protocol"]) or "not scored"), Entry(str(row["source"]))] for _, row in rows.iterrows()]
+    lines = [replace(line, entries=[*line.entries, *more]) for line, more in zip(made.lines, told, strict=True)]
+    return replace(made, columns=[*made.columns, protocol, source], lines=lines, head="image set", noted="origin")
+
+
+EXTERNAL = "Image sets that others made, imported and scored here"
+"""Caption of the table of them."""
 
 
 def _table(name: str, caption: str, columns: Sequence[Column], rows: pd.DataFrame) -> Table:

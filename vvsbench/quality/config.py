@@ -16,11 +16,16 @@ from typing import Any, Optional
 
 from vvsbench.errors import UserError
 
-FIDELITY = ("fid", "is", "kid", "precision", "recall")
+FIDELITY = ("fid", "sfid", "is", "kid", "precision", "recall")
 """Metrics taken from the features of one extractor; all but IS also need a reference."""
-METRICS = (*FIDELITY, "clip", "accuracy")
-EXTRACTORS = ("classifier", "inception")
-REFERENCES = ("shapes", "folder", "statistics")
+COMPARED = frozenset(FIDELITY) - {"is"}
+FROM_IMAGES = frozenset({"kid", "precision", "recall"})
+"""Metrics that need the features of every reference image: statistics are not enough."""
+METRICS = (*FIDELITY, "clip", "hps", "accuracy")
+EXTRACTORS = ("classifier", "inception", "inception_clean", "vgg")
+REFERENCES = ("shapes", "folder", "statistics", "adm")
+FILTERS = ("bicubic", "lanczos", "squash")
+"""See `vvsbench.quality.references.framed`."""
 DEVICES = ("auto", "cpu", "cuda")
 LEAST_IMAGES = 16
 """Below this neither a covariance nor a jackknife means anything."""
@@ -30,6 +35,11 @@ PINNED_RECIPES = {
     "tiny v1": "79f372f2fca1",
     "inception v1": "c1e240cbde54",
     "inception_clip v1": "e50f5696c2b9",
+    "coco-val2017-5k v1": "112025e7505d",
+    "adm-imagenet-50k v1": "36d24f974a8f",
+    "openai-clip-b32 v1": "5146416a3d91",
+    "vgg-pr v1": "fd942c79f2e3",
+    "hpsv2 v1": "1432c05a9e2f",
 }
 """Recipe digests of the shipped protocols. A deliberate change of a recipe is a new version and a new line here."""
 
@@ -54,11 +64,16 @@ class ReferenceConfig:
     path: Optional[str] = None  # noqa: UP045
     count: int = 2048
     crop: int = 0
+    filter: str = "bicubic"
 
 
 @dataclass
 class MetricsConfig:
-    """One metric protocol; every key is explained in `conf/metrics/tiny.yaml`."""
+    """One metric protocol; `conf/metrics/tiny.yaml` explains its keys, and the protocols that need them these three.
+
+    prefix goes in front of every caption of the CLIP score, crop is the side that generated images are brought to
+    before anything is measured (0: as they are), and hps is the checkpoint of the preference model.
+    """
 
     name: str = "none"
     version: str = "v1"
@@ -66,6 +81,9 @@ class MetricsConfig:
     extractor: ExtractorConfig = field(default_factory=ExtractorConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     clip: Optional[str] = None  # noqa: UP045
+    prefix: str = ""
+    hps: Optional[str] = None  # noqa: UP045
+    crop: int = 0
     splits: int = 1
     subsets: int = 100
     subset_size: int = 1000
@@ -90,6 +108,7 @@ def problems(config: MetricsConfig) -> list[str]:
         *(_choice("metrics.values", value, METRICS) for value in config.values),
         _choice("metrics.extractor.kind", config.extractor.kind, EXTRACTORS),
         _choice("metrics.reference.kind", config.reference.kind, REFERENCES),
+        _choice("metrics.reference.filter", config.reference.filter, FILTERS),
         _choice("metrics.device", config.device, DEVICES),
         *_least(config),
     ]
@@ -100,6 +119,12 @@ def problems(config: MetricsConfig) -> list[str]:
         found.append(f"metrics.confidence={config.confidence} must lie in [0.5, 1), for example 0.95.")
     if "clip" in wanted and not config.clip:
         found.append("metrics.values has clip but metrics.clip is null: name a folder or a hub model, or drop clip.")
+    if "hps" in wanted and not config.hps:
+        found.append("metrics.values has hps but metrics.hps is null: name the checkpoint, or drop hps.")
+    if "sfid" in wanted and not config.extractor.kind.startswith("inception"):
+        found.append("metrics.values has sfid, which only an inception extractor can give.")
+    if "is" in wanted and config.extractor.kind == "vgg":
+        found.append("metrics.values has is, but metrics.extractor.kind=vgg names no classes: drop is.")
     if "accuracy" in wanted and config.extractor.kind != "classifier":
         found.append("metrics.values has accuracy, which only metrics.extractor.kind=classifier can give.")
     found += _reference_problems(config, wanted)
@@ -128,14 +153,15 @@ def _least(config: MetricsConfig) -> list[str]:
     found += [
         ("metrics.reference.count", config.reference.count, 2),
         ("metrics.reference.crop", config.reference.crop, 0),
+        ("metrics.crop", config.crop, 0),
     ]
     return [f"{key}={value} must be at least {bound}." for key, value, bound in found if value < bound]
 
 
 def _reference_problems(config: MetricsConfig, wanted: set[str]) -> list[str]:
     found = []
-    reference, compared = config.reference, wanted & {"fid", "kid", "precision", "recall"}
-    if compared and reference.kind in ("folder", "statistics") and not reference.path:
+    reference, compared = config.reference, wanted & COMPARED
+    if compared and reference.kind != "shapes" and not reference.path:
         found.append(f"metrics.reference.path is needed by metrics.reference.kind={reference.kind}.")
     if reference.kind == "statistics" and (needy := sorted(compared - {"fid"})):
         found.append(
@@ -151,10 +177,18 @@ def recipe(config: MetricsConfig) -> dict[str, Any]:
     Files are left out because the same weights lie elsewhere on another machine; records hold their digests instead.
     """
     content = dataclasses.asdict(config)
-    for key in ("name", "version", "batch_size", "device", "clip"):
+    for key in ("name", "version", "batch_size", "device", "clip", "hps"):
         del content[key]
     del content["extractor"]["weights"], content["reference"]["path"]
+    for part, key, neutral in ADDED:
+        place = content[part] if part else content
+        if place[key] == neutral:
+            del place[key]
     return content
+
+
+ADDED = (("", "prefix", ""), ("", "crop", 0), ("reference", "filter", "bicubic"))
+"""Keys that came after the first recipes were pinned: a recipe that does not use one is what it was without it."""
 
 
 def recipe_digest(config: MetricsConfig) -> str:

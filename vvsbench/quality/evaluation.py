@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from vvsbench.errors import ConfigError
-from vvsbench.quality import weights
+from vvsbench.quality import references, weights
 from vvsbench.quality.config import LEAST_IMAGES, MetricsConfig, QualityError, problems, protocol_version
 from vvsbench.quality.extractors import check_images
 from vvsbench.quality.identity import quality_key
@@ -38,7 +39,7 @@ def evaluate(
     if captions is not None and len(captions) != len(images):
         raise QualityError(f"{len(images)} images but {len(captions)} captions; there must be one for each.")
     started = time.perf_counter()
-    subject = Subject(images, captions, config, weights.locate(config), cache)
+    subject = Subject(framed(images, config), captions, config, weights.locate(config), cache)
     values = [SCORERS[name](subject) for name in config.values]
     compared = "reference" in vars(subject)
     return QualityRecord(
@@ -54,3 +55,18 @@ def evaluate(
         versions={library: version(library) for library in LIBRARIES}
         | {f"{role} sha256": digest for role, digest in subject.weights.digests().items()},
     )
+
+
+def framed(images: NDArray[np.uint8], config: MetricsConfig) -> NDArray[np.uint8]:
+    """The images at the size that the protocol measures them at.
+
+    Args:
+        images: uint8 [N, 3, H, W].
+        config: `crop` is the side wanted, 0 or theirs already to leave them alone.
+    """
+    side = config.crop
+    if not side or images.shape[2:] == (side, side):
+        return images
+    pictures = (Image.fromarray(image.transpose(1, 2, 0)) for image in images)
+    made = [np.asarray(references.framed(picture, side, config.reference.filter)) for picture in pictures]
+    return np.stack(made).transpose(0, 3, 1, 2)

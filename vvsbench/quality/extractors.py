@@ -1,8 +1,7 @@
 """Feature extractors: images in, features and class scores out, once per image set.
 
 Every extractor is a torch-fidelity extractor, the tiny zoo's classifier included (registered here), so one code path
-and one set of metric functions serves all protocols. Inception resizes with torch-fidelity's TensorFlow-1 bilinear
-filter, without antialiasing, as published FID values do.
+and one set of metric functions serves all protocols. How Inception resizes is told in `vvsbench.quality.inception`.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from torch_fidelity.utils import create_feature_extractor, get_featuresdict_from
 from vvsbench.models import checkpoints
 from vvsbench.quality.config import QualityError
 from vvsbench.quality.fidelity import options
+from vvsbench.quality.inception import SPATIAL, CleanInception, Inception
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,12 @@ class Features:
     Attributes:
         embeddings: float64 [N, D], the layer that distances are taken in.
         logits: float64 [N, C], the layer that classes are read from.
+        spatial: float64 [N, 2023], the layer of sFID; None unless it was asked for.
     """
 
     embeddings: Tensor
     logits: Tensor
+    spatial: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,14 @@ class ClassifierExtractor(FeatureExtractorBase):  # type: ignore[misc]  # torch-
 
 KINDS = {
     "classifier": Kind("vvsbench-classifier", "features", "logits"),
-    "inception": Kind("inception-v3-compat", "2048", "logits_unbiased"),
+    "inception": Kind("vvsbench-inception", "2048", "logits_unbiased"),
+    "inception_clean": Kind("vvsbench-inception-clean", "2048", "logits_unbiased"),
+    "vgg": Kind("vgg16", "fc2", "fc2"),
 }
-if KINDS["classifier"].registered not in FEATURE_EXTRACTORS_REGISTRY:
-    register_feature_extractor(KINDS["classifier"].registered, ClassifierExtractor)
+OWN = {"classifier": ClassifierExtractor, "inception": Inception, "inception_clean": CleanInception}
+for _kind, _class in OWN.items():
+    if KINDS[_kind].registered not in FEATURE_EXTRACTORS_REGISTRY:
+        register_feature_extractor(KINDS[_kind].registered, _class)
 
 
 class ImageSet(Dataset[Tensor]):
@@ -144,21 +150,23 @@ class Extractor:
     """One loaded extractor.
 
     Args:
-        kind: "classifier" or "inception".
+        kind: one of `KINDS`.
         weights: its weights file.
         device: where it runs.
         batch_size: images at a time; it changes speed, not numbers.
+        spatial: whether the layer of sFID is wanted too.
     """
 
-    def __init__(self, kind: str, weights: Path, device: torch.device, batch_size: int) -> None:
+    def __init__(self, kind: str, weights: Path, device: torch.device, batch_size: int, spatial: bool = False) -> None:
         self.kind = KINDS[kind]
+        self.spatial = spatial
         self.device = device
         self.batch_size = batch_size
         self.digest = hashlib.sha256(f"{self.kind}:{checkpoints.digest(weights)}".encode()).hexdigest()
-        if kind == "inception":
+        if kind != "classifier":
             checkpoints.read(weights)  # refuses pickles with code in them, which torch-fidelity would run
         chosen = options(cuda=device.type == "cuda", feature_extractor_weights_path=str(weights))
-        layers = [self.kind.embeddings, self.kind.logits]
+        layers = [*dict.fromkeys((self.kind.embeddings, self.kind.logits)), *([SPATIAL] if spatial else [])]
         try:
             self.network = create_feature_extractor(self.kind.registered, layers, **chosen)
         except RuntimeError as error:
@@ -171,7 +179,8 @@ class Extractor:
             layers = get_featuresdict_from_dataset(
                 images, self.network, self.batch_size, cuda, save_cpu_ram=True, verbose=False
             )
-        return Features(layers[self.kind.embeddings].double(), layers[self.kind.logits].double())
+        spatial = layers[SPATIAL].double() if self.spatial else None
+        return Features(layers[self.kind.embeddings].double(), layers[self.kind.logits].double(), spatial)
 
     @cached_property
     def width(self) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vvsbench.models import checkpoints
 from vvsbench.quality import weights
-from vvsbench.quality.config import MetricsConfig, QualityError, recipe
+from vvsbench.quality.config import COMPARED, MetricsConfig, QualityError, recipe
 from vvsbench.runs.record import QUALITY_SCHEMA
 
 
@@ -32,7 +32,7 @@ def quality_key(config: MetricsConfig, image_digest: str, captions: Sequence[str
 
 
 def _reference(config: MetricsConfig) -> str | None:
-    if not {"fid", "kid", "precision", "recall"} & set(config.values):
+    if not COMPARED & set(config.values):
         return None
     if config.reference.kind == "shapes":
         from vvsbench import training

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from vvsbench import derived
 from vvsbench.models import checkpoints
+from vvsbench.quality import adm
 from vvsbench.quality.config import QualityError, ReferenceConfig
 from vvsbench.quality.extractors import Extractor, ImageSet
 from vvsbench.quality.fidelity import Gaussian, gaussian
@@ -42,12 +43,14 @@ class Reference:
         embeddings: float64 [M, D] numpy array, for KID, precision and recall; None when only statistics were given.
         count: number of images M; 0 when the statistics file does not say.
         digest: of everything the numbers depend on.
+        spatial: mean and covariance of the layer of sFID; None unless the extractor gives it.
     """
 
     gaussian: Gaussian
     embeddings: NDArray[np.float64] | None
     count: int
     digest: str
+    spatial: Gaussian | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Source:
     images: Callable[[], Dataset[Tensor]]
 
 
-def load(config: ReferenceConfig, extractor: Extractor, size: int, cache: Path) -> Reference:
+def load(config: ReferenceConfig, extractor: Extractor, size: int, cache: Path, with_images: bool = True) -> Reference:
     """Read a reference from the cache, or build and keep it.
 
     Args:
@@ -66,34 +69,57 @@ def load(config: ReferenceConfig, extractor: Extractor, size: int, cache: Path) 
         extractor: the network whose features are wanted.
         size: side of the generated images in pixels; synthetic references are drawn at it.
         cache: folder for reference files; made when absent.
+        with_images: whether the features of single images are wanted where statistics are given as well.
 
     Raises:
         QualityError: the images or the statistics are missing, unreadable or do not fit the extractor.
     """
     if config.kind == "statistics":
         return _statistics(_path(config), extractor)
+    if config.kind == "adm":
+        return _adm(_path(config), config.count, extractor, cache, with_images)
     source = _shapes(config.count, size) if config.kind == "shapes" else _folder(_path(config), config)
-    digest = hashlib.sha256(f"{LAYOUT}|{extractor.digest}|{source.identity}".encode()).hexdigest()
+    return _of_images(source, extractor, cache)
+
+
+def _of_images(source: Source, extractor: Extractor, cache: Path) -> Reference:
+    """Statistics and features of reference images, from the cache where they are in it."""
+    layers = "|spatial" if extractor.spatial else ""
+    digest = hashlib.sha256(f"{LAYOUT}|{extractor.digest}|{source.identity}{layers}".encode()).hexdigest()
     file = cache / f"reference-{digest[:20]}.safetensors"
-    kept = derived.read(file, ("embeddings", "mu", "sigma"))
+    names = ("embeddings", *adm.POOLED, *(adm.SPATIAL if extractor.spatial else ()))
+    kept = derived.read(file, names)
     if kept is None:
         kept = _features(source, extractor)
         derived.write(file, kept)
     embeddings = kept["embeddings"].astype(np.float64)
-    return Reference(Gaussian(kept["mu"], kept["sigma"]), embeddings, len(embeddings), digest)
+    spatial = Gaussian(kept["mu_s"], kept["sigma_s"]) if extractor.spatial else None
+    return Reference(Gaussian(kept["mu"], kept["sigma"]), embeddings, len(embeddings), digest, spatial)
 
 
 def _features(source: Source, extractor: Extractor) -> dict[str, NDArray[np.float64]]:
-    embeddings = extractor(source.images()).embeddings
-    normal = gaussian(embeddings)
-    return {"embeddings": embeddings.numpy(), "mu": normal.mu, "sigma": normal.sigma}
+    features = extractor(source.images())
+    normal = gaussian(features.embeddings)
+    made = {"embeddings": features.embeddings.numpy(), "mu": normal.mu, "sigma": normal.sigma}
+    if features.spatial is not None:
+        placed = gaussian(features.spatial)
+        made |= {"mu_s": placed.mu, "sigma_s": placed.sigma}
+    return made
+
+
+WANTED = {
+    "folder": "a folder of images",
+    "statistics": "an .npz file with mu and sigma",
+    "adm": "a reference file of ADM's evaluator, an .npz with mu, sigma, mu_s, sigma_s and arr_0",
+}
+"""What the path of every kind of reference leads to."""
 
 
 def _path(config: ReferenceConfig) -> Path:
     path = Path(config.path or "").expanduser()
     if config.path and path.exists():
         return path
-    wanted = "a folder of images" if config.kind == "folder" else "an .npz file with mu and sigma"
+    wanted = WANTED[config.kind]
     raise QualityError(f"metrics.reference.path={config.path} does not exist; it must be {wanted}.")
 
 
@@ -128,7 +154,8 @@ def _folder(path: Path, config: ReferenceConfig) -> Source:
     chosen = files[: config.count]
     listing = "\n".join(f"{file.relative_to(path)}:{checkpoints.digest(file)}" for file in chosen)
     code = hashlib.sha256(listing.encode()).hexdigest()
-    return Source(f"folder|{code}|crop {config.crop} box and bicubic", lambda: Folder(chosen, config.crop))
+    how = "box and bicubic" if config.filter == "bicubic" else config.filter
+    return Source(f"folder|{code}|crop {config.crop} {how}", lambda: Folder(chosen, config.crop, config.filter))
 
 
 class Folder(Dataset[Tensor]):
@@ -137,18 +164,20 @@ class Folder(Dataset[Tensor]):
     Args:
         files: in the order wanted.
         crop: side to bring every image to; 0 leaves them alone, then all must be of one size.
+        filter: see `framed`.
     """
 
-    def __init__(self, files: list[Path], crop: int) -> None:
+    def __init__(self, files: list[Path], crop: int, filter: str = "bicubic") -> None:
         self.files = files
         self.crop = crop
-        self.shape = _open(files[0], crop).shape
+        self.filter = filter
+        self.shape = _open(files[0], crop, filter).shape
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Tensor:
-        image = _open(self.files[index], self.crop)
+        image = _open(self.files[index], self.crop, self.filter)
         if image.shape != self.shape:
             raise QualityError(
                 f"{self.files[index]} is {image.shape[2]}x{image.shape[1]}, not {self.shape[2]}x{self.shape[1]}: "
@@ -157,29 +186,44 @@ class Folder(Dataset[Tensor]):
         return torch.from_numpy(image)
 
 
-def _open(file: Path, crop: int) -> NDArray[np.uint8]:
-    """Read an image as uint8 [3, H, W]; with `crop`, shorter side reduced to it (antialiased), then centre-cropped."""
+def _open(file: Path, crop: int, filter: str = "bicubic") -> NDArray[np.uint8]:
+    """Read an image as uint8 [3, H, W], brought to the side `crop` unless that is 0."""
     try:
         with Image.open(file) as opened:
             image = opened.convert("RGB")
     except OSError as error:
         raise QualityError(f"{file} is not a readable image ({error}); remove or replace it.") from error
     if crop:
-        scale = crop / min(image.size)
-        width, height = (max(crop, round(side * scale)) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
-        left, top = (width - crop) // 2, (height - crop) // 2
-        image = image.crop((left, top, left + crop, top + crop))
+        image = framed(image, crop, filter)
     return np.asarray(image, dtype=np.uint8).transpose(2, 0, 1).copy()
+
+
+def framed(image: Image.Image, side: int, filter: str) -> Image.Image:
+    """An image as a square of a given size.
+
+    Args:
+        image: of any size.
+        side: in pixels.
+        filter: bicubic resizes, antialiased, and then takes the middle; lanczos takes the middle and then resizes, as
+            LANTERN and VVS do for FID; squash resizes the whole picture, bilinearly, as they do for P and R.
+    """
+    if filter == "squash":
+        return image.resize((side, side), Image.Resampling.BILINEAR)
+    if filter == "lanczos":
+        return _middle(image, min(image.size)).resize((side, side), Image.Resampling.LANCZOS)
+    scale = side / min(image.size)
+    width, height = (max(side, round(length * scale)) for length in image.size)
+    return _middle(image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0), side)
+
+
+def _middle(image: Image.Image, side: int) -> Image.Image:
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
 
 
 def _statistics(path: Path, extractor: Extractor) -> Reference:
     """Published statistics: an .npz with `mu` [D] and `sigma` [D, D]; pickles inside are refused."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            mu, sigma = (np.asarray(stored[name], dtype=np.float64) for name in ("mu", "sigma"))
-    except (OSError, ValueError, KeyError) as error:
-        raise QualityError(f"{path} is not an .npz file with arrays mu and sigma ({error}).") from error
+    mu, sigma = adm.statistics(path, adm.POOLED)
     width = extractor.width
     if mu.shape != (width,) or sigma.shape != (width, width):
         raise QualityError(
@@ -188,3 +232,25 @@ def _statistics(path: Path, extractor: Extractor) -> Reference:
         )
     digest = hashlib.sha256(f"{LAYOUT}|{extractor.digest}|{checkpoints.digest(path)}".encode()).hexdigest()
     return Reference(Gaussian(mu, sigma), None, 0, digest)
+
+
+def _adm(path: Path, count: int, extractor: Extractor, cache: Path, with_images: bool) -> Reference:
+    """A reference file of ADM's evaluator: its own statistics, and features of its images where they are wanted."""
+    known = _statistics(path, extractor)
+    spatial = Gaussian(*adm.statistics(path, adm.SPATIAL)) if extractor.spatial else None
+    if not with_images:
+        return Reference(known.gaussian, None, 0, known.digest, spatial)
+    images = adm.images(path)
+    if images.shape[0] < count:
+        raise QualityError(
+            f"metrics.reference.count={count}, but {path} holds {images.shape[0]} images; lower the count."
+        )
+    source = Source(f"adm|{checkpoints.digest(path)}|{count}", lambda: ImageSet(_first(images, count)))
+    found = _of_images(source, extractor, cache)
+    digest = hashlib.sha256(f"{known.digest}|{found.digest}".encode()).hexdigest()
+    return Reference(known.gaussian, found.embeddings, found.count, digest, spatial)
+
+
+def _first(images: adm.Images, count: int) -> NDArray[np.uint8]:
+    parts = images.parts(RENDER_BATCH)
+    return np.concatenate([next(parts) for _ in range(0, count, RENDER_BATCH)])[:count]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vvsbench.quality import fidelity, intervals, references
-from vvsbench.quality.config import MetricsConfig, QualityError
+from vvsbench.quality.config import FROM_IMAGES, MetricsConfig, QualityError
 from vvsbench.quality.extractors import Extractor, Features, ImageSet, device_of
 from vvsbench.quality.intervals import Error, Interval, Replicates
 from vvsbench.quality.references import Reference
@@ -65,7 +65,8 @@ class Subject:
         """The protocol's feature extractor."""
         assert self.weights.extractor is not None
         config = self.config
-        return Extractor(config.extractor.kind, self.weights.extractor, self.device, config.batch_size)
+        spatial = "sfid" in config.values
+        return Extractor(config.extractor.kind, self.weights.extractor, self.device, config.batch_size, spatial)
 
     @cached_property
     def features(self) -> Features:
@@ -75,7 +76,9 @@ class Subject:
     @cached_property
     def reference(self) -> Reference:
         """The reference in the same feature space."""
-        return references.load(self.config.reference, self.extractor, self.images.shape[-1], self.cache)
+        with_images = bool(FROM_IMAGES & set(self.config.values))
+        size = self.images.shape[-1]
+        return references.load(self.config.reference, self.extractor, size, self.cache, with_images)
 
     @cached_property
     def reference_embeddings(self) -> Tensor:
@@ -148,16 +151,33 @@ def _kept(replicates: Replicates) -> Jackknife:
 
 def fid(subject: Subject) -> MetricValue:
     """Frechet inception distance to the reference."""
-    embeddings, reference = subject.features.embeddings, subject.reference.gaussian
+    return _frechet(subject, "fid", subject.features.embeddings, subject.reference.gaussian)
+
+
+def sfid(subject: Subject) -> MetricValue:
+    """The same distance in Inception's spatial layer, which sees where things are.
+
+    Source:
+        C. Nash, J. Menick, S. Dieleman and P. W. Battaglia, Generating images with sparse representations, 2021 (arXiv
+        2103.03841), with the channels that ADM's evaluator takes.
+    """
+    spatial, reference = subject.features.spatial, subject.reference.spatial
+    assert spatial is not None
+    assert reference is not None, "refused by config.problems"
+    return _frechet(subject, "sfid", spatial, reference)
+
+
+def _frechet(subject: Subject, name: str, embeddings: Tensor, reference: fidelity.Gaussian) -> MetricValue:
+    """Frechet distance of the images' features [N, D] to a reference, with its jackknife."""
 
     def statistic(chosen: NDArray[np.int64]) -> float:
         return fidelity.fid(fidelity.gaussian(embeddings[chosen]), reference)
 
     value = statistic(np.arange(subject.count))
-    how = f"fixed {subject.against()}, of FID at this count"
+    how = f"fixed {subject.against()}, of {'FID' if name == 'fid' else 'sFID'} at this count"
     replicates = subject.jackknife(statistic)
     interval = subject.by_groups(value, replicates.error(), how)
-    return _value(subject, "fid", value, interval, False).model_copy(update={"jackknife": _kept(replicates)})
+    return _value(subject, name, value, interval, False).model_copy(update={"jackknife": _kept(replicates)})
 
 
 def inception_score(subject: Subject) -> MetricValue:
@@ -225,10 +245,25 @@ def clip(subject: Subject) -> MetricValue:
         raise QualityError("clip needs captions and these prompts have none: drop clip from metrics.values.")
     assert subject.weights.clip is not None
     config = subject.config
-    result = clip_score.score(subject.images, subject.captions, subject.weights.clip, subject.device, config.batch_size)
+    captions = [config.prefix + caption for caption in subject.captions]
+    result = clip_score.score(subject.images, captions, subject.weights.clip, subject.device, config.batch_size)
     interval = intervals.mean_bootstrap(result.each, config.resamples, config.confidence, "images")
     each = packed(result.each, "float32")
     return _value(subject, "clip", result.value, interval, True).model_copy(update={"each": each})
+
+
+def hps(subject: Subject) -> MetricValue:
+    """Human preference score of the images for their captions."""
+    from vvsbench.quality import preference
+
+    if subject.captions is None:
+        raise QualityError("hps needs captions and these prompts have none: drop hps from metrics.values.")
+    assert subject.weights.hps is not None
+    config = subject.config
+    each = preference.score(subject.images, subject.captions, subject.weights.hps, subject.device, config.batch_size)
+    interval = intervals.mean_bootstrap(each, config.resamples, config.confidence, "images")
+    found = _value(subject, "hps", float(each.mean()), interval, True)
+    return found.model_copy(update={"each": packed(each, "float32")})
 
 
 def accuracy(subject: Subject) -> MetricValue:
@@ -252,10 +287,12 @@ def accuracy(subject: Subject) -> MetricValue:
 
 SCORERS: dict[str, Callable[[Subject], MetricValue]] = {
     "fid": fid,
+    "sfid": sfid,
     "is": inception_score,
     "kid": kid,
     "precision": precision,
     "recall": recall,
     "clip": clip,
+    "hps": hps,
     "accuracy": accuracy,
 }

@@ -6,7 +6,9 @@ Looking before sampling saves hours: `locate` names every missing file at once, 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from vvsbench.errors import CheckpointError
@@ -16,6 +18,10 @@ from vvsbench.quality.config import FIDELITY, MetricsConfig, QualityError
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 """torch-fidelity's conversion of the TensorFlow network, 96 MB, the protocol of published FID values."""
 INCEPTION_SOURCE = "https://github.com/toshas/torch-fidelity/releases/tag/v0.2.0"
+VGG_FILE = "vgg16-397923af.pth"
+VGG_SOURCE = "https://download.pytorch.org/models/vgg16-397923af.pth"
+HPS_PACKAGE = "open_clip"
+HPS_SOURCE = "https://huggingface.co/xswu/HPSv2"
 CLASSIFIER_FILE = "zoo:classifier.safetensors"
 
 
@@ -25,10 +31,11 @@ class Weights:
 
     extractor: Path | None
     clip: Path | None
+    hps: Path | None = None
 
     def digests(self) -> dict[str, str]:
         """Sha256 by role, of a file or of a folder's files."""
-        present = {"extractor": self.extractor, "clip": self.clip}
+        present = {"extractor": self.extractor, "clip": self.clip, "hps": self.hps}
         return {role: checkpoints.digest(path) for role, path in present.items() if path is not None}
 
 
@@ -44,15 +51,15 @@ def locate(config: MetricsConfig) -> Weights:
         QualityError: something is missing; every missing file is named with where to put it.
     """
     missing: list[str] = []
-    found: dict[str, Path | None] = {"extractor": None, "clip": None}
-    if needs_extractor(config):
+    found: dict[str, Path | None] = {}
+    wanted: dict[str, Callable[[], Path] | None] = {
+        "extractor": (lambda: _extractor(config)) if needs_extractor(config) else None,
+        "clip": (lambda: _clip(str(config.clip))) if "clip" in config.values and config.clip else None,
+        "hps": (lambda: _hps(str(config.hps))) if "hps" in config.values and config.hps else None,
+    }
+    for role, find in wanted.items():
         try:
-            found["extractor"] = _extractor(config)
-        except (CheckpointError, QualityError) as error:
-            missing.append(str(error))
-    if "clip" in config.values and config.clip:
-        try:
-            found["clip"] = _clip(config.clip)
+            found[role] = find() if find else None
         except (CheckpointError, QualityError) as error:
             missing.append(str(error))
     if missing:
@@ -65,11 +72,34 @@ def _extractor(config: MetricsConfig) -> Path:
         return checkpoints.locate(config.extractor.weights)
     if config.extractor.kind == "classifier":
         return checkpoints.locate(CLASSIFIER_FILE)
-    path = torch_home() / "hub" / "checkpoints" / INCEPTION_FILE
+    if config.extractor.kind == "vgg":
+        return _downloaded("VGG", VGG_FILE, f"528 MB, {VGG_SOURCE}")
+    return _downloaded("Inception", INCEPTION_FILE, f"96 MB, from {INCEPTION_SOURCE}")
+
+
+def _downloaded(what: str, file: str, source: str) -> Path:
+    """A file in torch's own folder of downloads."""
+    path = torch_home() / "hub" / "checkpoints" / file
     if not path.is_file():
         raise QualityError(
-            f"Inception weights not found: {path}. Put {INCEPTION_FILE} (96 MB, from {INCEPTION_SOURCE}) there, or "
-            "name the file with metrics.extractor.weights=PATH. Nothing is downloaded by itself."
+            f"{what} weights not found: {path}. Put {file} ({source}) there, or name the file with "
+            "metrics.extractor.weights=PATH. Nothing is downloaded by itself."
+        )
+    return path
+
+
+def _hps(name: str) -> Path:
+    """The checkpoint of the preference model, and the package that reads it."""
+    if find_spec(HPS_PACKAGE) is None:
+        raise QualityError(
+            "the preference score needs open_clip, an optional extra: pip install 'vvsbench[hps]', or drop hps from "
+            "metrics.values."
+        )
+    path = checkpoints.resolve(name)
+    if not path.is_file():
+        raise QualityError(
+            f"preference model not found: {path.absolute()}. Put HPS_v2.1_compressed.pt (from {HPS_SOURCE}) there, or "
+            "name the file with metrics.hps=PATH. Nothing is downloaded by itself."
         )
     return path
 

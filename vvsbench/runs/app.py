@@ -127,19 +127,24 @@ def finish(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return outcomes
 
 
-def check(jobs: Sequence[tuple[Sequence[str], Callable[[], DictConfig]]]) -> None:
+def check(jobs: Sequence[tuple[Sequence[str], Callable[[], DictConfig]]]) -> list[RunConfig]:
     """Compose and validate every cell of a sweep before the first one runs.
 
     Args:
         jobs: the overrides of each cell and what composes it.
 
+    Returns:
+        The settings of each cell.
+
     Raises:
         ConfigError: with the problems of all cells.
     """
     problems: dict[str, list[str]] = {}
+    runs: list[RunConfig] = []
     for overrides, load in jobs:
         try:
-            found = validate(typed(load()))
+            runs.append(typed(load()))
+            found = validate(runs[-1])
         except EXPECTED as error:
             reason = explained(error)
             found = reason.problems if isinstance(reason, ConfigError) else [str(reason)]
@@ -149,6 +154,18 @@ def check(jobs: Sequence[tuple[Sequence[str], Callable[[], DictConfig]]]) -> Non
             problems.setdefault(problem, []).append(" ".join(overrides))
     if problems:
         raise ConfigError([_placed(text, cells, len(jobs)) for text, cells in problems.items()])
+    return runs
+
+
+def chosen(runs: Sequence[RunConfig]) -> list[bool]:
+    """Which cells of a sweep are wanted (see `vvsbench.config.Rerun`), and say so where some are not."""
+    from vvsbench.runs import states
+
+    wanted = states.wanted(runs)
+    if not all(wanted):
+        asked = ",".join(dict.fromkeys(run.rerun.value for run in runs))
+        print(f"rerun={asked}: {sum(wanted)} of {len(runs)} cells of study {runs[0].study.name}")
+    return wanted
 
 
 def _placed(problem: str, cells: Sequence[str], of: int) -> str:
@@ -160,6 +177,7 @@ def _placed(problem: str, cells: Sequence[str], of: int) -> str:
 
 def job(cfg: DictConfig) -> Outcome:
     """One cell, from settings to records; whatever goes wrong becomes the outcome's error, so that the others run."""
+    from vvsbench.runs import states
     from vvsbench.runs.cell import Cell
     from vvsbench.runs.console import Console
     from vvsbench.runs.speed import SpeedCell
@@ -170,7 +188,9 @@ def job(cfg: DictConfig) -> Outcome:
     mode = run.logger.mode.value if logged else None
     error = None
     try:
-        if run.stage is Stage.speed:
+        if not states.wanted([run])[0]:
+            Console().say(f"{folder.name}: rerun={run.rerun.value} leaves it out")
+        elif run.stage is Stage.speed:
             SpeedCell(run, list(HydraConfig.get().overrides.task), folder, Console()).run()
         else:
             Cell(run, plain(run), folder, Console()).run()

@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +104,7 @@ class Cell:
             provenance=before.provenance if before and not missing else provenance.collect(self.settings),
             count=self.cfg.count,
             done=self.cfg.count - sum(where.end - where.first for where in missing),
-            started=before.started if before else _now(),
+            started=before.started if before else provenance.now(),
             guarantee=before.guarantee if before else "none",
             timing=dict(before.timing) if before else {},
         )
@@ -174,7 +173,7 @@ class Cell:
         self._end(record, "ok", None)
 
     def _end(self, record: CellRecord, status: Status, error: str | None) -> None:
-        record.status, record.error, record.finished = status, error, _now()
+        record.status, record.error, record.finished = status, error, provenance.now()
         (self.folder / RESERVE).unlink(missing_ok=True)
         try:
             store.write_record(self.folder, record)
@@ -182,7 +181,3 @@ class Cell:
             if status == "ok":
                 raise
             log.warning("the record of %s could not be written", self.folder)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -69,6 +69,22 @@ class Provenance(Strict):
     command: str
 
 
+class External(Strict):
+    """Where an image set comes from that this program did not draw.
+
+    Attributes:
+        source: folder or file that it was imported from.
+        captions: whether captions were given with it.
+    """
+
+    source: str
+    captions: bool
+
+
+RECORD_SCHEMA: Literal[2] = 2
+"""Version 2 knows imported image sets; records of version 1 are read as they are."""
+
+
 class CellRecord(Strict):
     """One cell of a study: its state, settings, origin and summaries.
 
@@ -81,9 +97,10 @@ class CellRecord(Strict):
         image_digest: sha256 over the shards' digests, empty until all are there.
         files: name to sha256 of the tables beside the record.
         timing: seconds: load_seconds, first_image_seconds (warm-up batch), total_seconds.
+        external: of an imported image set, which has no guarantee, counts or times; None for what this program drew.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = RECORD_SCHEMA
     status: Status
     error: str | None = None
     study: str
@@ -100,6 +117,7 @@ class CellRecord(Strict):
     timing: dict[str, float] = Field(default_factory=dict)
     started: str
     finished: str | None = None
+    external: External | None = None
 
 
 QUALITY_SCHEMA: Literal[2] = 2
@@ -125,7 +143,7 @@ class MetricValue(Strict):
     """One metric of an image set.
 
     Attributes:
-        name: "fid", "is", "kid", "precision", "recall", "clip" or "accuracy".
+        name: "fid", "sfid", "is", "kid", "precision", "recall", "clip", "hps" or "accuracy".
         interval: how low and high were found.
         jackknife: of metrics that belong to the whole set.
         each: of means over images the single terms, float32, see `packed`; CLIP scores, or 0 and 1 of a share.

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from vvsbench import quality
 from vvsbench.config import RunConfig
+from vvsbench.quality.config import MetricsConfig
 from vvsbench.runs import files, prompts, store
 from vvsbench.runs.console import Console
 from vvsbench.runs.failures import understood
@@ -15,7 +16,20 @@ from vvsbench.runs.record import CellRecord, QualityRecord
 
 
 def score(cfg: RunConfig, folder: Path, record: CellRecord, console: Console) -> bool:
+    """Score a cell of a run, see `measure`; its prompts count as captions where they have words."""
+    cell = store.StoredCell(folder, record)
+    return measure(cell, cfg.metrics, Path(cfg.output_root) / "cache", console, prompts.have_words(cfg))
+
+
+def measure(cell: store.StoredCell, protocol: MetricsConfig, cache: Path, console: Console, words: bool = True) -> bool:
     """Write `quality/<protocol>.json` if it is missing, damaged or out of date.
+
+    Args:
+        cell: whose images are scored.
+        protocol: to score them under.
+        cache: folder of the reference features.
+        console: says what happens.
+        words: whether the prompts in its trace, if it has any, are captions.
 
     Returns:
         Whether anything had to be measured.
@@ -23,16 +37,14 @@ def score(cfg: RunConfig, folder: Path, record: CellRecord, console: Console) ->
     Raises:
         UserError: the protocol's files are missing or do not fit.
     """
-    protocol = cfg.metrics
     if not protocol.values:
         return False
-    cell = store.StoredCell(folder, record)
-    captions = [str(text) for text in cell.trace["prompt"]] if prompts.have_words(cfg) else None
-    path = folder / store.QUALITY / f"{protocol.name}.json"
+    record = cell.record
+    captions = [str(text) for text in cell.trace["prompt"]] if words and "prompt" in cell.trace else None
+    path = cell.folder / store.QUALITY / f"{protocol.name}.json"
     key = quality.key(protocol, record.image_digest, captions)
     if _known(path, console) == key:
         return False
-    cache = Path(cfg.output_root) / "cache"
     with console.working(f"{record.label}: measuring {', '.join(protocol.values)}"):
         try:
             result = quality.evaluate(cell.images, captions, protocol, cache, record.image_digest)

@@ -33,6 +33,10 @@ class RecordError(UserError):
     """A record or a table beside it cannot be read; running the same command again writes it anew."""
 
 
+class NoSuchCell(UserError):
+    """A name means no cell of a study, or several."""
+
+
 def read_record(folder: Path) -> CellRecord | None:
     """The record of a cell; None if it has none yet.
 
@@ -134,6 +138,8 @@ class StoredCell:
     @cached_property
     def stale_because(self) -> str:
         """What changed since; empty when nothing did."""
+        if self.record.external:
+            return ""
         return changed_since(self.record.provenance, self.record.config)
 
     @cached_property
@@ -222,12 +228,37 @@ class Store:
         found = [record for folder in folders if (record := read_speed(folder)) is not None]
         return sorted(found, key=lambda record: (record.started, record.label))
 
+    def folders(self, study: str) -> list[Path]:
+        """Folders of a study that have a record, whether or not it can be read."""
+        return sorted(path.parent for path in (self.root / "cells" / study).glob(f"*/{RECORD}"))
+
     def cells(self, study: str) -> list[StoredCell]:
         """The cells of a study in the order in which they were started.
 
         Raises:
             RecordError: a record is damaged.
         """
-        folders = sorted(path.parent for path in (self.root / "cells" / study).glob(f"*/{RECORD}"))
+        folders = self.folders(study)
         cells = [StoredCell(folder, record) for folder in folders if (record := read_record(folder)) is not None]
         return sorted(cells, key=lambda cell: (cell.record.started, cell.folder.name))
+
+    def cell(self, study: str, name: str) -> StoredCell:
+        """The one cell of a study that a name means; of several records of one cell the one that is not stale.
+
+        Args:
+            study: that has it.
+            name: its label, or its key or the beginning of it; empty where the study has one cell only.
+
+        Raises:
+            NoSuchCell: no cell or several answer to it.
+        """
+        cells = self.cells(study)
+        called = [cell for cell in cells if name in (cell.record.label, cell.record.key, cell.folder.name)]
+        found = called or [cell for cell in cells if cell.record.key.startswith(name)]
+        if len(found) > 1 and len(fresh := [cell for cell in found if not cell.stale]) == 1:
+            found = fresh
+        if len(found) == 1:
+            return found[0]
+        known = ", ".join(f"{cell.record.label} ({cell.record.key})" for cell in found or cells) or "none"
+        asked = f"cell={name}" if name else "cell has no value and"
+        raise NoSuchCell(f"{asked} means {len(found)} cells of study {study}; name one by its key: {known}.")

@@ -66,13 +66,15 @@ class CellsSweeper(Sweeper):
         assert self.launcher is not None
         loader = self.hydra_context.config_loader
         parsed = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
-        chosen = combinations(parsed)
+        combined = combinations(parsed)
         cells: list[list[str]] = OmegaConf.to_container(self.config.study.cells) or [[]]  # type: ignore[assignment]
-        jobs = crossed(cells, chosen, study=str(self.config.study.name))
-        app.check([(overrides, partial(loader.load_sweep_config, self.config, overrides)) for overrides in jobs])
+        jobs = crossed(cells, combined, study=str(self.config.study.name))
+        loads = [(overrides, partial(loader.load_sweep_config, self.config, overrides)) for overrides in jobs]
+        wanted = app.chosen(app.check(loads))
+        jobs = [overrides for overrides, chosen in zip(jobs, wanted, strict=True) if chosen]
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         results: list[Any] = []
-        size = self.max_batch_size or len(jobs)
+        size = self.max_batch_size or max(1, len(jobs))
         for first in range(0, len(jobs), size):
             results.extend(self.launcher.launch(jobs[first : first + size], initial_job_idx=first))
         return app.finish([result.return_value for result in results])

@@ -1,0 +1,168 @@
+"""`vvsbench diff`: cells find their twins, pairs get paired intervals, and what cannot be compared is not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from tests import synthetic
+from vvsbench import cli
+from vvsbench.runs import store
+from vvsbench.runs.record import External
+from vvsbench.runs.store import Store
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory):
+    """A study before, and after: sd accepts less, vvs i=2 is better, ar is on another machine, i=5 is new."""
+    before, after = (tmp_path_factory.mktemp(name) for name in ("before", "after"))
+    cells = synthetic.recipes()
+    synthetic.write(before, count=32, cells=cells[:4])
+    changed = [
+        replace(cells[0], hardware={**synthetic.HARDWARE, "cpu": "Another Processor"}),
+        replace(cells[1], accept=0.3),
+        cells[2],
+        replace(cells[3], harm=1.0, seconds=0.2),
+        cells[6],
+    ]
+    synthetic.write(after, count=32, cells=changed)
+    return before, after
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, roots):
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def compare(*arguments):
+        code = cli.main(["diff", *map(str, arguments), f"output_root={roots[0]}"])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return compare
+
+
+def pairs_of(out):
+    return {pair["label"]: pair for pair in json.loads(out)["pairs"]}
+
+
+def rows(pair):
+    return {row["name"]: row for row in pair["rows"]}
+
+
+def test_what_changed_is_found_and_what_did_not_is_the_same(run, roots):
+    code, out, _ = run("demo", roots[1] / "cells" / "demo", "--json")
+    assert code == 0
+    found = pairs_of(out)
+    assert set(found) == {"ar", "sd", "eagle2", "vvs i=2"}
+    assert json.loads(out)["b"]["unmatched"] == ["vvs i=5"]
+    assert {row["verdict"] for name, row in rows(found["eagle2"]).items() if name != "speed-up"} == {"the same"}
+    assert found["eagle2"]["identical_images"] == 32
+    drafting = rows(found["sd"])
+    assert drafting["target_forwards"]["verdict"] == "worse"
+    assert drafting["target_forwards"]["low"] > 0
+    assert drafting["step_compression"]["verdict"] == "worse"
+    assert drafting["target_forwards"]["paired"]
+    skipping = rows(found["vvs i=2"])
+    assert skipping["tiny fid"]["verdict"] == "better"
+    assert skipping["tiny fid"]["paired"]
+    assert skipping["tiny fid"]["high"] < 0
+    assert (skipping["speed-up"]["verdict"], skipping["speed-up"]["high"] < 1) == ("worse", True)
+
+
+def test_seconds_of_two_machines_are_compared_only_when_asked_for(run, roots):
+    other = roots[1] / "cells" / "demo"
+    _, out, _ = run("demo/ar", Store(roots[1]).cell("demo", "ar").folder, "--json")
+    pair = pairs_of(out)["ar"]
+    assert "speed-up" not in rows(pair)
+    assert any("Another Processor" in note and "across_hardware=true" in note for note in pair["notes"])
+    _, out, _ = run("demo", other, "--json", "across_hardware=true")
+    assert "speed-up" in rows(pairs_of(out)["ar"])
+
+
+def test_two_cells_are_compared_whatever_their_settings(run):
+    code, out, _ = run("demo/ar", "demo/sd", "--json")
+    assert code == 0
+    (pair,) = json.loads(out)["pairs"]
+    assert pair["settings"]["decoder.name"] == ["ar", "sd"]
+    assert rows(pair)["target_forwards"]["verdict"] == "better"
+    assert rows(pair)["tiny fid"]["verdict"] == "the same"
+
+
+def test_other_prompts_are_compared_as_independent_sets(run, roots):
+    folder = Store(roots[1]).cell("demo", "eagle2").folder
+    record = store.read_record(folder)
+    store.write_record(folder, record.model_copy(update={"config": record.config | {"seed": 7}}))
+    _, out, _ = run("demo/eagle2", folder, "--json")
+    store.write_record(folder, record)
+    (pair,) = json.loads(out)["pairs"]
+    assert not rows(pair)["target_forwards"]["paired"]
+    assert pair["identical_images"] is None
+    assert any("independent" in note for note in pair["notes"])
+
+
+def test_an_imported_set_is_compared_by_its_metrics_alone(run, roots, tmp_path):
+    theirs = Store(roots[1]).cell("demo", "eagle2").folder
+    record = store.read_record(theirs)
+    imported = record.model_copy(update={"external": External(source="there", captions=False), "image_digest": "other"})
+    quality = theirs / store.QUALITY / "tiny.json"
+    kept = quality.read_text()
+    store.write_record(theirs, imported)
+    quality.write_text(kept.replace(record.image_digest, "other"))
+    _, out, _ = run("demo/ar", theirs, "--json")
+    _, shown, _ = run("demo/ar", theirs)
+    store.write_record(theirs, record)
+    quality.write_text(kept)
+    (pair,) = json.loads(out)["pairs"]
+    assert (pair["settings"], pair["identical_images"]) == ({}, None)
+    assert all(row["name"].startswith("tiny ") and not row["paired"] for row in pair["rows"])
+    assert len(pair["rows"]) == 7
+    assert "B imported: only metrics can be compared" in shown
+
+
+def test_other_code_and_weights_are_told(run, roots):
+    folder = Store(roots[1]).cell("demo", "sd").folder
+    record = store.read_record(folder)
+    origin = record.provenance
+    changed = origin.model_copy(update={"code_digest": "x", "weights": dict.fromkeys(origin.weights, "y")})
+    store.write_record(folder, record.model_copy(update={"provenance": changed}))
+    _, out, _ = run("demo/sd", folder, "--json")
+    store.write_record(folder, record)
+    notes = " ".join(json.loads(out)["pairs"][0]["notes"])
+    assert "B is stale: the code that draws tokens has changed" in notes
+    assert "A and B were drawn by different code" in notes
+    assert ("these weights are others in B" in notes) is bool(origin.weights)
+
+
+def test_the_table_says_the_same(run, roots):
+    code, out, _ = run("demo", roots[1] / "cells" / "demo")
+    assert code == 0
+    assert "only in B: vvs i=5" in out
+    assert "32 of 32 images have the same tokens" in out
+    assert "would by chance" in out.splitlines()[-1]
+    line = next(line for line in out.splitlines() if line.strip().startswith("target_forwards"))
+    assert len(line.split()) >= 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["demo"], "write: vvsbench diff A B"),
+        (["demo", "dmo"], "study=dmo has no cells below"),
+        (["demo", "demo/nothing"], "cell=nothing means 0 cells"),
+        (["demo", "demo", "across_hardware=maybe"], "write: vvsbench diff A B"),
+        (["demo", "demo", "across=true"], "there is no such setting"),
+    ],
+)
+def test_mistakes_are_one_message(run, arguments, message):
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert message in err
+
+
+def test_diff_imports_no_torch():
+    code = "import sys, vvsbench.diffing; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

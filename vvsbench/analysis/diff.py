@@ -1,0 +1,314 @@
+"""Two result sets against each other: which cells are the same cell, and what of them differs beyond its interval.
+
+For what happens between two states of the program or two machines. Cells of equal settings are compared image by image
+wherever they drew from the same prompts and noise; other pairs as independent sets. Seconds of two machines are not
+compared unless that is asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vvsbench.analysis import comparison
+from vvsbench.analysis.estimate import Estimate
+from vvsbench.analysis.frame import METRICS, hardware
+from vvsbench.analysis.settings import flat
+from vvsbench.analysis.tables import LOWER_IS_BETTER
+from vvsbench.identity import WITHOUT_EFFECT
+from vvsbench.runs.record import CellRecord, MetricValue, QualityRecord
+from vvsbench.runs.states import same_settings
+from vvsbench.runs.store import StoredCell
+
+COUNTS = (
+    "step_compression",
+    "target_forwards",
+    "draft_forwards",
+    "target_positions",
+    "draft_positions",
+    "skipped_steps",
+    "cost",
+    "target_head_evaluations",
+    "draft_head_evaluations",
+)
+"""Columns of a trace, per image."""
+MORE_IS_BETTER = frozenset({"step_compression", *METRICS}) - LOWER_IS_BETTER
+NEUTRAL = frozenset({"skipped_steps"})
+SPEED_UP = "speed-up"
+SAME, BETTER, WORSE, OTHER, UNKNOWN = "the same", "better", "worse", "differs", "cannot be told"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One quantity of a pair of cells.
+
+    Attributes:
+        name: of the quantity; a metric has its protocol in front.
+        a: of the first cell; of the speed-up its seconds per image.
+        b: of the second.
+        change: b less a; of the speed-up how many times faster b is.
+        paired: whether the interval is from pairs of images, groups or batches.
+        verdict: what is to be said of b: `SAME`, `BETTER`, `WORSE`, `OTHER` or `UNKNOWN`.
+    """
+
+    name: str
+    a: float
+    b: float
+    change: Estimate
+    paired: bool
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two cells that are compared.
+
+    Attributes:
+        a: the first.
+        b: the second.
+        settings: what differs between their settings, by name: both values.
+        identical: images that have the same tokens; None when they cannot be compared.
+        rows: quantities that both have.
+        notes: what a reader must know before them.
+    """
+
+    a: StoredCell
+    b: StoredCell
+    settings: Mapping[str, tuple[str, str]]
+    identical: int | None
+    rows: Sequence[Row]
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+def matched(
+    ones: Sequence[StoredCell], others: Sequence[StoredCell]
+) -> tuple[list[tuple[StoredCell, StoredCell]], list[StoredCell], list[StoredCell]]:
+    """Which cells of two sets belong together: those of equal settings, then those that alone share a label.
+
+    A single cell on either side belongs to the other, whatever its settings.
+
+    Returns:
+        The pairs, and what is left of both sides.
+    """
+    if len(ones) == len(others) == 1:
+        return [(ones[0], others[0])], [], []
+    pairs: list[tuple[StoredCell, StoredCell]] = []
+    left, right = list(ones), list(others)
+    for one in ones:
+        twin = next((other for other in right if _same(one.record, other.record)), None)
+        if twin is not None:
+            pairs.append((one, twin))
+            left.remove(one)
+            right.remove(twin)
+    for one in list(left):
+        mine = [cell for cell in left if cell.record.label == one.record.label]
+        theirs = [cell for cell in right if cell.record.label == one.record.label]
+        if len(mine) == len(theirs) == 1:
+            pairs.append((one, theirs[0]))
+            left.remove(one)
+            right.remove(theirs[0])
+    return pairs, left, right
+
+
+def _same(one: CellRecord, other: CellRecord) -> bool:
+    if one.external or other.external:
+        return bool(one.external and other.external) and one.label == other.label
+    return same_settings(one.config, other.config)
+
+
+def compare(a: StoredCell, b: StoredCell, across_hardware: bool = False) -> Pair:
+    """Compare two cells.
+
+    Args:
+        a: the one that the other is measured against.
+        b: the other.
+        across_hardware: whether seconds of different machines may be set against each other.
+    """
+    aligned = _aligned(a.record, b.record)
+    notes = [f"{name} is stale: {cell.stale_because}" for name, cell in (("A", a), ("B", b)) if cell.stale]
+    notes += _origins(a.record, b.record)
+    if imported := [name for name, cell in (("A", a), ("B", b)) if cell.record.external]:
+        notes.append(f"{' and '.join(imported)} imported: only metrics can be compared, as of independent sets")
+    elif not aligned:
+        notes.append("other prompts, seed or count: the sets are compared as independent ones")
+    rows = [*_counts(a, b, aligned), *_metrics(a, b, aligned, notes)]
+    machines = [hardware(cell.record.provenance.hardware) for cell in (a, b)]
+    timed = not (a.record.external or b.record.external)
+    if timed and machines[0] != machines[1] and not across_hardware:
+        notes.append(
+            f"seconds are not compared, since A ran on {machines[0]} and B on {machines[1]} (across_hardware=true does)"
+        )
+    elif timed:
+        if machines[0] != machines[1]:
+            notes.append(f"seconds of two machines: A of {machines[0]}, B of {machines[1]}")
+        rows += _seconds(a, b)
+    found = comparison.pairs(a, b) if aligned and timed and a.has_images and b.has_images else None
+    return Pair(a, b, _changed(a.record, b.record), int(found.identical.sum()) if found else None, rows, notes)
+
+
+def _aligned(one: CellRecord, other: CellRecord) -> bool:
+    """Whether image i of one had the prompt and noise of image i of the other."""
+    if one.external or other.external:
+        return False
+    return one.count == other.count and all(one.config.get(key) == other.config.get(key) for key in ("prompts", "seed"))
+
+
+def _origins(one: CellRecord, other: CellRecord) -> list[str]:
+    """What is not the same about the code and the weights of two records of this program."""
+    if one.external or other.external:
+        return []
+    mine, theirs = one.provenance, other.provenance
+    code = ["A and B were drawn by different code"] if mine.code_digest != theirs.code_digest else []
+    shared = mine.weights.keys() & theirs.weights.keys()
+    changed = sorted(name for name in shared if mine.weights[name] != theirs.weights[name])
+    return code + ([f"these weights are others in B: {', '.join(changed)}"] if changed else [])
+
+
+def _changed(one: CellRecord, other: CellRecord) -> dict[str, tuple[str, str]]:
+    if one.external or other.external:
+        return {}
+    mine, theirs = (
+        flat({key: value for key, value in record.config.items() if key not in WITHOUT_EFFECT})
+        for record in (one, other)
+    )
+    names = [name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)]
+    return {name: (mine.get(name, "-"), theirs.get(name, "-")) for name in names}
+
+
+def _counts(a: StoredCell, b: StoredCell, aligned: bool) -> list[Row]:
+    if a.record.external or b.record.external:
+        return []
+    rows = []
+    for name in COUNTS:
+        if name not in a.trace or name not in b.trace:
+            continue
+        one, other = (_in_order(cell, name) for cell in (a, b))
+        if not (np.isfinite(one).all() and np.isfinite(other).all()) or not (one.any() or other.any()):
+            continue
+        if aligned:
+            change = comparison.mean(other - one)
+        else:
+            change = comparison.change(comparison.mean(other), comparison.mean(one))
+        rows.append(Row(name, float(one.mean()), float(other.mean()), change, aligned, verdict(name, change)))
+    return rows
+
+
+def _in_order(cell: StoredCell, name: str) -> NDArray[np.float64]:
+    """A column of a trace by image, float64 [images]."""
+    return cell.trace.sort_values("image")[name].to_numpy(dtype=np.float64)
+
+
+def _metrics(a: StoredCell, b: StoredCell, aligned: bool, notes: list[str]) -> list[Row]:
+    """The metrics of all protocols that both were scored under; where they do not fit each other a note is added."""
+    rows = []
+    same_images = bool(a.record.image_digest) and a.record.image_digest == b.record.image_digest
+    for protocol in sorted(a.quality.keys() & b.quality.keys()):
+        one, other = a.quality[protocol], b.quality[protocol]
+        if reason := _unfit(a, one) or _unfit(b, other) or _apart(one, other):
+            notes.append(f"{protocol}: {reason}")
+            continue
+        theirs = {value.name: value for value in one.values}
+        for value in other.values:
+            if value.name in theirs:
+                rows.append(_metric(protocol, theirs[value.name], value, same_images, aligned and _dealt(one, other)))
+    return rows
+
+
+def _unfit(cell: StoredCell, quality: QualityRecord) -> str:
+    return "" if quality.image_digest == cell.record.image_digest else f"{cell.record.label} has other images since"
+
+
+def _apart(one: QualityRecord, other: QualityRecord) -> str:
+    if one.version != other.version:
+        return f"was measured as {one.version} and as {other.version}"
+    return "" if one.reference_digest == other.reference_digest else "was measured against two references"
+
+
+def _dealt(one: QualityRecord, other: QualityRecord) -> bool:
+    return one.groups == other.groups
+
+
+def _metric(protocol: str, one: MetricValue, other: MetricValue, same_images: bool, aligned: bool) -> Row:
+    if same_images and one.value == other.value:
+        change, paired = Estimate(0.0, 0.0, 0.0), True
+    elif aligned:
+        change, paired = comparison.metric_change(other, one, bool(one.jackknife))
+    else:
+        change = comparison.change(Estimate(other.value, other.low, other.high), Estimate(one.value, one.low, one.high))
+        paired = False
+    return Row(f"{protocol} {one.name}", one.value, other.value, change, paired, verdict(one.name, change))
+
+
+def _seconds(a: StoredCell, b: StoredCell) -> list[Row]:
+    means = [cell.record.summaries.get("seconds_per_image") for cell in (a, b)]
+    if means[0] is None or means[1] is None:
+        return []
+    found = comparison.speed_up(b.repeats, a.repeats)
+    ratio = found or Estimate(means[0].mean / means[1].mean)
+    said = UNKNOWN
+    if ratio.low is not None and ratio.high is not None and not ratio.low <= 1 <= ratio.high:
+        said = BETTER if ratio.value > 1 else WORSE
+    return [Row(SPEED_UP, means[0].mean, means[1].mean, ratio, found is not None, said)]
+
+
+def verdict(name: str, change: Estimate) -> str:
+    """What a change means, by the direction in which the quantity is good.
+
+    Args:
+        name: of a count or a metric.
+        change: of it.
+    """
+    if change.exact and change.value == 0:
+        return SAME
+    if not change.sure:
+        return UNKNOWN
+    if name in NEUTRAL:
+        return OTHER
+    return BETTER if (change.value > 0) == (name in MORE_IS_BETTER) else WORSE
+
+
+def as_json(pair: Pair) -> dict[str, Any]:
+    """A pair as plain containers."""
+    return {
+        "label": pair.a.record.label,
+        "a": _named(pair.a),
+        "b": _named(pair.b),
+        "settings": {name: list(values) for name, values in pair.settings.items()},
+        "identical_images": pair.identical,
+        "notes": list(pair.notes),
+        "rows": [
+            {
+                "name": row.name,
+                "a": _finite(row.a),
+                "b": _finite(row.b),
+                "change": _finite(row.change.value),
+                "low": _finite(row.change.low),
+                "high": _finite(row.change.high),
+                "paired": row.paired,
+                "verdict": row.verdict,
+            }
+            for row in pair.rows
+        ],
+    }
+
+
+def _named(cell: StoredCell) -> dict[str, Any]:
+    record = cell.record
+    return {
+        "study": record.study,
+        "label": record.label,
+        "key": record.key,
+        "count": record.count,
+        "external": record.external is not None,
+        "code": record.provenance.code_digest[:12],
+        "hardware": hardware(record.provenance.hardware),
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None

@@ -1,0 +1,71 @@
+"""`vvsbench import`: an image set that somebody else's code made, as an external row of a study."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from vvsbench.composition import composed
+from vvsbench.errors import ConfigError
+from vvsbench.quality.config import MetricsConfig
+from vvsbench.reporting import parse
+from vvsbench.runs import external, provenance
+from vvsbench.runs.console import Console
+from vvsbench.runs.prompts import read_captions
+from vvsbench.runs.scoring import measure
+from vvsbench.runs.store import Store, StoredCell, read_record
+
+DEFAULTS = {"study": "single", "label": "", "captions": "", "output_root": "outputs"}
+USAGE = """\
+usage: vvsbench import FOLDER_OR_NPZ study=NAME label=TEXT [captions=FILE] [metrics=NAME] [output_root=outputs]
+
+Takes a folder of pictures, or an .npz file with arr_0 uint8 [N, H, W, 3], into a study and scores it under the protocol
+of the study's own cells, or under metrics=NAME (metrics=none: not now). Reports show it as external, never as ours.
+captions: .txt with one a line or .json with a list; image i belongs to number i modulo their number. CLIP scores and
+intervals by prompt need them. Images are in the order of their names. The same command again only scores.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Import an image set and score it.
+
+    Args:
+        arguments: the folder or file, and settings as key=value.
+
+    Raises:
+        UserError: it cannot be imported, and nothing was written; or it cannot be scored.
+    """
+    if {"-h", "--help"} & set(arguments):
+        print(USAGE)
+        return 0
+    sources = [word for word in arguments if "=" not in word]
+    metrics = [word for word in arguments if word.startswith(("metrics=", "metrics."))]
+    settings = parse([word for word in arguments if word not in {*sources, *metrics}], DEFAULTS)
+    if len(sources) != 1 or not settings["label"]:
+        raise ConfigError([USAGE.splitlines()[0].replace("usage: ", "write: ")])
+    root, study = Path(settings["output_root"]), settings["study"]
+    protocol = composed(metrics).metrics if metrics else protocol_of(Store(root), study)
+    captions = read_captions(Path(settings["captions"]).expanduser()) if settings["captions"] else None
+    os.environ[provenance.COMMAND] = shlex.join(["vvsbench", "import", *arguments])
+    source = Path(sources[0]).expanduser()
+    folder, new = external.add(root, study, settings["label"], source, captions)
+    record = read_record(folder)
+    assert record is not None
+    print(f"{record.label} {record.key}: {record.count} images {'imported' if new else 'are here already'}: {folder}")
+    if measure(StoredCell(folder, record), protocol, root / "cache", Console()):
+        print(f"scored under {protocol.name} {protocol.version}: vvsbench report study={study}")
+    return 0
+
+
+def protocol_of(store: Store, study: str) -> MetricsConfig:
+    """The protocol of a study's own cells, those of the latest; of a study without any, one that measures nothing."""
+    own = [cell.record for cell in store.cells(study) if cell.record.external is None]
+    asked: Mapping[str, Any] = (own[-1].config.get("metrics") or {}) if own else {}
+    found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(MetricsConfig), dict(asked)))
+    assert isinstance(found, MetricsConfig)
+    return found
