@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def build(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> Decoder:
-    """Load what a run needs and put its decoder together (see `vvsbench.decoding.building`)."""
+    """Load what a run needs and put its decoder together (see `vvsbench.decoding.building`); a plug-in does so itself."""
     from vvsbench.decoding.building import build_decoder
     from vvsbench.models.shelf import SHELF
 
     with SHELF.decoder():
-        return build_decoder(cfg, device, dtype)
+        return getattr(cfg.decoder, "build", build_decoder)(cfg, device, dtype)

@@ -87,7 +87,7 @@ class Eager(Engine):
 
 
 class Compiled(Eager):
-    """The networks by torch.compile, everything between them operation by operation."""
+    """The blocks of the networks by torch.compile, everything between them operation by operation."""
 
     def network(self, module: M) -> M:
         """See `Engine.network`. One compilation serves all layers, lengths of blocks and caches."""

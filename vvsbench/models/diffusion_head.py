@@ -47,6 +47,8 @@ class TimeEmbedding(nn.Module):
 class ResidualLayer(nn.Module):
     """norm, scale and shift by the condition, two layers, gated by the condition, added to the input."""
 
+    fusible = ("forward",)
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.in_ln = nn.LayerNorm(width, eps=_EPS)
@@ -64,6 +66,8 @@ class ResidualLayer(nn.Module):
 
 class FinalLayer(nn.Module):
     """norm without weights, scale and shift by the condition, projection to (eps, variance logits)."""
+
+    fusible = ("forward",)
 
     def __init__(self, width: int, channels: int) -> None:
         super().__init__()

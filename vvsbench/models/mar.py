@@ -100,6 +100,8 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Pre-norm residual block of a vision transformer."""
 
+    fusible = ("forward",)
+
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=_EPS)

@@ -56,8 +56,7 @@ def open_session(cfg: RunConfig) -> Session:
 
     started = time.perf_counter()
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
-    build = getattr(cfg.decoder, "build", decoding.build)  # a plug-in builds its own
-    decoder = build(cfg, torch.device(identity.device(cfg.device)), dtypes[cfg.dtype])
+    decoder = decoding.build(cfg, torch.device(identity.device(cfg.device)), dtypes[cfg.dtype])
     return Session(decoder, decoder.guarantee.value, time.perf_counter() - started)
 
 
