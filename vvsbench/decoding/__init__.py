@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def build(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> Decoder:
-    """Load what a run needs and put its decoder together (see `vvsbench.decoding.building`); a plug-in does so itself."""
+    """Load what a run needs and put its decoder together (see `decoding.building`); a plug-in does so itself."""
     from vvsbench.decoding.building import build_decoder
     from vvsbench.models.shelf import SHELF
 
