@@ -105,6 +105,14 @@ class LoggerMode(StrEnum):
 
 
 @dataclass
+class SizeConfig:
+    """What another size of a study puts in place of the study's own lines (`size=NAME`, see `vvsbench.sizes`)."""
+
+    settings: list[str] = field(default_factory=list)  # overrides for all cells, as on the command line
+    instead: dict[str, str] = field(default_factory=dict)  # override of a cell to the one that replaces it
+
+
+@dataclass
 class StudyConfig:
     """A named set of cells with one declared baseline."""
 
@@ -117,6 +125,10 @@ class StudyConfig:
     x: str = ""  # a setting that the report draws cost and quality against, for example decoder.drafter.noise
     cost: Cost = Cost.forwards  # what its fronts set against quality
     front: str = ""  # decoder whose front the cells of all others must lie outside of; empty for none
+    claims: list[str] = field(default_factory=list)  # files of experiments/published that the report sets beside ours
+    sizes: dict[str, SizeConfig] = field(default_factory=dict)  # other sizes by name; the file itself is size=full
+    # at another size, overrides of the file to what stands in for them: how claims about the file's cells find their own
+    stands_for: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass

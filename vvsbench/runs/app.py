@@ -27,6 +27,7 @@ from vvsbench.config import LoggerKind, RunConfig
 from vvsbench.errors import ConfigError, UserError
 from vvsbench.explaining import EXPECTED, explained
 from vvsbench.runs import provenance
+from vvsbench.sizes import sized
 from vvsbench.validation import validate
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
 
     signal.signal(signal.SIGTERM, _interrupted)
     os.environ[provenance.COMMAND] = shlex.join(["vvsbench", "run", *argv])
-    sys.argv = [sys.argv[0], *sorted(argv, key=lambda word: word not in SWITCHES)]
+    sys.argv = [sys.argv[0], *sorted(sized(argv), key=lambda word: word not in SWITCHES)]
     try:
         hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name="run")(task)()
     except EXPECTED as error:
