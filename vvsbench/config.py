@@ -127,7 +127,7 @@ class StudyConfig:
     front: str = ""  # decoder whose front the cells of all others must lie outside of; empty for none
     claims: list[str] = field(default_factory=list)  # files of experiments/published that the report sets beside ours
     sizes: dict[str, SizeConfig] = field(default_factory=dict)  # other sizes by name; the file itself is size=full
-    # at another size, overrides of the file to what stands in for them: how claims about the file's cells find their own
+    # at another size, overrides of the file to what stands in for them: how claims about its cells find their cells
     stands_for: dict[str, str] = field(default_factory=dict)
 
 

@@ -1,8 +1,8 @@
 """Other sizes of a study: `size=smoke` runs the cells of a paper's table on the tiny zoo, through the very same file.
 
 A study's file says under `study.sizes` what every other size puts in place of its own lines. Here that becomes a study
-of its own that inherits from the file, as one written by hand would, so that nothing behind it knows of sizes: its cells
-lie in a folder named after both, and its report is that of any study.
+of its own that inherits from the file, as one written by hand would, so that nothing behind it knows of sizes: its
+cells lie in a folder named after both, and its report is that of any study.
 """
 
 from __future__ import annotations
@@ -67,11 +67,18 @@ def _derived(study: str, name: str, written: RunConfig, size: SizeConfig) -> dic
             OmegaConf.update(node, key, yaml.safe_load(value), force_add=True)
     cells = [[size.instead.get(word, word) for word in cell] for cell in written.study.cells]
     stands_for = dict(size.instead)
-    if "model" in chosen:
-        stands_for[f"model={written.model.name}"] = f"model={chosen['model']}"
+    for key, value in map(_split, size.settings):
+        if (old := _named(written, key)) is not None:
+            stands_for[f"{key}={old}"] = f"{key}={value}"
     node["study"] = {"name": name, "cells": cells, "stands_for": stands_for}
     found: Any = OmegaConf.to_container(node)
     return dict(found)
+
+
+def _named(written: RunConfig, key: str) -> str | None:
+    """What an override of a study's file would say of a setting of the whole study; None of one deeper down."""
+    value = getattr(written, key, None)
+    return None if value is None else str(getattr(value, "name", value))
 
 
 def _split(override: str) -> tuple[str, str]:

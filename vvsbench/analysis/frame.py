@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from vvsbench.analysis import comparison, diagnostics
+from vvsbench.analysis import claims, comparison, diagnostics
 from vvsbench.analysis.costs import CHOSEN, FORWARDS, Axis
 from vvsbench.analysis.estimate import Estimate
 from vvsbench.analysis.settings import ABSENT, differences, families, firsts, flat, setting, shared
@@ -70,6 +70,8 @@ class StudyFrame:
         x: the setting that the study varies, empty without one; the column x of the rows has its values.
         axis: the cost of its fronts.
         front: decoder whose front is the one to beat, empty without one.
+        claims: what papers claim about its cells.
+        stands_for: see `vvsbench.config.StudyConfig`.
     """
 
     name: str
@@ -81,6 +83,8 @@ class StudyFrame:
     x: str = ""
     axis: Axis = FORWARDS
     front: str = ""
+    claims: Sequence[claims.Claim] = ()
+    stands_for: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def usable(self) -> pd.DataFrame:
@@ -121,6 +125,7 @@ def frame(study: str, root: Path) -> StudyFrame:
     Raises:
         NothingToReport: there is no cell with numbers.
         RecordError: a record is damaged.
+        ClaimsError: the published figures that the study names cannot be read.
     """
     cells = Store(root).cells(study)
     if not cells:
@@ -141,7 +146,9 @@ def frame(study: str, root: Path) -> StudyFrame:
         reasons = "; ".join(f"{row['label']}: {row['trouble']}" for _, row in rows.iterrows())
         raise NothingToReport(f"no cell of study {study} can be shown ({reasons}); run the study again.")
     title, front = str(declared.get("title") or study), str(declared.get("front") or "")
-    found = StudyFrame(study, title, baseline, rows, by_key, [], x, axis, front)
+    published = claims.published(declared.get("claims") or [])
+    stands_for = declared.get("stands_for") or {}
+    found = StudyFrame(study, title, baseline, rows, by_key, [], x, axis, front, published, stands_for)
     rows = _relative(found)
     troubles = of_study(rows, timed(rows[rows["usable"]]), cells, declared.get("cells") or [], axis)
     return replace(found, rows=rows, troubles=troubles)

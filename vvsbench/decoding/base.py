@@ -76,5 +76,7 @@ class Decoder(ABC):
             tokens of all images, in order, and the traces, which together have every image once.
         """
         parts = [range(start, min(start + rows, len(images))) for start in range(0, len(images), rows)]
-        done = [self.generate(conditions[part.start : part.stop], images[part.start : part.stop], seed) for part in parts]
+        done = [
+            self.generate(conditions[part.start : part.stop], images[part.start : part.stop], seed) for part in parts
+        ]
         return torch.cat([tokens for tokens, _ in done]), [trace for _, trace in done]

@@ -26,6 +26,7 @@ from vvsbench.composition import plain, prepare, typed
 from vvsbench.config import LoggerKind, RunConfig
 from vvsbench.errors import ConfigError, UserError
 from vvsbench.explaining import EXPECTED, explained
+from vvsbench.needs import check_files
 from vvsbench.runs import provenance
 from vvsbench.sizes import sized
 from vvsbench.validation import validate
@@ -128,19 +129,25 @@ def finish(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return outcomes
 
 
-def check(jobs: Sequence[tuple[Sequence[str], Callable[[], DictConfig]]]) -> None:
+def check(jobs: Sequence[tuple[Sequence[str], Callable[[], DictConfig]]]) -> list[RunConfig]:
     """Compose and validate every cell of a sweep before the first one runs.
 
     Args:
         jobs: the overrides of each cell and what composes it.
 
+    Returns:
+        The settings of each cell.
+
     Raises:
         ConfigError: with the problems of all cells.
+        FilesMissing: weights or data of a study of real models are not here.
     """
     problems: dict[str, list[str]] = {}
+    runs: list[RunConfig] = []
     for overrides, load in jobs:
         try:
-            found = validate(typed(load()))
+            runs.append(typed(load()))
+            found = validate(runs[-1])
         except EXPECTED as error:
             reason = explained(error)
             found = reason.problems if isinstance(reason, ConfigError) else [str(reason)]
@@ -148,8 +155,10 @@ def check(jobs: Sequence[tuple[Sequence[str], Callable[[], DictConfig]]]) -> Non
             found = error.problems
         for problem in found:
             problems.setdefault(problem, []).append(" ".join(overrides))
+    check_files(runs)
     if problems:
         raise ConfigError([_placed(text, cells, len(jobs)) for text, cells in problems.items()])
+    return runs
 
 
 def _placed(problem: str, cells: Sequence[str], of: int) -> str:
