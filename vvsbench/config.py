@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,17 @@ def folder(name: str) -> Path:
 
 
 def register() -> None:
-    """Tell Hydra the schema. The names live in a group of their own, so that they are no options of a user's."""
+    """Tell Hydra the schema, and what other packages add to it."""
+    _register_own()
+    store = ConfigStore.instance()
+    for group, registry in PLUGINS.items():
+        for plugin in registry:
+            store.store(group=group, name=plugin.name, node=plugin.kind, provider=plugin.origin)
+
+
+@cache
+def _register_own() -> None:
+    """The names live in a group of their own, so that they are no options of a user's."""
     store = ConfigStore.instance()
     store.store(group="schema", name="run", node=RunConfig)
     for name, model in MODELS.items():
@@ -224,7 +235,4 @@ def register() -> None:
         store.store(group="schema/structure", name=structure.name, node=structure)
     for schedule in SCHEDULES:
         store.store(group="schema/schedule", name=schedule.name, node=schedule)
-    for group, registry in PLUGINS.items():
-        for plugin in registry:
-            store.store(group=group, name=plugin.name, node=plugin.kind, provider=plugin.origin)
     store.store(group="schema/metrics", name="protocol", node=MetricsConfig)
