@@ -7,15 +7,15 @@ cells lie in a folder named after both, and its report is that of any study.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from vvsbench.composition import composed
-from vvsbench.config import GROUPS, RunConfig, SizeConfig
+from vvsbench import catalog
+from vvsbench.config import GROUPS
 from vvsbench.errors import ConfigError
 
 AS_WRITTEN = "full"
@@ -39,48 +39,53 @@ def sized(overrides: Sequence[str]) -> list[str]:
     study = next((word.removeprefix("study=") for word in rest if word.startswith("study=")), "")
     if not study or "," in study:
         raise ConfigError([f"size={size}: is a size of one study; write study=NAME size={size}."])
-    written = composed([f"study={study}"])
-    if size not in written.study.sizes:
+    file = _file(study)
+    sizes = (file.get("study") or {}).get("sizes") or {}
+    if size not in sizes:
         if size == AS_WRITTEN:
             return rest
-        choices = ", ".join(dict.fromkeys([AS_WRITTEN, *written.study.sizes]))
+        choices = ", ".join(dict.fromkeys([AS_WRITTEN, *sizes]))
         raise ConfigError([f"size={size}: study={study} has no such size. Choose from: {choices}."])
     name = f"{study}_{size}"
-    node = _derived(study, name, written, written.study.sizes[size])
+    node = _derived(study, name, file, sizes[size])
     ConfigStore.instance().store(group="study", name=name, node=node, package="_global_", provider="vvsbench")
     return [f"study={name}" if word == f"study={study}" else word for word in rest]
 
 
-def _derived(study: str, name: str, written: RunConfig, size: SizeConfig) -> dict[str, Any]:
+def _file(study: str) -> Mapping[str, Any]:
+    """A study's file as it is written; the schema checks it when the study is composed."""
+    for folder, _ in catalog.folders():
+        if (path := folder / "study" / f"{study}.yaml").is_file():
+            return yaml.safe_load(path.read_text()) or {}
+    raise ConfigError([f"study={study}: there is no such study. Choose from: {', '.join(catalog.names('study'))}."])
+
+
+def _derived(study: str, name: str, file: Mapping[str, Any], size: Mapping[str, Any]) -> dict[str, Any]:
     """The file that one would write by hand for this size.
 
     Args:
         study: whose file it inherits from.
         name: of the derived study.
-        written: the settings that the file gives by itself.
-        size: what it changes.
+        file: what that says.
+        size: what this size changes: see `vvsbench.config.SizeConfig`.
     """
-    chosen = {key: value for key, value in map(_split, size.settings) if key.split("@")[0] in GROUPS}
+    settings = [(key, value) for key, _, value in (word.partition("=") for word in size.get("settings") or [])]
+    instead = dict(size.get("instead") or {})
+    chosen = {key: value for key, value in settings if key.split("@")[0] in GROUPS}
     node: Any = OmegaConf.create({"defaults": [study, *({f"override /{k}": v} for k, v in chosen.items()), "_self_"]})
-    for key, value in map(_split, size.settings):
+    for key, value in settings:
         if key not in chosen:
             OmegaConf.update(node, key, yaml.safe_load(value), force_add=True)
-    cells = [[size.instead.get(word, word) for word in cell] for cell in written.study.cells]
-    stands_for = dict(size.instead)
-    for key, value in map(_split, size.settings):
-        if (old := _named(written, key)) is not None:
-            stands_for[f"{key}={old}"] = f"{key}={value}"
+    cells = [[instead.get(word, word) for word in cell] for cell in file["study"]["cells"]]
+    written = _written(file)
+    stands_for = instead | {f"{key}={written[key]}": f"{key}={value}" for key, value in settings if key in written}
     node["study"] = {"name": name, "cells": cells, "stands_for": stands_for}
     found: Any = OmegaConf.to_container(node)
     return dict(found)
 
 
-def _named(written: RunConfig, key: str) -> str | None:
-    """What an override of a study's file would say of a setting of the whole study; None of one deeper down."""
-    value = getattr(written, key, None)
-    return None if value is None else str(getattr(value, "name", value))
-
-
-def _split(override: str) -> tuple[str, str]:
-    key, _, value = override.partition("=")
-    return key, value
+def _written(file: Mapping[str, Any]) -> dict[str, str]:
+    """What a study's file chooses of each group, and sets for the whole study."""
+    groups = [item for item in file.get("defaults") or [] if isinstance(item, Mapping)]
+    chosen = {str(key).removeprefix("override /"): str(name) for item in groups for key, name in item.items()}
+    return chosen | {key: str(value) for key, value in file.items() if not isinstance(value, Mapping | list)}

@@ -91,8 +91,8 @@ def main(argv: Sequence[str]) -> int:
 
     signal.signal(signal.SIGTERM, _interrupted)
     os.environ[provenance.COMMAND] = shlex.join(["vvsbench", "run", *argv])
-    sys.argv = [sys.argv[0], *sorted(sized(argv), key=lambda word: word not in SWITCHES)]
     try:
+        sys.argv = [sys.argv[0], *sorted(sized(argv), key=lambda word: word not in SWITCHES)]
         hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name="run")(task)()
     except EXPECTED as error:
         raise explained(error) from error
