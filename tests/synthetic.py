@@ -215,7 +215,10 @@ def _write_cell(root: Path, study: str, count: int, number: int, recipe: Recipe)
     digests, times = [], []
     for where in shards.ranges(count, 64):
         chosen = slice(where.first, where.end)
-        batches = [_time(recipe, batch, rng) for batch in where.batches(16)]
+        batches = [
+            _time(recipe, batch, rng)
+            for batch in (range(first, min(first + 16, where.end)) for first in range(where.first, where.end, 16))
+        ]
         shard = shards.Shard(where.first, images[chosen], tokens[chosen], rows[chosen])
         digests.append(shards.write(folder, where, shard, batches))
         times += batches

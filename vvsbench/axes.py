@@ -21,6 +21,18 @@ class Guarantee(StrEnum):
     none = "none"
 
 
+class EngineKind(StrEnum):
+    """How the steps of a decoder are run; the tokens are the same.
+
+    eager: operation by operation. compiled: the networks by torch.compile. graphed: the same, every step of fixed shape
+    and captured once as a CUDA graph.
+    """
+
+    eager = "eager"
+    compiled = "compiled"
+    graphed = "graphed"
+
+
 class Candidates(StrEnum):
     """Which tokens a node of the tree proposes.
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from vvsbench import catalog, config, identity
@@ -35,10 +37,17 @@ def composed(overrides: Sequence[str]) -> RunConfig:
     """
     prepare()
     try:
-        with initialize_config_dir(str(config.folder("conf")), version_base="1.3", job_name="vvsbench"):
+        with _hydra():
             return typed(compose("run", overrides=list(overrides)))
     except EXPECTED as error:
         raise explained(error) from error
+
+
+def _hydra() -> AbstractContextManager[object]:
+    """Where settings are composed: the app that is running, or one for the moment."""
+    if GlobalHydra.instance().is_initialized():
+        return nullcontext()
+    return initialize_config_dir(str(config.folder("conf")), version_base="1.3", job_name="vvsbench")
 
 
 def typed(cfg: DictConfig) -> RunConfig:

@@ -15,7 +15,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from vvsbench.axes import GuidanceSchedule
+from vvsbench.axes import EngineKind, GuidanceSchedule
 from vvsbench.decoding.acceptance.settings import RULES, AcceptanceConfig
 from vvsbench.decoding.continuous.settings import CSDConfig, MaskedConfig
 from vvsbench.decoding.schedule import SCHEDULES, Schedule
@@ -60,16 +60,14 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
-class EngineKind(StrEnum):
-    """How the steps of a decoder are run; the tokens are the same.
+class Stage(StrEnum):
+    """What a run does with a cell.
 
-    eager: operation by operation. compiled: the networks by torch.compile. graphed: the same, every step of fixed shape
-    and captured once as a CUDA graph.
+    images: draw its images, count what they cost and score them. speed: time it, and keep no image (docs/measuring.md).
     """
 
-    eager = "eager"
-    compiled = "compiled"
-    graphed = "graphed"
+    images = "images"
+    speed = "speed"
 
 
 class PromptKind(StrEnum):
@@ -155,6 +153,30 @@ class PromptsConfig:
 
 
 @dataclass
+class SpeedConfig:
+    """How the stage `speed` measures; none of it changes an image or a count."""
+
+    images: int = 0  # per timed repeat, of which batch_size are in flight; 0 for one batch
+    width: float = 0.05  # repeats end when the 95 % interval is no wider than this share of its value ...
+    rounds: int = 40  # ... or after so many of them ...
+    seconds: float = 120.0  # ... or so many seconds, whichever comes first
+    baseline: bool = True  # time the study's baseline in turn with the cell, for the speed-up
+
+    def problems(self) -> list[str]:
+        """What is wrong with the settings, one line each."""
+        found = []
+        if self.images < 0:
+            found.append(f"speed.images={self.images} must be 0 (one batch) or more.")
+        if not 0 < self.width < 1:
+            found.append(f"speed.width={self.width} must lie in (0, 1): 0.05 stops at 5 % of the value.")
+        if self.rounds < 1:
+            found.append(f"speed.rounds={self.rounds} must be at least 1.")
+        if not self.seconds > 0:
+            found.append(f"speed.seconds={self.seconds} must be above 0.")
+        return found
+
+
+@dataclass
 class LoggerConfig:
     """Where a study is logged to besides its records."""
 
@@ -174,6 +196,8 @@ class RunConfig:
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    stage: Stage = Stage.images
+    speed: SpeedConfig = field(default_factory=SpeedConfig)
     count: int = 256
     batch_size: int = 16
     shard_size: int = 64

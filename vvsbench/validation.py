@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from vvsbench.config import Device, PromptKind, RunConfig, folder
+from vvsbench.axes import EngineKind
+from vvsbench.config import Device, PromptKind, RunConfig, Stage, folder
 from vvsbench.drafting.sources import DrafterConfig, LatentDrafterConfig
 from vvsbench.errors import CheckpointError, UserError
 from vvsbench.identity import device
@@ -30,11 +31,13 @@ def validate(cfg: RunConfig) -> list[str]:
     """
     return [
         *_counts(cfg),
+        *_engine(cfg),
         *_sampling(cfg),
         *_prompts(cfg),
         *_decoder(cfg),
         *metric_problems(cfg.metrics),
         *_metric_files(cfg),
+        *cfg.speed.problems(),
         *_network_file("model", cfg.model),
         *_tokenizer_file("model.tokenizer", cfg.model),
         *_drafter_file(cfg),
@@ -57,6 +60,18 @@ def _counts(cfg: RunConfig) -> Iterator[str]:
         yield f"seed={cfg.seed} must be 0 or more."
     if cfg.device == Device.cuda and device("auto") != "cuda":
         yield "device=cuda: torch finds no GPU here; use device=cpu, or install a torch that was built for this GPU."
+
+
+def _engine(cfg: RunConfig) -> Iterator[str]:
+    if cfg.engine != EngineKind.graphed:
+        return
+    if device(cfg.device) != "cuda":
+        yield "engine=graphed records CUDA graphs and needs a GPU; on a CPU use engine=eager or engine=compiled."
+    if not cfg.decoder.recordable:
+        yield (
+            "engine=graphed cannot record decoder.ablation, which changes from step to step; use engine=eager (its "
+            "tokens are the same) or leave the ablation out."
+        )
 
 
 def _sampling(cfg: RunConfig) -> Iterator[str]:
@@ -121,7 +136,7 @@ def _fit(drafter: DrafterConfig | None, model: ModelConfig) -> Iterator[str]:
 
 def _metric_files(cfg: RunConfig) -> Iterator[str]:
     """Why the protocol could not be measured: better said before hours of sampling than after."""
-    if not cfg.metrics.values:
+    if not cfg.metrics.values or cfg.stage is not Stage.images:
         return
     if 0 < cfg.count < LEAST_IMAGES:
         yield f"count={cfg.count} is too few for metrics={cfg.metrics.name}; take {LEAST_IMAGES} or more."

@@ -33,6 +33,14 @@ def test_a_sound_run_has_no_problem(weights):
     assert problems(weights, drafter=False) == []
 
 
+def test_graphs_are_refused_where_they_cannot_be(weights):
+    found = problems(weights, "engine=graphed", "decoder.ablation.swap_interval=3")
+    assert [problem.split(" ")[0:2] for problem in found] == [
+        ["engine=graphed", "records"],
+        ["engine=graphed", "cannot"],
+    ]
+
+
 def test_everything_is_listed_at_once(weights):
     found = problems(
         weights, "count=0", "batch_size=0", "sampling.top_p=0", "sampling.temperature=-1", "decoder.schedule.interval=1"

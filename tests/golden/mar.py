@@ -11,7 +11,6 @@ from torch import Tensor
 
 from vvsbench.decoding.continuous.draws import Draws
 from vvsbench.models import checkpoints
-from vvsbench.models.diffusion_head import StepNoise
 from vvsbench.models.mar import MARNetwork, MARSizes
 from vvsbench.noise import Purpose
 
@@ -51,8 +50,8 @@ def recorded(orders: Tensor, first: Tensor, later: Sequence[Tensor]) -> type[Dra
         def path(self, images: Tensor, tokens: int) -> Tensor:
             return orders.flip(1)
 
-        def head(self, images: Tensor, positions: Tensor, purpose: Purpose = Purpose.HEAD) -> StepNoise:
-            return lambda step: (first if step == len(later) else later[step])[images, positions]
+        def head(self, images: Tensor, positions: Tensor, steps: int, purpose: Purpose = Purpose.HEAD) -> Tensor:
+            return torch.stack([each[images, positions] for each in (*later, first)])
 
     return Recorded
 

@@ -97,7 +97,8 @@ def test_target_features_and_logits(golden: Open) -> None:
     for index in range(tokens.shape[1]):
         block = Block(tokens[:, index : index + 1], torch.zeros(1, 1, dtype=torch.long))
         features.append(target.forward(state, block)[1][0, :, 0])
-        target.commit(state, None, torch.ones(1, dtype=torch.long), [index + 1])
+        target.commit(state, None, torch.ones(1, dtype=torch.long))
+        target.note(state, [index + 1])
     hidden = torch.stack(features, 1)
     torch.testing.assert_close(hidden, folder["base_hidden"], atol=HIDDEN, rtol=0)
     torch.testing.assert_close(target.transformer.logits(hidden), folder["base_logits"], atol=LOGITS, rtol=0)
@@ -166,7 +167,8 @@ def test_two_dynamic_trees_in_a_row(golden: Open, run: str) -> None:
     accepted = folder[f"{run}_call1_input_ids"].flatten()[1:]
     count = len(accepted)
     features = folder["base_hidden"][:, 1 : 1 + count][None]
-    source.extend(state, features, accepted[None], torch.tensor([count]), [1 + count])
+    source.extend(state, features, accepted[None], torch.tensor([count]))
+    source.note(state, [1 + count], exact=True)
     check(folder, grow(folder, source, state, accepted[-1:], run), f"{run}_call1")
     assert int(state.cache.lengths[0]) == int(folder[f"{run}_call1_stable_kv_len"])
 

@@ -101,7 +101,7 @@ def test_chain(folder: Any, module: MARNetwork, run: str) -> None:
     guided = setting["cfg"] != 1
     z = torch.stack([folder["sample_z_cond"], folder["sample_z_uncond"]][: 1 + guided])
     scale = torch.full((len(first),), setting["cfg"]) if guided else None
-    last = head.denoise(z, lambda step: first if step == steps else later[steps - 1 - step], scale)
+    last = head.denoise(z, torch.stack([*reversed(later), first]), scale)
     close(last.mean, folder[f"sample_{run}_out"], tolerance(folder, run))
 
 

@@ -185,7 +185,8 @@ class Replay(Speculative):
         return drawn(self.sampling.probabilities(logits), uniform)
 
     def _path(self, batch: Batch, tree: TokenTree, seed: int) -> _Path:
-        step = batch.steps[0]
+        assert isinstance(self.structure, Watched)
+        step = len(self.structure.grown) - 1  # the host has not heard of the last step yet
         if step >= len(self.recording["skipped"]) or not self.recording["skipped"][step]:
             return super()._path(batch, tree, seed)
         paths = {tuple(tree.tokens[0, tree.visible[0, leaf]].tolist()): leaf for leaf in leaves(tree)}
@@ -199,9 +200,11 @@ class Replay(Speculative):
         self.moments[moment.step] = moment
         return moment
 
-    def _judged(self, batch: Batch, tree: TokenTree, logits: Tensor, verifying: list[int], seed: int) -> Verdict:
+    def _judged(
+        self, batch: Batch, tree: TokenTree, logits: Tensor, rows: Tensor, row_list: list[int], seed: int
+    ) -> Verdict:
         self.logits.append(logits[0])
-        return super()._judged(batch, tree, logits, verifying, seed)
+        return super()._judged(batch, tree, logits, rows, row_list, seed)
 
     def _unfinished(self, batch: Batch, row: int) -> bool:
         self.batch = batch
@@ -298,8 +301,8 @@ def check_steps(played: Played) -> None:
 def check_trees(played: Played) -> None:
     """The tree of every step: tokens and parents in their order, and the rows of its paths."""
     recording = played.recording
-    assert len(played.grown) == len(recording["skipped"])
-    for step, tree in enumerate(played.grown):
+    assert len(played.grown) == len(recording["skipped"]) + 1  # the last one in vain
+    for step, tree in enumerate(played.grown[:-1]):
         nodes, parents = recording["draft_tokens"][step].long(), recording["tree_parents"][step].long().clamp_min(0)
         if recording["tree_order_gap"][step] < ROUNDING:
             recorded = {token_path(nodes, parents, node) for node in range(len(nodes))}

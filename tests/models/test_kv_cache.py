@@ -75,12 +75,14 @@ def test_cache_after_commits_equals_a_fresh_prefill(name: str, rounds: list[list
         for row, path in enumerate(paths):
             history[row] += [int(tokens[row, node]) for node in path]
         added = torch.tensor([len(path) for path in paths])
-        target.commit(state, kept, added, [len(tokens) for tokens in history])
+        target.commit(state, kept, added)
+        target.note(state, [len(tokens) for tokens in history])
     for row in range(rows):
         fresh = target.start(conditions(name, rows)[row : row + 1], [row], ROOM)
         for index, token in enumerate(history[row]):
             target.forward(fresh, Block(torch.tensor([[token]]), torch.zeros(1, 1, dtype=torch.long)))
-            target.commit(fresh, None, torch.ones(1, dtype=torch.long), [index + 1])
+            target.commit(fresh, None, torch.ones(1, dtype=torch.long))
+            target.note(fresh, [index + 1])
         torch.testing.assert_close(committed(state, row), committed(fresh, 0))
 
 
@@ -101,7 +103,8 @@ def test_rows_that_sit_out_are_untouched() -> None:
     everyone = target.start(conditions("label", 3), range(3), ROOM)
     block = Block(torch.tensor([[3], [5]]), torch.zeros(1, 1, dtype=torch.long), rows=torch.tensor([0, 2]))
     logits, _ = target.forward(everyone, block)
-    target.commit(everyone, None, torch.tensor([1, 0, 1]), [1, 0, 1])
+    target.commit(everyone, None, torch.tensor([1, 0, 1]))
+    target.note(everyone, [1, 0, 1])
     for place, (row, token) in enumerate([(0, 3), (2, 5)]):
         alone = target.start(conditions("label", 3)[row : row + 1], [row], ROOM)
         expected, _ = target.forward(alone, Block(torch.tensor([[token]]), torch.zeros(1, 1, dtype=torch.long)))

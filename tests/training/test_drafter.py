@@ -80,8 +80,10 @@ def test_what_is_trained_is_what_is_drafted(condition: str, pads: str) -> None:
         )
         block = Block(tokens[:, index - 1 : index], torch.zeros(1, 1, dtype=torch.long))
         features = target.forward(state, block)[1]
-        target.commit(state, None, torch.ones(3, dtype=torch.long), [index] * 3)
-        source.extend(draft, features, tokens[:, index : index + 1], torch.ones(3, dtype=torch.long), [index + 1] * 3)
+        target.commit(state, None, torch.ones(3, dtype=torch.long))
+        target.note(state, [index] * 3)
+        source.extend(draft, features, tokens[:, index : index + 1], torch.ones(3, dtype=torch.long))
+        source.note(draft, [index + 1] * 3, exact=True)
 
 
 @pytest.mark.parametrize("condition", ["label", "caption"])

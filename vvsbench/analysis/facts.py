@@ -183,7 +183,7 @@ def _protocol(quality: QualityRecord, metrics: Mapping[str, Any]) -> str:
 def _comparison(batch: str, rows: pd.DataFrame) -> str:
     text = (
         "Everything is compared in pairs: the same prompt and the same noise. Counts and seconds, image with image "
-        "and batch with batch (paired bootstrap); the ratio is that of the totals. CLIP score, precision and class "
+        "and shard with shard (paired bootstrap); the ratio is that of the totals. CLIP score, precision and class "
         "accuracy, image with image (paired bootstrap). FID, IS, KID and recall belong to a whole set: both sets leave "
         "out the same groups of images one after the other, and the interval of a change comes from the differences "
         "group by group (paired delete-a-group jackknife)"
@@ -195,8 +195,8 @@ def _comparison(batch: str, rows: pd.DataFrame) -> str:
             "intervals as if the images were independent, which is rather too wide"
         )
     return text + (
-        f". Seconds are wall clock over a batch of {batch} divided by its images, after a warm-up, one decoder after "
-        "the other"
+        f". Seconds are wall clock over the images of a shard, at most {batch} in flight, divided by their number, "
+        "after a warm-up, one decoder after the other"
     )
 
 
@@ -206,7 +206,8 @@ def commands(study: StudyFrame) -> list[str]:
     commits = dict.fromkeys((git.commit, git.dirty) for record in records if (git := record.provenance.git) is not None)
     lines = [f"git checkout {commit}{'   # and uncommitted changes' if dirty else ''}" for commit, dirty in commits]
     lines += dict.fromkeys(record.provenance.command for record in records if record.provenance.command)
-    root = str(next(iter(study.cells.values())).record.config.get("output_root", "outputs"))
+    config = next((cell.record.config for cell in study.cells.values()), {})
+    root = str(config.get("output_root", "outputs"))
     where = "" if root == "outputs" else f" output_root={shlex.quote(root)}"
     return [*lines, f"vvsbench report study={study.name}{where}"]
 

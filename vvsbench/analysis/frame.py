@@ -115,12 +115,13 @@ class StudyFrame:
         return None if found.empty else found.iloc[0]
 
 
-def frame(study: str, root: Path) -> StudyFrame:
+def frame(study: str, root: Path, timed_only: bool = False) -> StudyFrame:
     """Tabulate a study from its records.
 
     Args:
         study: its name.
         root: the output root.
+        timed_only: whether a study that has nothing to show but its speed is given as a frame without numbers.
 
     Raises:
         NothingToReport: there is no cell with numbers.
@@ -128,6 +129,8 @@ def frame(study: str, root: Path) -> StudyFrame:
         ClaimsError: the published figures that the study names cannot be read.
     """
     cells = Store(root).cells(study)
+    if not cells and timed_only:
+        return _without_cells(study, root)
     if not cells:
         raise NothingToReport(f"study {study} has no cells below {root}; run it first: vvsbench run study={study}.")
     declared: Mapping[str, Any] = cells[-1].record.config.get("study") or {}
@@ -142,16 +145,31 @@ def frame(study: str, root: Path) -> StudyFrame:
     rows["x"] = pd.Series([None if value is ABSENT else value for value in values], rows.index, dtype=object)
     rows = _ordered(_named(rows, cells), axis)
     by_key = {cell.record.key: cell for cell in cells}
+    title, front = str(declared.get("title") or study), str(declared.get("front") or "")
+    if not rows["usable"].any() and timed_only:
+        told = [Trouble(str(row["label"]), str(row["trouble"])) for _, row in rows.iterrows()]
+        return StudyFrame(study, title, baseline, rows, by_key, told)
     if not rows["usable"].any():
         reasons = "; ".join(f"{row['label']}: {row['trouble']}" for _, row in rows.iterrows())
         raise NothingToReport(f"no cell of study {study} can be shown ({reasons}); run the study again.")
+<<<<<<< HEAD
     title, front = str(declared.get("title") or study), str(declared.get("front") or "")
     published = claims.published(declared.get("claims") or [])
     stands_for = declared.get("stands_for") or {}
     found = StudyFrame(study, title, baseline, rows, by_key, [], x, axis, front, published, stands_for)
+=======
+    found = StudyFrame(study, title, baseline, rows, by_key, [], x, axis, front)
+>>>>>>> 5d7e6a07b17d311ad7236ca7014983dad4e0e55e
     rows = _relative(found)
     troubles = of_study(rows, timed(rows[rows["usable"]]), cells, declared.get("cells") or [], axis)
     return replace(found, rows=rows, troubles=troubles)
+
+
+def _without_cells(study: str, root: Path) -> StudyFrame:
+    """A study that has been timed and never drawn."""
+    declared = Store(root).speeds(study)[-1].config.get("study") or {}
+    rows = pd.DataFrame({"usable": [], "is_baseline": [], "family": [], "setting": []}).astype({"usable": bool})
+    return StudyFrame(study, str(declared.get("title") or study), str(declared.get("baseline") or "ar"), rows, {}, [])
 
 
 def _protocol(cells: Sequence[StoredCell]) -> str:

@@ -23,6 +23,7 @@ from vvsbench.analysis.facts import commands, decoders, described, origin
 from vvsbench.analysis.frame import StudyFrame
 from vvsbench.analysis.hypervolume import Contest, contest
 from vvsbench.analysis.pareto import Front, fronts
+from vvsbench.analysis.speed import Speeds
 from vvsbench.analysis.standings import Standings, standings
 from vvsbench.analysis.tables import Table
 from vvsbench.runs.store import StoredCell
@@ -34,12 +35,13 @@ MOST_LINES = 16
 """Longer tables of certificates are folded."""
 
 
-def html(study: StudyFrame, proofs: Proofs) -> str:
+def html(study: StudyFrame, proofs: Proofs, speed: Speeds) -> str:
     """The whole page, with everything it needs inside it.
 
     Args:
         study: the study.
         proofs: what is said about certificates.
+        speed: of its cells.
     """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -61,7 +63,8 @@ def html(study: StudyFrame, proofs: Proofs) -> str:
         x=study.x,
         proofs=proofs,
         most_lines=MOST_LINES,
-        commands=commands(study),
+        speed=speed,
+        commands=[*speed.commands, *commands(study)],
         provenance=[origin(study.cells[str(key)], str(row["label"])) for key, row in study.usable.iterrows()],
         version=__version__,
         css=Markup((TEMPLATES / "page.css").read_text()),

@@ -19,6 +19,8 @@ from vvsbench.analysis.facts import commands, decoders, described
 from vvsbench.analysis.frame import StudyFrame, frame
 from vvsbench.analysis.hypervolume import Contest, contest
 from vvsbench.analysis.pareto import front, fronts
+from vvsbench.analysis.speed import Speeds, speeds
+from vvsbench.analysis.speed import console as speed_console
 from vvsbench.analysis.standings import Standing, standings
 from vvsbench.runs import files
 
@@ -65,7 +67,8 @@ def write(study: str, root: Path) -> ReportPaths:
     Raises:
         UserError: there is nothing to report, a record is damaged or the disk is full.
     """
-    found = frame(study, Path(root))
+    speed = speeds(study, Path(root))
+    found = frame(study, Path(root), timed_only=speed.anything)
     target = folder(study, root)
     target.mkdir(parents=True, exist_ok=True)
     proofs = certificates.proofs(certificates.path())
@@ -75,17 +78,17 @@ def write(study: str, root: Path) -> ReportPaths:
         latex=target / "tables.tex",
         figures=tuple(_figures(found, target)),
         table=target / "cells.csv",
-        more=tuple(_more(found, target)),
+        more=tuple([*_more(found, target), *_kept({"speed": speed.rows}, target)]),
     )
-    files.write(paths.html, page.html(found, proofs).encode())
-    files.write(paths.markdown, markdown(found, paths.figures, proofs).encode())
-    files.write(paths.latex, latex(found, proofs).encode())
+    files.write(paths.html, page.html(found, proofs, speed).encode())
+    files.write(paths.markdown, markdown(found, paths.figures, proofs, speed).encode())
+    files.write(paths.latex, latex(found, proofs, speed).encode())
     files.write(paths.table, found.rows.to_csv().encode())
     return paths
 
 
 def _more(study: StudyFrame, target: Path) -> list[Path]:
-    """Write the tables beside the frame; those without a line are not made, nor left from another time."""
+    """Write the tables beside the frame."""
     made: dict[str, list[dict[str, Any]]] = {"standings": [], "families": [], "differences": [], "depths": []}
     for setting, rows in study.comparisons():
         if placed := standings(study, rows):
@@ -98,11 +101,17 @@ def _more(study: StudyFrame, target: Path) -> list[Path]:
             made["depths"] += [named | asdict(depth) | {"share": _share(depth)} for depth in diagnosis.depths]
     if proven := certificates.known(certificates.path()):
         made |= {f"certificates-{name}": lines for name, lines in certificates.plain(proven).items()}
-    for name in (*made, *(f"certificates-{name}" for name in certificates.KINDS)):
+    none = {f"certificates-{name}": list[dict[str, Any]]() for name in certificates.KINDS}
+    return _kept({name: pd.DataFrame(lines) for name, lines in (none | made).items()}, target)
+
+
+def _kept(made: Mapping[str, pd.DataFrame], target: Path) -> list[Path]:
+    """Write tables by name; one without a line is not made, nor left from another time."""
+    for name in made:
         (target / f"{name}.csv").unlink(missing_ok=True)
-    paths = {target / f"{name}.csv": lines for name, lines in made.items() if lines}
+    paths = {target / f"{name}.csv": lines for name, lines in made.items() if len(lines)}
     for path, lines in paths.items():
-        files.write(path, pd.DataFrame(lines).to_csv(index=False).encode())
+        files.write(path, lines.to_csv(index=False).encode())
     return list(paths)
 
 
@@ -167,7 +176,7 @@ def _figures_of(
     return made
 
 
-def markdown(study: StudyFrame, figures: tuple[Path, ...], proofs: Proofs) -> str:
+def markdown(study: StudyFrame, figures: tuple[Path, ...], proofs: Proofs, speed: Speeds) -> str:
     """The report for readers of plain text; figures by their file names beside it."""
     blocks = [f"# {study.title}"]
     if study.troubles:
@@ -177,10 +186,14 @@ def markdown(study: StudyFrame, figures: tuple[Path, ...], proofs: Proofs) -> st
     for number, (setting, rows) in enumerate(study.comparisons()):
         mine = {f"{name}-{number + 1}" if number else name for name in FIGURES}
         blocks += _comparison(study, setting, rows, [path for path in drawings if path.stem in mine])
+    blocks += ["## Speed"] if speed.anything else []
+    blocks += ["\n".join(f"- {text}" for text in speed.said)]
+    for table in speed.tables:
+        blocks += [f"### {table.caption}", tables.markdown(table)]
     blocks += ["## Certificates", " ".join(proofs.said)]
     for table in proofs.tables:
         blocks += [f"### {table.caption}", tables.markdown(table)]
-    blocks += ["## How to get these numbers again", "\n".join(["```", *commands(study), "```"])]
+    blocks += ["## How to get these numbers again", "\n".join(["```", *speed.commands, *commands(study), "```"])]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -209,12 +222,13 @@ def _comparison(study: StudyFrame, setting: str, rows: pd.DataFrame, drawings: S
     return [*blocks, "### What was compared", "\n".join(f"- {name}: {text}" for name, text in described(study, rows))]
 
 
-def latex(study: StudyFrame, proofs: Proofs) -> str:
+def latex(study: StudyFrame, proofs: Proofs, speed: Speeds) -> str:
     """All tables, for a document that loads booktabs."""
     made = [f"% Study {study.name}, written by vvsbench. Needs \\usepackage{{booktabs}}."]
     for number, (_, rows) in enumerate(study.comparisons()):
         suffix = f"-{number + 1}" if number else ""
         made += [tables.latex(table, f"{study.name}-{table.name}{suffix}") for table in findings.every(study, rows)]
+    made += [tables.latex(table, f"{study.name}-{table.name}-{n}") for n, table in enumerate(speed.tables)]
     made += [tables.latex(table, f"certificates-{table.name}") for table in proofs.tables]
     return "\n".join(made)
 
@@ -227,7 +241,8 @@ def print_front(study: str, root: Path, console: Console) -> None:
         root: the output root.
         console: to print to.
     """
-    found = frame(study, Path(root))
+    speed = speeds(study, Path(root))
+    found = frame(study, Path(root), timed_only=speed.anything)
     for trouble in found.troubles:
         console.print(Text(f"{trouble.subject}: {trouble.what}", style="yellow"))
     for setting, rows in found.comparisons():
@@ -239,6 +254,11 @@ def print_front(study: str, root: Path, console: Console) -> None:
             console.print(Text(text))
         for claim in sentences.headline(rows, found.axis):
             console.print(Text(str(claim)))
+    for text in speed.said:
+        console.print(Text(text, style="yellow"))
+    for table in speed.tables:
+        console.print()
+        console.print(speed_console(table))
     console.print()
 
 

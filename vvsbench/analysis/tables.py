@@ -72,10 +72,10 @@ COST_COLUMNS = (
     Column(
         "seconds_per_image",
         "seconds per image",
-        "wall clock of decoding, divided by the batch; a count of this machine",
+        "wall clock of decoding, divided by the images; a count of this machine",
         4,
     ),
-    Column("speed_up", "speed-up", "seconds of the baseline divided by these, same batches", suffix="×"),
+    Column("speed_up", "speed-up", "seconds of the baseline divided by these, same images", suffix="×"),
 )
 QUALITY_COLUMNS = (
     Column("fid", "FID ↓", "Fréchet distance to the reference, of features", 2, judged=True),

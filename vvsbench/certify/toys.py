@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -71,13 +70,12 @@ def vanilla(toy: Toy, sampling: Sampling, images: int) -> Tensor:
 class FeatureFed(ToySource):
     """A drafter that knows the prefix from the target's last feature alone, so that a stale one misleads it."""
 
-    def extend(
-        self, state: ToyDraftState, features: Tensor, tokens: Tensor, added: Tensor, totals: Sequence[int]
-    ) -> None:
+    def extend(self, state: ToyDraftState, features: Tensor, tokens: Tensor, added: Tensor) -> None:
         """See `DraftSource.extend`."""
-        last = (added - 1)[:, None]
+        last = (added - 1).clamp_min(0)[:, None]
         known = features[:, 0, :, 0].long().gather(1, last)
-        state.nodes = self._run(state, child(known, tokens.gather(1, last), self.table.shape[1]))
+        after = child(known, tokens.gather(1, last), self.table.shape[1])
+        state.nodes = self._run(state, torch.where(added[:, None] > 0, after, state.nodes[:, :1]))
 
 
 SOURCES = ("good", "hopeless", "oracle")

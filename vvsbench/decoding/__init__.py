@@ -17,5 +17,7 @@ if TYPE_CHECKING:
 def build(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> Decoder:
     """Load what a run needs and put its decoder together (see `vvsbench.decoding.building`)."""
     from vvsbench.decoding.building import build_decoder
+    from vvsbench.models.shelf import SHELF
 
-    return build_decoder(cfg, device, dtype)
+    with SHELF.decoder():
+        return build_decoder(cfg, device, dtype)

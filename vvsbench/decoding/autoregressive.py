@@ -10,6 +10,8 @@ from torch import Tensor
 
 from vvsbench.axes import Guarantee
 from vvsbench.decoding.base import Decoder
+from vvsbench.decoding.engine import Charge, Eager, Engine
+from vvsbench.decoding.phases import Phase, phase
 from vvsbench.decoding.trace import CallCounter, DecodeTrace, Origin, StepKind, StepLog
 from vvsbench.models.protocols import Block, TokenModel
 from vvsbench.noise import gumbel
@@ -20,12 +22,20 @@ NOISE_AHEAD = 4
 
 
 class Autoregressive(Decoder):
-    """Draws one token per target forward; no host synchronisation between the first token and the last."""
+    """Draws one token per target forward; no host synchronisation between the first token and the last.
+
+    Args:
+        target: the model whose distribution is wanted.
+        sampling: how guided logits become a distribution.
+        engine: how steps run; eagerly by default.
+    """
 
     target: TokenModel[Any]
 
-    def __init__(self, target: TokenModel[Any], sampling: Sampling) -> None:
-        self.target, self.sampling = target, sampling
+    def __init__(self, target: TokenModel[Any], sampling: Sampling, engine: Engine | None = None) -> None:
+        self.target, self.sampling, self.engine = target, sampling, engine or Eager()
+        self._idle: dict[tuple[int, int], _Flight] = {}
+        """What is kept for the next images of a static engine, by rows and seed."""
 
     @property
     def guarantee(self) -> Guarantee:
@@ -35,24 +45,86 @@ class Autoregressive(Decoder):
     @torch.inference_mode()
     def generate(self, conditions: Tensor, images: Sequence[int], seed: int) -> tuple[Tensor, DecodeTrace]:
         """See `Decoder.generate`."""
-        target, device = self.target, self.target.device
-        batch, length, vocab = len(images), target.spec.tokens, target.spec.vocab
-        keys = torch.tensor(list(images), device=device)[:, None]
-        tokens = torch.empty(batch, length, dtype=torch.long, device=device)
-        ones = torch.ones(batch, dtype=torch.long, device=device)
-        offset = torch.zeros(1, 1, dtype=torch.long, device=device)
-        with CallCounter().watching(target.network) as calls:
-            state = target.start(conditions, images, room=1)
-            logits = state.first_logits
+        batch, length = len(images), self.target.spec.tokens
+        with CallCounter().watching(self.target.network) as calls:
+            flight = self._begin(conditions, images, seed)
+            charge = Charge(calls, list(images))
             for index in range(length):
                 if index % NOISE_AHEAD == 0:
-                    ahead = torch.arange(index, min(index + NOISE_AHEAD, length), device=device)
-                    noise = gumbel(seed, keys, ahead, vocab)
-                tokens[:, index] = draw(self.sampling.scores(logits), noise[:, index % NOISE_AHEAD])
-                if index + 1 < length:
-                    block = Block(tokens[:, index : index + 1], offset)
-                    logits = target.forward(state, block)[0][:, 0]
-                    target.commit(state, None, ones, [index + 1] * batch)
-        origin = torch.full((batch, length), Origin.DRAWN, dtype=torch.int8, device=device)
+                    flight.engine.run("noise", None, flight.make_noise)
+                if index == 0:
+                    flight.engine.run("first", None, lambda: self._draw(flight))
+                    continue
+                self.target.note(flight.state, [index - 1] * batch)
+                flight.engine.run("step", self.target.shape(flight.state), lambda: self._step(flight), [charge])
+            tokens = flight.tokens.clone()
+        origin = torch.full((batch, length), Origin.DRAWN, dtype=torch.int8, device=tokens.device)
         steps = [[StepLog(StepKind.VERIFIED, 1, 0)] * (length - 1) for _ in images]
         return tokens, DecodeTrace(list(images), origin, steps, calls, CallCounter())
+
+    def _begin(self, conditions: Tensor, images: Sequence[int], seed: int) -> _Flight:
+        """Prefill."""
+        with phase(Phase.prefill):
+            state = self.target.start(conditions, images, room=1)
+        fresh = _Flight(self.engine, state, images, seed, self.target)
+        if not self.engine.static:
+            return fresh
+        key = (len(images), seed)
+        if key not in self._idle:
+            self.target.fix(state)
+            fresh.engine = self.engine.apart()
+            self._idle[key] = fresh
+            return fresh
+        flight = self._idle[key]
+        self.target.place(flight.state, list(range(len(images))), state)
+        flight.restart(fresh)
+        return flight
+
+    def _step(self, flight: _Flight) -> None:
+        """The target reads the last token, and the next one is drawn."""
+        last = flight.tokens.index_select(1, flight.index - 1)
+        with phase(Phase.verify):
+            logits, _ = self.target.forward(flight.state, Block(last, flight.offset))
+        self.target.commit(flight.state, None, flight.ones)
+        flight.logits.copy_(logits[:, 0])
+        self._draw(flight)
+
+    def _draw(self, flight: _Flight) -> None:
+        """Draw the token at the current position."""
+        with phase(Phase.sampling):
+            noise = flight.noise.index_select(1, flight.index % NOISE_AHEAD)[:, 0]
+            token = draw(self.sampling.scores(flight.logits), noise)
+            flight.tokens.index_copy_(1, flight.index, token[:, None])
+            flight.index.add_(1)
+
+
+class _Flight:
+    """The images in flight, all of them equally far.
+
+    Attributes:
+        index: int64 [1], the position that is drawn next.
+        logits: float [B, V], for that position.
+        noise: float [B, NOISE_AHEAD, V].
+    """
+
+    def __init__(self, engine: Engine, state: Any, images: Sequence[int], seed: int, target: TokenModel[Any]) -> None:
+        device, batch = target.device, len(images)
+        self.engine, self.state, self.seed = engine, state, seed
+        self.keys = torch.tensor(list(images), device=device)[:, None]
+        self.tokens = torch.zeros(batch, target.spec.tokens, dtype=torch.long, device=device)
+        self.logits = state.first_logits
+        self.noise = torch.zeros(batch, NOISE_AHEAD, target.spec.vocab, device=device)
+        self.index = torch.zeros(1, dtype=torch.long, device=device)
+        self.ones = torch.ones(batch, dtype=torch.long, device=device)
+        self.offset = torch.zeros(1, 1, dtype=torch.long, device=device)
+
+    def restart(self, fresh: _Flight) -> None:
+        """Begin the images of another flight."""
+        self.keys.copy_(fresh.keys)
+        self.logits.copy_(fresh.logits)
+        self.index.zero_()
+
+    def make_noise(self) -> None:
+        """Noise for the next positions."""
+        ahead = self.index + torch.arange(NOISE_AHEAD, device=self.index.device)
+        self.noise.copy_(gumbel(self.seed, self.keys, ahead, self.noise.shape[-1]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -34,6 +34,13 @@ class Trace(Protocol):
         ...
 
 
+Finished = Callable[[int], None]
+
+
+def ignored(count: int) -> None:
+    """For those who do not want to know how far a decoder is."""
+
+
 class Decoder(ABC):
     """Draws image tokens from a target.
 
@@ -62,7 +69,7 @@ class Decoder(ABC):
         """
 
     def generate_all(
-        self, conditions: Tensor, images: Sequence[int], seed: int, rows: int
+        self, conditions: Tensor, images: Sequence[int], seed: int, rows: int, finished: Finished = ignored
     ) -> tuple[Tensor, Sequence[Trace]]:
         """Generate any number of images with a bounded number of them in flight; the images are those of `generate`.
 
@@ -71,12 +78,16 @@ class Decoder(ABC):
         Args:
             conditions, images, seed: as of `generate`.
             rows: images in flight, at most.
+            finished: is told how many images have been finished, as often as some are.
 
         Returns:
             tokens of all images, in order, and the traces, which together have every image once.
         """
-        parts = [range(start, min(start + rows, len(images))) for start in range(0, len(images), rows)]
-        done = [
-            self.generate(conditions[part.start : part.stop], images[part.start : part.stop], seed) for part in parts
-        ]
-        return torch.cat([tokens for tokens, _ in done]), [trace for _, trace in done]
+        tokens, traces = [], []
+        for start in range(0, len(images), rows):
+            part = slice(start, start + rows)
+            drawn, trace = self.generate(conditions[part], images[part], seed)
+            tokens.append(drawn)
+            traces.append(trace)
+            finished(len(drawn))
+        return torch.cat(tokens), traces

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from enum import IntEnum
 
 import torch
 from torch import Tensor
@@ -39,19 +40,32 @@ class Gain:
     kept: Tensor
     added: Tensor
 
-    def take(self, rows: Tensor) -> Gain:
-        """The gains of some rows."""
-        return Gain(*(getattr(self, field.name)[rows] for field in fields(self)))
-
     def replace(self, rows: Tensor, other: Gain) -> Gain:
         """These gains with those of some rows taken from another."""
         pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
         return Gain(*(own.index_copy(0, rows, new.to(own.dtype)) for own, new in pairs))
 
-    def on_host(self) -> list[GainOnHost]:
-        """Its numbers, in one synchronisation."""
-        columns = torch.stack([self.count, self.rewound, self.accepted, self.agreed, self.rolled], 1)
-        return [GainOnHost(*row) for row in columns.tolist()]
+    def spread(self, rows: Tensor, size: int) -> Gain:
+        """These gains as those of some rows of a batch, whose other rows gain nothing."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return Gain(*(own.new_zeros(size, *own.shape[1:]).index_copy_(0, rows, own) for own in values))
+
+    def where(self, chosen: Tensor, other: Gain) -> Gain:
+        """These gains in the chosen rows, bool [B], another's elsewhere."""
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return Gain(
+            *(torch.where(chosen.view(-1, *[1] * (own.ndim - 1)), own, new.to(own.dtype)) for own, new in pairs)
+        )
+
+    def without(self, rows: Tensor) -> Gain:
+        """These gains, but nothing in some rows, bool [B]."""
+        counts = ("count", "rewound", "accepted", "rolled", "added")
+        return replace(self, **{name: getattr(self, name).masked_fill(rows, 0) for name in counts})
+
+    @property
+    def numbers(self) -> Tensor:
+        """What the host wants to know, float64 [B, 5] (see `GainOnHost`)."""
+        return torch.stack([self.count, self.rewound, self.accepted, self.agreed, self.rolled], 1).double()
 
 
 @dataclass(frozen=True)
@@ -64,20 +78,35 @@ class GainOnHost:
     agreed: int
     rolled: int
 
+    @property
+    def more(self) -> int:
+        """Known tokens that it added."""
+        return self.count - self.rewound
+
+
+class Role(IntEnum):
+    """What a row does in a step; one that waits has no tree yet, or no image any more."""
+
+    VERIFY = 0
+    SKIP = 1
+    WAIT = 2
+
 
 @dataclass
 class Batch:
-    """The images in flight; finished ones have left.
+    """The images in flight; finished ones leave, or lie idle until another takes their row.
 
     The `known` tokens of an image are decided; the last of them is the root of its tree, all others are committed.
     `pending` of the committed ones have no entry in the target's cache yet: the chain that a skip leaves behind.
 
     Attributes:
-        rows: where each image stands in the result.
+        places: where each image stands in the result; None for an idle row.
         keys: int64 [B], image indices on the device.
+        roles: int8 [B], the `Role` of each row in the step.
         tokens: int64 [B, N + margin], known tokens.
         origin: int8 [B, N + margin], an `Origin` for each.
         recent: [B, G, K, D], the last K features that the target computed.
+        numbers: float64 [B, 5], of the last gain.
         known, pending: on the host; the same on the device as `known_count` and `pending_count`.
         steps: steps taken.
         in_a_row: skips since the last verified step.
@@ -85,11 +114,13 @@ class Batch:
         signals: what the schedule has seen at each step at which the image could have skipped.
     """
 
-    rows: list[int]
+    places: list[int | None]
     keys: Tensor
+    roles: Tensor
     tokens: Tensor
     origin: Tensor
     recent: Tensor
+    numbers: Tensor
     known_count: Tensor
     pending_count: Tensor
     known: list[int]
@@ -101,10 +132,13 @@ class Batch:
     signals: list[list[list[float]]]
 
     @classmethod
-    def begin(cls, images: Sequence[int], first: Tensor, features: Tensor, room: int, remembered: int) -> Batch:
+    def begin(
+        cls, places: Sequence[int], images: Sequence[int], first: Tensor, features: Tensor, room: int, remembered: int
+    ) -> Batch:
         """A batch that knows the first token of every image.
 
         Args:
+            places: where the images stand in the result.
             images: their indices.
             first: int64 [B].
             features: [B, G, 1, D], the feature that the first tokens were drawn from.
@@ -115,11 +149,13 @@ class Batch:
         tokens = first.new_zeros(size, room)
         tokens[:, 0] = first
         return cls(
-            rows=list(range(size)),
+            places=list(places),
             keys=torch.tensor(list(images), device=first.device),
+            roles=torch.full_like(first, Role.VERIFY, dtype=torch.int8),
             tokens=tokens,
             origin=torch.full_like(tokens, Origin.DRAWN, dtype=torch.int8),
-            recent=features.expand(-1, -1, remembered, -1),
+            recent=features.repeat(1, 1, remembered, 1),
+            numbers=torch.zeros(size, 5, dtype=torch.float64, device=first.device),
             known_count=torch.ones_like(first),
             pending_count=torch.zeros_like(first),
             known=[1] * size,
@@ -141,27 +177,30 @@ class Batch:
         """Image tokens in the target's cache, per row."""
         return [known - 1 - pending for known, pending in zip(self.known, self.pending, strict=True)]
 
-    def take_in(self, gain: Gain, numbers: Sequence[GainOnHost], skips: Sequence[bool]) -> None:
-        """Add what a step gained.
+    def assign(self, roles: Sequence[Role]) -> None:
+        """Give every row its role in the step."""
+        self.roles.copy_(torch.tensor(roles, dtype=torch.int8), non_blocking=True)
 
-        Args:
-            gain: on the device.
-            numbers: of the same gain, on the host.
-            skips: which rows skipped; their new tokens' predecessors join the pending chain.
-        """
+    def take_in(self, gain: Gain) -> None:
+        """Add what a step gained, on the device; a skip's new tokens' predecessors join the pending chain."""
         base = self.known_count - gain.rewound
         target = base[:, None] + torch.arange(gain.tokens.shape[1], device=base.device)
+        target = target.clamp_max(self.tokens.shape[1] - 1)  # an idle row writes past its end, to no effect
         self.tokens.scatter_(1, target, gain.tokens)
         self.origin.scatter_(1, target, gain.origin)
-        self.known_count = base + gain.count
-        skipped = torch.tensor(skips, device=base.device)
-        self.pending_count = torch.where(skipped, self.pending_count + gain.count, 0)
-        for row, (number, skip) in enumerate(zip(numbers, skips, strict=True)):
-            self.known[row] += number.count - number.rewound
-            self.pending[row] = self.pending[row] + number.count if skip else 0
-            self.in_a_row[row] = self.in_a_row[row] + 1 if skip else 0
-            self.steps[row] += 1
-            (self.skipped if skip else self.accepted)[row].append(number.accepted)
+        self.known_count.copy_(base + gain.count)
+        chain = torch.where(self.roles == Role.VERIFY, 0, self.pending_count)
+        self.pending_count.copy_(torch.where(self.roles == Role.SKIP, chain + gain.count, chain))
+        self.numbers.copy_(gain.numbers)
+
+    def hear(self, row: int, role: Role, number: GainOnHost) -> None:
+        """Learn on the host what a row gained."""
+        skip = role is Role.SKIP
+        self.known[row] += number.more
+        self.pending[row] = self.pending[row] + number.count if skip else 0
+        self.in_a_row[row] = self.in_a_row[row] + 1 if skip else 0
+        self.steps[row] += 1
+        (self.skipped if skip else self.accepted)[row].append(number.accepted)
 
     def keep(self, index: Sequence[int]) -> None:
         """Drop every row that is not named."""
@@ -170,11 +209,22 @@ class Batch:
             value = getattr(self, field.name)
             setattr(self, field.name, value[on_device] if isinstance(value, Tensor) else [value[row] for row in index])
 
+    def place(self, rows: Sequence[int], fresh: Batch) -> None:
+        """Put the images of a fresh batch into these rows."""
+        index = torch.tensor(list(rows), device=self.tokens.device)
+        for field in fields(self):
+            own, new = getattr(self, field.name), getattr(fresh, field.name)
+            if isinstance(own, Tensor):
+                own.index_copy_(0, index, new)
+                continue
+            for row, value in zip(rows, new, strict=True):
+                own[row] = value
+
     def remember(self, rows: Tensor, chain: Tensor, pending: Tensor, path: Tensor, length: Tensor) -> None:
         """Append features that the target computed and keep the last K.
 
         Args:
-            rows: int64 [R], whose.
+            rows: int64 [R], whose; those that do not verify keep theirs.
             chain: [R, G, W, D], of the pending chain; row r has pending[r] of them.
             pending: int64 [R].
             path: [R, G, M, D], of the root and the accepted nodes; row r has length[r] of them.
@@ -187,4 +237,5 @@ class Batch:
         source = torch.where(behind < 0, index, kept + width + behind)
         everything = torch.cat([recent, chain, path], 2)
         fresh = everything.gather(2, source[:, None, :, None].expand(-1, everything.shape[1], -1, everything.shape[3]))
-        self.recent = self.recent.index_copy(0, rows, fresh)
+        verified = (self.roles[rows] == Role.VERIFY)[:, None, None, None]
+        self.recent.index_copy_(0, rows, torch.where(verified, fresh, recent))

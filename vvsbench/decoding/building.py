@@ -11,6 +11,7 @@ from vvsbench.decoding import continuous
 from vvsbench.decoding.autoregressive import Autoregressive
 from vvsbench.decoding.base import Decoder
 from vvsbench.decoding.continuous.settings import LatentDecoderConfig
+from vvsbench.decoding.engine import make
 from vvsbench.decoding.settings import ARConfig, SpeculativeConfig
 from vvsbench.decoding.speculative import Grid, Speculative
 from vvsbench.drafting.sources import TokenDrafterConfig
@@ -39,8 +40,10 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
         raise ConfigError([f"decoder={cfg.decoder.name} does not draw {cfg.model.tokens} tokens."])
     sampling = Sampling(cfg.sampling.temperature, cfg.sampling.top_k, cfg.sampling.top_p, cfg.sampling.top_p_first)
     target = load_target(cfg.model, cfg.sampling, device, dtype)
+    engine = make(cfg.engine, device)
+    target.transformer = engine.network(target.transformer)
     if isinstance(cfg.decoder, ARConfig):
-        return Autoregressive(target, sampling)
+        return Autoregressive(target, sampling, engine)
     decoder = cfg.decoder
     if not isinstance(decoder, SpeculativeConfig):
         raise ConfigError([f"decoder.name={decoder.name}: no such decoder."])
@@ -56,4 +59,5 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
         sharpness=decoder.drafter.sharpness,
         surplus=decoder.surplus,
     )
-    return Speculative(target, decoder.drafter.build(target, device, dtype), grid, sampling)
+    source = decoder.drafter.build(target, device, dtype)
+    return Speculative(target, source, grid, sampling, engine)

@@ -73,13 +73,15 @@ def positions(decoder: Drafting, conditions: Tensor, images: Sequence[int]) -> I
         proposed = decoder.sampling.scores(source.root_logits(draft)[:, 0]).log_softmax(-1)
         block = Block(token[:, None], torch.zeros(1, 1, dtype=torch.long, device=target.device))
         logits, features = target.forward(state, block)
-        target.commit(state, None, one, [index] * count)
+        target.commit(state, None, one)
+        target.note(state, [index] * count)
         own = decoder.sampling.scores(logits[:, 0]).log_softmax(-1)
         place = keys.new_full((count,), index)
         noise = gumbel(0, keys, place, vocab)
         token = draw(own, noise)
         yield Position(own, proposed, noise, gumbel(0, keys, place, vocab, Purpose.ACCEPTANCE), token)
-        source.extend(draft, features, token[:, None], one, [index + 1] * count)
+        source.extend(draft, features, token[:, None], one)
+        source.note(draft, [index + 1] * count, exact=True)
 
 
 def shared_noise_hits(at: Position, ranks: int) -> Tensor:

@@ -39,6 +39,11 @@ class DecoderConfig:
         """Short name of a cell for tables and plots."""
         return self.name
 
+    @property
+    def recordable(self) -> bool:
+        """Whether its steps are the same whatever the host decides, as engine=graphed needs them."""
+        return True
+
     def problems(self, model: ModelConfig, sampling: SamplingConfig) -> list[str]:
         """What is wrong with the settings, one line each: the field, the fault and the remedy.
 
@@ -197,6 +202,11 @@ class SpeculativeConfig(DecoderConfig):
     skip: SkipConfig = field(default_factory=SkipConfig)
     ablation: AblationConfig = field(default_factory=AblationConfig)
     surplus: int = 0
+
+    @property
+    def recordable(self) -> bool:
+        """See `DecoderConfig.recordable`: ablations take turns step by step."""
+        return not self.ablation.label
 
     def label(self, model: ModelConfig) -> str:
         """See `DecoderConfig.label`, as in "vvs i=3"."""

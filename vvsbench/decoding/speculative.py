@@ -2,8 +2,11 @@
 
 Speculative decoding, LANTERN and VVS are settings of its parts: draft source, structure, candidates, acceptance rule,
 verify schedule. Every row of the batch has its own length, accepts its own number of tokens, skips when its own
-schedule says so and leaves the batch when it is finished. A step reads the device once, to learn how many tokens
-every row gained; a schedule that asks for signals of the tree reads it a second time.
+schedule says so, and when its image is finished takes the next one of the queue, or leaves.
+
+A step has three stages (see `engine`): draft a tree, gain tokens by verifying or skipping, settle what was gained. It
+reads the device once, after the draft: how many tokens the last step gained, and what the schedule wants to know of
+the new tree. So the host learns that an image is finished when a tree has been drafted for it in vain.
 """
 
 from __future__ import annotations
@@ -17,8 +20,10 @@ from torch import Tensor
 
 from vvsbench.axes import Candidates, Features, Guarantee, Recheck
 from vvsbench.decoding.acceptance import AcceptanceRule, Match, Verdict
-from vvsbench.decoding.base import Decoder
-from vvsbench.decoding.batch import Batch, Gain, GainOnHost
+from vvsbench.decoding.base import Decoder, Finished, ignored
+from vvsbench.decoding.batch import Batch, Gain, GainOnHost, Role
+from vvsbench.decoding.engine import Charge, Eager, Engine
+from vvsbench.decoding.phases import Phase, phase
 from vvsbench.decoding.schedule import Moment, Schedule
 from vvsbench.decoding.settings import AblationConfig, SkipConfig
 from vvsbench.decoding.skipping import choose_leaf, first_leaf, last_features, path_length
@@ -63,6 +68,94 @@ class _Path:
     leaf: Tensor
     nodes: Tensor
 
+    def take(self, rows: Tensor) -> _Path:
+        """The paths of some rows."""
+        return _Path(self.leaf[rows], self.nodes[rows])
+
+
+@dataclass
+class _Next:
+    """Images that are about to begin: where they stand in the result, their indices and conditions."""
+
+    places: range
+    images: list[int]
+    conditions: Tensor
+
+
+@dataclass
+class _Wanted:
+    """The images that are asked for: the queue of those that have not begun, and the results of those that are done.
+
+    Attributes:
+        begun: how many have begun; they do so in order.
+        tokens: int64 [B, N].
+        origin: int8 [B, N].
+        steps: what each image did.
+        finished: see `Decoder.generate_all`.
+    """
+
+    conditions: Tensor
+    images: Sequence[int]
+    tokens: Tensor
+    origin: Tensor
+    steps: list[list[StepLog]]
+    finished: Finished
+    begun: int = 0
+
+    @classmethod
+    def of(cls, conditions: Tensor, images: Sequence[int], length: int, finished: Finished) -> _Wanted:
+        tokens = torch.zeros(len(images), length, dtype=torch.long, device=conditions.device)
+        return cls(conditions, images, tokens, tokens.to(torch.int8), [[] for _ in images], finished)
+
+    @property
+    def waiting(self) -> int:
+        """Images that have not begun."""
+        return len(self.images) - self.begun
+
+    def take(self, count: int) -> _Next:
+        """The next images."""
+        places = range(self.begun, self.begun + count)
+        self.begun += count
+        return _Next(places, [self.images[place] for place in places], self.conditions[places.start : places.stop])
+
+    def put(self, batch: Batch, rows: list[int]) -> None:
+        """Take the images of some rows as they are."""
+        places = [batch.places[row] for row in rows]
+        length = self.tokens.shape[1]
+        self.tokens[places], self.origin[places] = batch.tokens[rows, :length], batch.origin[rows, :length]
+        self.finished(len(rows))
+
+
+@dataclass
+class _Flight:
+    """Everything about the images in flight.
+
+    Attributes:
+        state, draft: what target and drafter remember of them.
+        roles: of the last step.
+        fresh: rows whose image has come since the trees were grown.
+    """
+
+    engine: Engine
+    state: Any
+    draft: Any
+    batch: Batch
+    seed: int
+    roles: list[Role] = field(default_factory=list)
+    fresh: set[int] = field(default_factory=set)
+    target_calls: CallCounter = field(default_factory=CallCounter)
+    draft_calls: CallCounter = field(default_factory=CallCounter)
+
+    @property
+    def flying(self) -> bool:
+        """Whether any row has an image."""
+        return any(place is not None for place in self.batch.places)
+
+    @property
+    def images(self) -> list[int]:
+        """Indices of the images in flight."""
+        return [image for image, place in zip(self.state.images, self.batch.places, strict=True) if place is not None]
+
 
 class Speculative(Decoder):
     """Drafts with one model and verifies with another, or skips the verification.
@@ -72,12 +165,21 @@ class Speculative(Decoder):
         source: proposes tokens.
         grid: everything else.
         sampling: how guided logits become a distribution, for target and drafter alike.
+        engine: how steps run; eagerly by default.
     """
 
     target: TokenModel[Any]
 
-    def __init__(self, target: TokenModel[Any], source: DraftSource[Any], grid: Grid, sampling: Sampling) -> None:
+    def __init__(
+        self,
+        target: TokenModel[Any],
+        source: DraftSource[Any],
+        grid: Grid,
+        sampling: Sampling,
+        engine: Engine | None = None,
+    ) -> None:
         self.target, self.source, self.grid, self.sampling = target, source, grid, sampling
+        self.engine = engine or Eager()
         self.structure, self.skip = grid.structure, grid.skip
         self.candidates, self.drafting = grid.candidates, sampling
         """What trees are grown with."""
@@ -90,8 +192,12 @@ class Speculative(Decoder):
         """The most tokens that a step can add."""
         self.chain = self.skip.in_a_row * self.structure.levels if grid.schedule.ever_skips else 0
         """The most tokens that can be pending."""
+        self.margin = grid.surplus + self.chain + self.reach
+        """The most tokens that can be known past the end of an image."""
         wanted = self.skip.scored or bool(grid.schedule.signals)
         self.scored = self.structure.scored or (grid.schedule.ever_skips and wanted)
+        self._idle: dict[tuple[int, int], _Flight] = {}
+        """What is kept for the next images of a static engine, by rows and seed."""
 
     @property
     def guarantee(self) -> Guarantee:
@@ -100,61 +206,150 @@ class Speculative(Decoder):
         unverified = self.grid.schedule.ever_skips and not taken_back
         return Guarantee.none if unverified or self.grid.ablation.changes else self.grid.rule.guarantee
 
-    @torch.inference_mode()
     def generate(self, conditions: Tensor, images: Sequence[int], seed: int) -> tuple[Tensor, DecodeTrace]:
         """See `Decoder.generate`."""
+        tokens, (trace,) = self.generate_all(conditions, images, seed, len(images))
+        return tokens, trace
+
+    @torch.inference_mode()
+    def generate_all(
+        self, conditions: Tensor, images: Sequence[int], seed: int, rows: int, finished: Finished = ignored
+    ) -> tuple[Tensor, list[DecodeTrace]]:
+        """See `Decoder.generate_all`; a row whose image is finished takes the next image of the queue at once."""
         with (
             CallCounter().watching(self.target.network) as target_calls,
             CallCounter().watching(self.source.network) as draft_calls,
         ):
-            tokens, origin, steps = self._generate(conditions, images, seed)
-        return tokens, DecodeTrace(list(images), origin, steps, target_calls, draft_calls)
+            wanted = _Wanted.of(conditions, images, self.target.spec.tokens, finished)
+            flight = self._begin(wanted, min(rows, len(images)), seed)
+            flight.target_calls, flight.draft_calls = target_calls, draft_calls
+            self._fly(flight, wanted)
+        trace = DecodeTrace(list(images), wanted.origin, wanted.steps, target_calls, draft_calls)
+        return wanted.tokens, [trace]
 
-    def _generate(
-        self, conditions: Tensor, images: Sequence[int], seed: int
-    ) -> tuple[Tensor, Tensor, list[list[StepLog]]]:
-        length = self.target.spec.tokens
-        margin = self.end - length + self.chain + self.reach
-        steps: list[list[StepLog]] = [[] for _ in images]
-        state = self.target.start(conditions, images, room=self.structure.nodes + margin)
-        first = self._first(state.first_logits, images, seed)
-        stale = max([self.skip.staleness, *self.grid.ablation.staleness])
-        features = state.prefix_features[:, :, -1:]
-        batch = Batch.begin(images, first, features, length + margin, 2 * self.reach + self.chain + stale)
-        draft = self.source.start(state, first, room=self.structure.expanded + margin)
-        tokens, origin = batch.tokens.clone(), batch.origin.clone()
-        alive = [row for row in range(len(images)) if self._unfinished(batch, row)]
-        while alive:
-            tree = self.structure.grow(self._growth(batch, draft, seed), batch.roots)
-            path = self._path(batch, tree, seed) if self.grid.schedule.ever_skips else None
-            skips = self._due(batch, tree, path)
-            gain = self._gain(state, draft, batch, tree, path, skips, seed)
-            numbers = gain.on_host()  # the one synchronisation of the step
-            _log(steps, batch, skips, numbers, length)
-            before = batch.known.copy()
-            batch.take_in(gain, numbers, skips)
-            self.target.commit(state, gain.kept, gain.added, batch.cached)
-            alive = [row for row in range(len(batch.rows)) if self._unfinished(batch, row)]
-            if len(alive) < len(batch.rows):
-                tokens[batch.rows], origin[batch.rows] = batch.tokens, batch.origin
-                if not alive:
-                    break
-                batch.keep(alive)
-                numbers, before = [numbers[row] for row in alive], [before[row] for row in alive]
-                gain = gain.take(torch.tensor(alive, device=tokens.device))
-                self.target.select(state, alive, batch.cached)
-                self.source.select(draft, alive, before)
-            if any(number.rewound for number in numbers):
-                kept = [known - number.rewound for known, number in zip(before, numbers, strict=True)]
-                self.source.rewind(draft, gain.rewound, kept)
-            self.source.extend(draft, gain.features, gain.tokens, gain.count, batch.known)
-        return tokens[:, :length], origin[:, :length], steps
+    def _fly(self, flight: _Flight, wanted: _Wanted) -> None:
+        """Step until every image is finished."""
+        while True:
+            tree, path, report = self._draft(flight)
+            signals = self._hear(flight, wanted, report.tolist())  # the one synchronisation of the step
+            gone = self._turn_over(flight, wanted)
+            if not flight.flying:
+                return
+            if gone is not None:
+                tree, path = tree.take(gone), None if path is None else path.take(gone)
+                signals = [signals[row] for row in gone.tolist()]
+            flight.roles = self._roles(flight.batch, flight.fresh, signals)
+            flight.fresh = set()
+            if any(role is not Role.WAIT for role in flight.roles):
+                self._step(flight, tree, path)
+
+    def _begin(self, wanted: _Wanted, rows: int, seed: int) -> _Flight:
+        """Rows with their first images in them."""
+        flight = self._idle.get((rows, seed))
+        if flight is None:
+            flight = self._started(wanted.take(rows), seed, self.engine.apart())
+            if flight.engine.static:
+                self.target.fix(flight.state)
+                self.source.fix(flight.draft)
+                self._idle[rows, seed] = flight
+        else:
+            self._place(flight, list(range(rows)), wanted)
+        flight.roles, flight.fresh = [Role.WAIT] * rows, set()
+        return flight
+
+    def _started(self, next_: _Next, seed: int, engine: Engine) -> _Flight:
+        """Prefill some images and draw their first tokens."""
+        with phase(Phase.prefill):
+            state = self.target.start(next_.conditions, next_.images, self.structure.nodes + 2 * self.margin)
+            first = self._first(state.first_logits, next_.images, seed)
+            stale = max([self.skip.staleness, *self.grid.ablation.staleness])
+            batch = Batch.begin(
+                next_.places,
+                next_.images,
+                first,
+                state.prefix_features[:, :, -1:],
+                self.target.spec.tokens + 2 * self.margin,
+                2 * self.reach + self.chain + stale,
+            )
+            draft = self.source.start(state, first, self.structure.expanded + 2 * self.margin)
+        return _Flight(engine, state, draft, batch, seed)
 
     def _first(self, logits: Tensor, images: Sequence[int], seed: int) -> Tensor:
         """The first token int64 [B] of every image, from its guided logits [B, V]."""
         keys = torch.tensor(list(images), device=logits.device)
         noise = gumbel(seed, keys, torch.zeros_like(keys), self.target.spec.vocab)
         return draw(self.sampling.scores(logits), noise)
+
+    def _place(self, flight: _Flight, rows: list[int], wanted: _Wanted) -> None:
+        """Give the next images to rows without one."""
+        fresh = self._started(wanted.take(len(rows)), flight.seed, flight.engine)
+        self.target.place(flight.state, rows, fresh.state)
+        self.source.place(flight.draft, rows, fresh.draft)
+        flight.batch.place(rows, fresh.batch)
+
+    def _draft(self, flight: _Flight) -> tuple[TokenTree, _Path | None, Tensor]:
+        """Grow a tree behind every root, and collect what the host wants to know, float64 [B, 5 + signals]."""
+        batch = flight.batch
+        self.source.note(flight.draft, [known + self.reach for known in batch.known], exact=False)
+        charge = Charge(flight.draft_calls, flight.images)
+
+        def stage() -> tuple[TokenTree, _Path | None, Tensor]:
+            tree = self.structure.grow(self._growth(batch, flight.draft, flight.seed), batch.roots)
+            path = self._path(batch, tree, flight.seed) if self.grid.schedule.ever_skips else None
+            signals = (
+                []
+                if path is None
+                else [
+                    one.measure(tree, path.leaf, path.nodes - 1, self.target.codebook).double()[:, None]
+                    for one in self.grid.schedule.signals
+                ]
+            )
+            return tree, path, torch.cat([batch.numbers, *signals], 1)
+
+        with phase(Phase.draft):
+            return flight.engine.run("draft", self.source.shape(flight.draft), stage, [charge])
+
+    def _hear(self, flight: _Flight, wanted: _Wanted, report: list[list[float]]) -> list[list[float]]:
+        """Take in on the host what the last step gained; returns the signals of the new trees."""
+        batch, length = flight.batch, self.target.spec.tokens
+        for row, role in enumerate(flight.roles):
+            place = batch.places[row]
+            if role is Role.WAIT or place is None:
+                continue
+            number = GainOnHost(*(int(value) for value in report[row][:5]))
+            wanted.steps[place].append(_step_log(role, number, batch.known[row], length))
+            batch.hear(row, role, number)
+        return [line[5:] for line in report]
+
+    def _turn_over(self, flight: _Flight, wanted: _Wanted) -> Tensor | None:
+        """Finished images leave and the next take their rows; returns the rows that stay where some are dropped."""
+        batch = flight.batch
+        flying = [row for row, place in enumerate(batch.places) if place is not None]
+        done = [row for row in flying if not self._unfinished(batch, row)]
+        if not done:
+            self._note(flight)
+            return None
+        wanted.put(batch, done)
+        fresh = done[: wanted.waiting]
+        if fresh:
+            self._place(flight, fresh, wanted)
+            flight.fresh = set(fresh)
+        for row in done[len(fresh) :]:
+            batch.places[row] = None
+        stay = [row for row, place in enumerate(batch.places) if place is not None]
+        if not stay or flight.engine.static or len(stay) == len(batch.places):
+            self._note(flight)
+            return None
+        batch.keep(stay)
+        self.target.select(flight.state, stay, batch.cached)
+        self.source.select(flight.draft, stay, batch.known)
+        flight.fresh = {stay.index(row) for row in flight.fresh}
+        return torch.tensor(stay, device=batch.tokens.device)
+
+    def _note(self, flight: _Flight) -> None:
+        """Tell the caches how long the rows are."""
+        self.target.note(flight.state, flight.batch.cached)
+        self.source.note(flight.draft, flight.batch.known, exact=True)
 
     def _unfinished(self, batch: Batch, row: int) -> bool:
         """Whether tokens are missing, or some must not stay as they are."""
@@ -184,20 +379,31 @@ class Speculative(Decoder):
         leaf = choose_leaf(tree, self.skip.selector, chance, self.target.codebook)
         return _Path(leaf, path_length(tree, leaf, self.skip))
 
-    def _due(self, batch: Batch, tree: TokenTree, path: _Path | None) -> list[bool]:
-        """Which rows skip this step."""
-        rows = zip(batch.in_a_row, batch.known, strict=True)
-        free = [skips < self.skip.in_a_row and known < self.end for skips, known in rows]
-        if path is None or not any(free):
-            return [False] * len(free)
-        asked = self.grid.schedule.signals
-        signals: list[list[float]] = [[] for _ in free]
-        if asked:
-            measured = [one.measure(tree, path.leaf, path.nodes - 1, self.target.codebook) for one in asked]
-            signals = torch.stack(measured, 1).tolist()
-        return [
-            may and self.grid.schedule.skips(self._moment(batch, row, signals[row])) for row, may in enumerate(free)
-        ]
+    def _roles(self, batch: Batch, fresh: set[int], signals: list[list[float]]) -> list[Role]:
+        """Who verifies, who skips, and who waits: an idle row, or one whose image has come since the trees grew."""
+        phases = {batch.steps[row] % self.period for row in range(len(batch.places)) if batch.steps[row]}
+        roles = []
+        for row, place in enumerate(batch.places):
+            early = batch.steps[row] == 0 and bool(phases) and 0 not in phases
+            if place is None or row in fresh or early:
+                roles.append(Role.WAIT)
+            elif self._skips(batch, row, signals[row]):
+                roles.append(Role.SKIP)
+            else:
+                roles.append(Role.VERIFY)
+        return roles
+
+    @property
+    def period(self) -> int:
+        """Steps after which the schedule repeats itself, where rows in step with each other save whole forwards."""
+        return self.grid.schedule.period if self.engine.static else 1
+
+    def _skips(self, batch: Batch, row: int, signals: list[float]) -> bool:
+        """Whether a row skips this step."""
+        free = self.grid.schedule.ever_skips and batch.in_a_row[row] < self.skip.in_a_row
+        if not free or batch.known[row] >= self.end:
+            return False
+        return self.grid.schedule.skips(self._moment(batch, row, signals))
 
     def _moment(self, batch: Batch, row: int, signals: list[float]) -> Moment:
         """What the schedule may know of a row that could skip; the row remembers what it was shown."""
@@ -213,46 +419,108 @@ class Speculative(Decoder):
             before=before,
         )
 
+    def _step(self, flight: _Flight, tree: TokenTree, path: _Path | None) -> None:
+        """Skip or verify, and let everybody know."""
+        batch, roles, engine = flight.batch, flight.roles, flight.engine
+        verifying = [row for row, role in enumerate(roles) if role is Role.VERIFY]
+        width = max((batch.pending[row] for row in verifying), default=0)
+        if engine.static and width:
+            width = self.chain
+        images = [flight.state.images[row] for row in verifying]
+        batch.assign(roles)
+        skips = Role.SKIP in roles
+        shape = (bool(verifying), skips, width, self.target.shape(flight.state) if verifying else 0)
+        gain = engine.run(
+            "gain",
+            shape,
+            lambda: self._gain(flight, tree, path, verifying, images, width),
+            [Charge(flight.target_calls, images)],
+        )
+        with phase(Phase.commit):
+            engine.run(
+                "settle",
+                self.source.shape(flight.draft),
+                lambda: self._settle(flight, gain),
+                [Charge(flight.draft_calls, flight.images)],
+            )
+
+    def _settle(self, flight: _Flight, gain: Gain) -> None:
+        """Caches, known tokens and the drafter take in what was gained."""
+        self.target.commit(flight.state, gain.kept, gain.added)
+        flight.batch.take_in(gain)
+        if self.skip.rewinds:
+            self.source.rewind(flight.draft, gain.rewound)
+        self.source.extend(flight.draft, gain.features, gain.tokens, gain.count)
+
     def _gain(
-        self, state: Any, draft: Any, batch: Batch, tree: TokenTree, path: _Path | None, skips: list[bool], seed: int
+        self,
+        flight: _Flight,
+        tree: TokenTree,
+        path: _Path | None,
+        verifying: list[int],
+        images: list[int],
+        width: int,
     ) -> Gain:
-        """Skip or verify every row; rows that skip take no part in the target's forward."""
-        verifying = [row for row, skip in enumerate(skips) if not skip]
-        if len(verifying) == len(skips):
-            return self._verify(state, batch, tree, verifying, seed)
-        assert path is not None
-        skipped = self._skip(draft, batch, tree, path)
+        """What the step adds to every row. Rows that skip take no part in the target's forward, if shapes may vary."""
+        batch, static = flight.batch, flight.engine.static
+        skips = Role.SKIP in flight.roles
+        skipped = None
+        if skips:
+            assert path is not None
+            with phase(Phase.accept):
+                skipped = self._skip(flight.draft, batch, tree, path)
+        waiting = batch.roles == Role.WAIT
         if not verifying:
-            return skipped
-        rows = torch.tensor(verifying, device=tree.tokens.device)
-        return skipped.replace(rows, self._verify(state, batch, tree.take(rows), verifying, seed))
+            assert skipped is not None
+            return skipped.without(waiting)
+        size = len(flight.roles)
+        whole = static or len(verifying) == size
+        if whole:
+            rows = torch.arange(size, device=tree.tokens.device)
+        else:
+            rows = torch.tensor(verifying, device=tree.tokens.device)
+            tree = tree.take(rows)
+        gain = self._verify(flight, tree, rows, list(range(size)) if whole else verifying, images, width)
+        if not static:
+            if skipped is not None:
+                gain = skipped.replace(rows, gain)
+            elif not whole:
+                gain = gain.spread(rows, size)
+        elif skipped is not None:
+            gain = skipped.where(batch.roles == Role.SKIP, gain)
+        return gain.without(waiting) if static or Role.WAIT in flight.roles else gain
 
-    def _verify(self, state: Any, batch: Batch, tree: TokenTree, verifying: list[int], seed: int) -> Gain:
-        """One target forward over the pending chains and the trees of some rows."""
-        rows = torch.tensor(verifying, device=tree.tokens.device)
+    def _verify(
+        self, flight: _Flight, tree: TokenTree, rows: Tensor, row_list: list[int], images: list[int], width: int
+    ) -> Gain:
+        """One target forward over the pending chains, right-padded to `width`, and the trees of some rows."""
+        batch, seed = flight.batch, flight.seed
         pending, known = batch.pending_count[rows], batch.known_count[rows]
-        width = max(batch.pending[row] for row in verifying)
         block = _chain_and_tree(batch.tokens[rows], known, pending, width, tree)
-        block.rows = rows if len(verifying) < len(batch.rows) else None
-        logits, features = self.target.forward(state, block)
-        verdict = self._judged(batch, tree, logits[:, width:], verifying, seed)
-        path = tree.path_to(verdict.node)
-        seen = _Chain(features[:, :, :width], pending, torch.full_like(pending, -1), torch.zeros_like(pending))
-        if width and self.skip.recheck is not Recheck.none:
-            seen = self._rechecked(batch, rows, logits[:, :width], seen, seed)
-        on_path = features[:, :, width:].gather(2, _wide(path, features))
-        length = torch.where(seen.rolled > 0, 0, verdict.accepted + 1)
-        batch.remember(rows, seen.features, seen.count, on_path, length)
-        return self._verified(batch, rows, tree, verdict, path, on_path, seen, width)
+        block.rows = None if len(row_list) == len(batch.places) else rows
+        block.charged = images
+        with phase(Phase.verify):
+            logits, features = self.target.forward(flight.state, block)
+        with phase(Phase.accept):
+            verdict = self._judged(batch, tree, logits[:, width:], rows, row_list, seed)
+            path = tree.path_to(verdict.node)
+            seen = _Chain(features[:, :, :width], pending, torch.full_like(pending, -1), torch.zeros_like(pending))
+            if width and self.skip.recheck is not Recheck.none:
+                seen = self._rechecked(batch, rows, logits[:, :width], seen, seed)
+            on_path = features[:, :, width:].gather(2, _wide(path, features))
+            length = torch.where(seen.rolled > 0, 0, verdict.accepted + 1)
+            batch.remember(rows, seen.features, seen.count, on_path, length)
+            return self._verified(batch, rows, row_list, tree, verdict, path, on_path, seen, width)
 
-    def _judged(self, batch: Batch, tree: TokenTree, logits: Tensor, verifying: list[int], seed: int) -> Verdict:
+    def _judged(
+        self, batch: Batch, tree: TokenTree, logits: Tensor, rows: Tensor, row_list: list[int], seed: int
+    ) -> Verdict:
         """What the rule accepts of the trees, from the guided logits [R, T, V] at their nodes."""
-        rows = torch.tensor(verifying, device=logits.device)
         positions = batch.known_count[rows, None] - 1 + tree.depths
         chance = uniform(seed, batch.keys[rows, None], positions, Purpose.ACCEPTANCE, tree.tokens)
         rule, ablation = self.grid.rule, self.grid.ablation
         verdict = rule.judge(tree, rule.judged(self.sampling).scores(logits), chance)
-        swapped = [ablation.swaps(batch.steps[row]) for row in verifying]
+        swapped = [ablation.swaps(batch.steps[row]) for row in row_list]
         if not any(swapped):
             return verdict
         other = tree.path_to(first_leaf(tree))
@@ -282,6 +550,7 @@ class Speculative(Decoder):
         self,
         batch: Batch,
         rows: Tensor,
+        row_list: list[int],
         tree: TokenTree,
         verdict: Verdict,
         path: Tensor,
@@ -296,7 +565,7 @@ class Speculative(Decoder):
         gain = Gain(
             tokens=tokens,
             origin=_origins(tokens, verdict.accepted, Origin.ACCEPTED),
-            features=self._continued(batch, rows, on_path, verdict.accepted + 1),
+            features=self._continued(batch, rows, row_list, on_path, verdict.accepted + 1),
             count=verdict.accepted + 1,
             rewound=torch.zeros_like(verdict.accepted),
             accepted=torch.where(chain.rolled > 0, 0, verdict.accepted),
@@ -328,9 +597,9 @@ class Speculative(Decoder):
         gain.count, gain.rewound = gain.added, pending
         return gain
 
-    def _continued(self, batch: Batch, rows: Tensor, fresh: Tensor, count: Tensor) -> Tensor:
+    def _continued(self, batch: Batch, rows: Tensor, row_list: list[int], fresh: Tensor, count: Tensor) -> Tensor:
         """What the drafter goes on from after a verified step: the fresh features [R, G, M, D], or older ones."""
-        index = rows.tolist() if self.grid.ablation.staleness else []
+        index = row_list if self.grid.ablation.staleness else []
         stale = [self.grid.ablation.stale(batch.steps[row], batch.known[row] - 1) for row in index]
         if all(value < 0 for value in stale):
             return fresh
@@ -423,18 +692,12 @@ def _wide(index: Tensor, features: Tensor) -> Tensor:
     return index[:, None, :, None].expand(-1, features.shape[1], -1, features.shape[3])
 
 
-def _log(
-    steps: list[list[StepLog]], batch: Batch, skips: Sequence[bool], numbers: Sequence[GainOnHost], length: int
-) -> None:
-    """Note what each image did in this step, without the tokens that lie past its end."""
-    for place, skip, number, known in zip(batch.rows, skips, numbers, batch.known, strict=True):
-        after = known + number.count - number.rewound
-        steps[place].append(
-            StepLog(
-                kind=StepKind.SKIPPED if skip else StepKind.VERIFIED,
-                tokens=min(after, length) - min(known, length),
-                accepted=min(number.accepted, max(0, length - known)),
-                agreed=number.agreed if number.agreed >= 0 else None,
-                rolled_back=bool(number.rolled),
-            )
-        )
+def _step_log(role: Role, number: GainOnHost, known: int, length: int) -> StepLog:
+    """What an image that had `known` tokens did in a step, without the tokens that lie past its end."""
+    return StepLog(
+        kind=StepKind.SKIPPED if role is Role.SKIP else StepKind.VERIFIED,
+        tokens=min(known + number.more, length) - min(known, length),
+        accepted=min(number.accepted, max(0, length - known)),
+        agreed=number.agreed if number.agreed >= 0 else None,
+        rolled_back=bool(number.rolled),
+    )

@@ -7,7 +7,7 @@ mention is counted all the same. A call is charged to the images that took part 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -85,7 +85,11 @@ class CallCounter:
 
     def _seen(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
         x, step = arguments
-        self.log.append((step.images, x.shape[1], step.prefill))
+        self.log.append((list(step.images), x.shape[1], step.prefill))
+
+    def repeat(self, seen: Sequence[tuple[list[int], int, bool]], images: list[int]) -> None:
+        """Count forwards that are run again without their hooks, for these images."""
+        self.log.extend((images, positions, prefill) for _, positions, prefill in seen)
 
     def per_image(self) -> dict[int, Calls]:
         """Calls by image index."""

@@ -16,7 +16,7 @@ from vvsbench.drafting.cached import CachedSource, CachedState
 from vvsbench.models import checkpoints
 from vvsbench.models.llamagen import LlamaGen, LlamaGenState, split_caption
 from vvsbench.models.llamagen_layouts import to_official
-from vvsbench.models.loading import placed
+from vvsbench.models.loading import shared
 from vvsbench.models.transformer import Transformer, TransformerConfig
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ class SmallARSource(CachedSource):
         x = torch.cat([prefix, self._embedded(tokens[:, None])], 2)
         state = self._begin(list(target.images), sizes.layers, room, x, padding)
         known = sizes.prefix + 1
-        self._run_known(state, x, torch.full_like(tokens, known), [known] * len(tokens), prefill=True)
+        self._run_known(state, x, torch.full_like(tokens, known), prefill=True)
+        state.cache.note([known] * len(tokens))
         return state
 
     def _embedded(self, tokens: Tensor) -> Tensor:
@@ -82,9 +83,14 @@ def load_small(
     Raises:
         CheckpointError: a file is missing, unreadable or of another size.
     """
-    path = checkpoints.locate(config.checkpoint)
     own: dict[str, Any] = {key: getattr(config, key) for key in ("dim", "layers", "heads", "vocab", "grid", "ffn")}
-    with torch.device("meta"):
-        network = Transformer(replace(target, norm_eps=config.norm_eps, **own))
-    checkpoints.load_strict(network, to_official(checkpoints.read(path), str(path)), str(path))
-    return placed(network, device, dtype)
+    sizes = replace(target, norm_eps=config.norm_eps, **own)
+
+    def load() -> Transformer:
+        path = checkpoints.locate(config.checkpoint)
+        with torch.device("meta"):
+            network = Transformer(sizes)
+        checkpoints.load_strict(network, to_official(checkpoints.read(path), str(path)), str(path))
+        return network
+
+    return shared(config.checkpoint, repr(sizes), device, dtype, load)

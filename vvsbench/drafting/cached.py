@@ -24,18 +24,22 @@ class CachedState:
 
     Attributes:
         cache: of what is known; a tree lies behind it until the next `extend`.
+        keys: int64 [B, 1], image indices on the device.
         outputs: [B, G, 1 + S, D] the network's outputs at the root and at the nodes expanded so far.
         ancestors: bool [B, S, S], which expanded nodes each expanded node sees.
         padding: bool [B, P], caption positions that hold text; None where all prefix positions are seen.
         level: depth of the next nodes to be expanded.
+        expanded: nodes of the tree that were expanded so far.
     """
 
     cache: KVCache
     images: list[int]
+    keys: Tensor
     outputs: Tensor
     ancestors: Tensor
     padding: Tensor | None = None
     level: int = 0
+    expanded: int = 0
 
 
 class CachedSource(ABC):
@@ -82,38 +86,39 @@ class CachedSource(ABC):
             capacity=sizes.prefix + sizes.tokens + room,
             device=like.device,
             dtype=like.dtype,
+            room=room,
         )
-        outputs = like.new_zeros(batch, self.branches, 1, sizes.dim)
-        return CachedState(cache, images, outputs, self._no_tree(outputs), padding)
+        outputs = like.new_zeros(batch, self.branches, 1 + room, sizes.dim)
+        ancestors = torch.zeros(batch, room, room, dtype=torch.bool, device=like.device)
+        keys = torch.tensor(images, device=like.device)[:, None]
+        return CachedState(cache, images, keys, outputs, ancestors, padding)
 
-    @staticmethod
-    def _no_tree(outputs: Tensor) -> Tensor:
-        return torch.zeros(len(outputs), 0, 0, dtype=torch.bool, device=outputs.device)
-
-    def extend(
-        self, state: CachedState, features: Tensor, tokens: Tensor, added: Tensor, totals: Sequence[int]
-    ) -> None:
+    def extend(self, state: CachedState, features: Tensor, tokens: Tensor, added: Tensor) -> None:
         """See `DraftSource.extend`."""
-        x = self._known_inputs(features, tokens)
-        self._run_known(state, x, added, [total + self.behind for total in totals], prefill=False)
+        self._run_known(state, self._known_inputs(features, tokens), added, prefill=False)
 
-    def _run_known(self, state: CachedState, x: Tensor, added: Tensor, totals: Sequence[int], *, prefill: bool) -> None:
+    def _run_known(self, state: CachedState, x: Tensor, added: Tensor, *, prefill: bool) -> None:
         """Run inputs [B, G, M, D] causally behind the cache and keep the first added[b] positions of each row."""
         length = x.shape[2]
         own = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()[None]
         offsets = torch.arange(length, device=x.device)[None]
         step = self._step(state, offsets, own, 0, prefill)
         out = self.network(x.flatten(0, 1), step).unflatten(0, (-1, self.branches))
-        state.cache.commit(None, added, totals)
-        last = (added - 1)[:, None, None, None].expand(-1, self.branches, 1, out.shape[-1])
-        state.outputs, state.ancestors, state.level = out.gather(2, last), self._no_tree(out), 0
+        state.cache.commit(None, added)
+        added = added[:, None, None, None]
+        last = out.gather(2, (added - 1).clamp_min(0).expand(-1, self.branches, 1, out.shape[-1]))
+        state.outputs[:, :, :1] = torch.where(added > 0, last, state.outputs[:, :, :1])
+
+    def note(self, state: CachedState, totals: Sequence[int], exact: bool) -> None:
+        """See `DraftSource.note`."""
+        state.cache.note([total + self.behind for total in totals], exact)
 
     def _step(self, state: CachedState, offsets: Tensor, own: Tensor, start: int, prefill: bool = False) -> Step:
         """A forward of inputs `offsets` [1, T] behind the known ones, which see `own` [B or 1, T, start + T]."""
         cache, length = state.cache, own.shape[1]
         lengths = cache.lengths
         slots = lengths[:, None] + start + torch.arange(length, device=lengths.device)
-        width = cache.extent + start + length
+        width = cache.width(start + length)
         columns = torch.arange(width, device=lengths.device)
         mask = (columns < lengths[:, None])[:, None].repeat(1, length, 1)
         block = lengths[:, None] + torch.arange(start + length, device=lengths.device)
@@ -138,6 +143,7 @@ class CachedSource(ABC):
 
     def root_logits(self, state: CachedState) -> Tensor:
         """See `DraftSource.root_logits`."""
+        state.level = state.expanded = 0
         return self._head(state, state.outputs[:, :, :1], self._predicted_index(state))
 
     def _predicted_index(self, state: CachedState) -> Tensor:
@@ -147,29 +153,48 @@ class CachedSource(ABC):
     def expand(self, state: CachedState, tokens: Tensor, parents: Tensor) -> Tensor:
         """See `DraftSource.expand`."""
         batch, width = tokens.shape
-        expanded = state.ancestors.shape[1]
+        before = state.expanded
         x = self._node_inputs(state, tokens, parents)
-        above = nn.functional.pad(state.ancestors, (0, 0, 1, 0)).gather(
-            1, (parents + 1)[..., None].expand(-1, -1, expanded)
+        above = nn.functional.pad(state.ancestors[:, :before, :before], (0, 0, 1, 0)).gather(
+            1, (parents + 1)[..., None].expand(-1, -1, before)
         )
         myself = torch.eye(width, dtype=torch.bool, device=tokens.device).expand(batch, -1, -1)
         own = torch.cat([above, myself], 2)
         offsets = torch.full((1, width), state.level, device=tokens.device)
-        out = self.network(x.flatten(0, 1), self._step(state, offsets, own, expanded)).unflatten(0, (-1, self.branches))
-        state.ancestors = torch.cat([nn.functional.pad(state.ancestors, (0, width)), own], 1)
-        state.outputs = torch.cat([state.outputs, out], 2)
-        state.level += 1
+        out = self.network(x.flatten(0, 1), self._step(state, offsets, own, before)).unflatten(0, (-1, self.branches))
+        state.expanded, state.level = before + width, state.level + 1
+        state.ancestors[:, before : state.expanded, : state.expanded] = own
+        state.outputs[:, :, 1 + before : 1 + state.expanded] = out
         return self._head(state, out, self._predicted_index(state))
 
-    def rewind(self, state: CachedState, removed: Tensor, totals: Sequence[int]) -> None:
+    def rewind(self, state: CachedState, removed: Tensor) -> None:
         """See `DraftSource.rewind`."""
-        state.cache.commit(None, -removed, [total + self.behind for total in totals])
-        state.outputs, state.ancestors, state.level = state.outputs[:, :, :1], self._no_tree(state.outputs), 0
+        state.cache.lengths.sub_(removed)
+        state.cache.uniform = False  # the host does not know how much was removed
 
     def select(self, state: CachedState, rows: list[int], totals: Sequence[int]) -> None:
         """See `DraftSource.select`."""
         index = torch.tensor(rows, device=state.outputs.device)
         state.cache.select(index, [total + self.behind for total in totals])
         state.images = [state.images[row] for row in rows]
-        state.outputs, state.ancestors = state.outputs[index], state.ancestors[index]
+        state.keys, state.outputs, state.ancestors = state.keys[index], state.outputs[index], state.ancestors[index]
         state.padding = None if state.padding is None else state.padding[index]
+
+    def place(self, state: CachedState, rows: list[int], fresh: CachedState) -> None:
+        """See `DraftSource.place`."""
+        index = torch.tensor(rows, device=state.outputs.device)
+        state.cache.place(index, fresh.cache)
+        state.keys.index_copy_(0, index, fresh.keys)
+        state.outputs[index, :, :1] = fresh.outputs[:, :, :1]
+        if state.padding is not None and fresh.padding is not None:
+            state.padding.index_copy_(0, index, fresh.padding)
+        for row, image in zip(rows, fresh.images, strict=True):
+            state.images[row] = image
+
+    def fix(self, state: CachedState) -> None:
+        """See `DraftSource.fix`."""
+        state.cache.static, state.cache.uniform = True, False
+
+    def shape(self, state: CachedState) -> int:
+        """See `DraftSource.shape`: the slots that attention reads."""
+        return state.cache.width(0)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vvsbench.drafting.cached import CachedSource, CachedState
 from vvsbench.models import checkpoints
 from vvsbench.models.llamagen import LlamaGen, LlamaGenState
-from vvsbench.models.loading import placed
+from vvsbench.models.loading import shared
 from vvsbench.models.transformer import Attention, FeedForward, RMSNorm, Step, TransformerConfig, rope_table
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ PREFIX_TOKEN = 0
 class EagleLayer(nn.Module):
     """Attention without an input norm, then a normalised gated MLP."""
 
+    fusible = ("before", "after")
+
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.attention = Attention(config.dim, config.heads)
@@ -37,7 +39,15 @@ class EagleLayer(nn.Module):
         self.ffn_norm = RMSNorm(config.dim, config.norm_eps)
 
     def forward(self, x: Tensor, step: Step) -> Tensor:
-        x = x + self.attention(x, 0, step)
+        return self.after(x, self.attention.attend(self.before(x, step.turns), 0, step))
+
+    def before(self, x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [R*G, H, T, hd] of the input [R*G, T, D]."""
+        return self.attention.project(x, turns)
+
+    def after(self, x: Tensor, seen: Tensor) -> Tensor:
+        """The output [R*G, T, D], given the input and what attention has seen."""
+        x = x + self.attention.wo(seen)
         return x + self.feed_forward(self.ffn_norm(x))
 
     def uncached(self, x: Tensor, turns: Tensor, mask: Tensor) -> Tensor:
@@ -68,12 +78,12 @@ class EagleHead(nn.Module):
         return cast(EagleLayer, self.layers[0])
 
     def turns_at(self, positions: Tensor) -> Tensor:
-        """Complex rotations of pair positions: pair p holds the target's feature at p and the token at p + 1."""
+        """Rotations [..., hd/2, 2] of pair positions: pair p holds the target's feature at p and the token at p + 1."""
         double = self.fc.weight.dtype == torch.float64
         key = (positions.device, double)
         if key not in self._turns:
             table = rope_table(replace(self.config, prefix=self.config.prefix - 1)).to(positions.device)
-            self._turns[key] = table if double else table.to(torch.complex64)
+            self._turns[key] = table if double else table.float()
         return self._turns[key][positions.clamp_max(self.config.prefix - 1 + self.config.tokens)]
 
     def join(self, features: Tensor, tokens: Tensor) -> Tensor:
@@ -162,7 +172,8 @@ class EagleSource(CachedSource):
         state = self._begin(list(target.images), 1, room, self.head.fc.weight, None)
         dummies = tokens.new_full((len(tokens), prefix - 1), PREFIX_TOKEN)
         x = self._known_inputs(target.prefix_features, torch.cat([dummies, tokens[:, None]], 1))
-        self._run_known(state, x, torch.full_like(tokens, prefix), [prefix] * len(tokens), prefill=True)
+        self._run_known(state, x, torch.full_like(tokens, prefix), prefill=True)
+        state.cache.note([prefix] * len(tokens))
         return state
 
     def _turns(self, positions: Tensor) -> Tensor:
@@ -189,10 +200,15 @@ def load_head(config: EagleConfig, target: TransformerConfig, device: torch.devi
     Raises:
         CheckpointError: a file is missing, unreadable or of another size.
     """
-    path = checkpoints.locate(config.checkpoint)
-    state = from_published(checkpoints.read(path))
     own: dict[str, Any] = {key: getattr(config, key) for key in ("dim", "heads", "vocab", "grid", "ffn", "norm_eps")}
-    with torch.device("meta"):
-        head = EagleHead(replace(target, **own), bias="fc.bias" in state)
-    checkpoints.load_strict(head, state, str(path))
-    return placed(head, device, dtype)
+    sizes = replace(target, **own)
+
+    def load() -> EagleHead:
+        path = checkpoints.locate(config.checkpoint)
+        state = from_published(checkpoints.read(path))
+        with torch.device("meta"):
+            head = EagleHead(sizes, bias="fc.bias" in state)
+        checkpoints.load_strict(head, state, str(path))
+        return head
+
+    return shared(config.checkpoint, repr(sizes), device, dtype, load)

@@ -6,7 +6,6 @@ go through a module of their own, so that those who count the target's calls, or
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from vvsbench.drafting.ar import SmallARSource
@@ -45,5 +44,6 @@ class OracleSource(SmallARSource):
         logits = super()._head(state, outputs, index)
         if self.noise == 0:
             return logits
-        images = torch.tensor(state.images, device=index.device)[:, None]
-        return logits + self.noise * normal(self.seed, images, index, self.sizes.vocab, Purpose.ORACLE).to(logits.dtype)
+        return logits + self.noise * normal(self.seed, state.keys, index, self.sizes.vocab, Purpose.ORACLE).to(
+            logits.dtype
+        )

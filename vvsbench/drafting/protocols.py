@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, nn
@@ -22,28 +22,23 @@ class DraftSource(Protocol[DraftStateT]):
         """Read the prefix and the first image tokens [B]; `room` is the number of tree nodes that may be expanded."""
         ...
 
-    def extend(
-        self, state: DraftStateT, features: Tensor, tokens: Tensor, added: Tensor, totals: Sequence[int]
-    ) -> None:
+    def extend(self, state: DraftStateT, features: Tensor, tokens: Tensor, added: Tensor) -> None:
         """Take in new known tokens, forgetting the last tree.
 
         Args:
             state: of the batch.
             features: [B, G, M, D], the target's features at the positions before the tokens.
             tokens: int64 [B, M]; row b has added[b] of them, the rest is padding. The last one is the new root.
-            added: int64 [B], at least 1.
-            totals: known tokens per row afterwards, on the host.
+            added: int64 [B]; a row with none keeps its root.
         """
         ...
 
-    def rewind(self, state: DraftStateT, removed: Tensor, totals: Sequence[int]) -> None:
-        """Forget the last known tokens and the last tree; `extend` follows.
+    def rewind(self, state: DraftStateT, removed: Tensor) -> None:
+        """Forget the last known tokens, removed[b] of row b, and the last tree; `extend` follows."""
+        ...
 
-        Args:
-            state: of the batch.
-            removed: int64 [B], tokens to forget.
-            totals: known tokens per row afterwards, on the host.
-        """
+    def note(self, state: DraftStateT, totals: Sequence[int], exact: bool) -> None:
+        """Tell the host's side how many tokens of each row are known, or (not exact) how many there may be at most."""
         ...
 
     def root_logits(self, state: DraftStateT) -> Tensor:
@@ -73,5 +68,17 @@ class DraftSource(Protocol[DraftStateT]):
         ...
 
     def select(self, state: DraftStateT, rows: list[int], totals: Sequence[int]) -> None:
-        """Keep only these rows of the batch."""
+        """Keep only these rows of the batch, with so many known tokens."""
+        ...
+
+    def place(self, state: DraftStateT, rows: list[int], fresh: DraftStateT) -> None:
+        """Put the images of a fresh state, one of `start`, into rows whose images are finished."""
+        ...
+
+    def fix(self, state: DraftStateT) -> None:
+        """From now on shapes depend on `shape` alone, and nothing is read on the host."""
+        ...
+
+    def shape(self, state: DraftStateT) -> Hashable:
+        """What the shape of a forward depends on, once the state is fixed."""
         ...

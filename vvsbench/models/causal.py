@@ -14,9 +14,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vvsbench.models.diffusion_head import Call, DiffusionHead, DiffusionLoss, HeadNetwork, wider
+from vvsbench.models.diffusion_head import DiffusionLoss, HeadNetwork
 from vvsbench.models.kv_cache import KVCache
-from vvsbench.models.latents import LatentGuidance, LatentSpec, LatentState, Painter, Wanted, painted
+from vvsbench.models.latents import Latent, LatentState, Wanted
+from vvsbench.models.stages import Call, Stage
 from vvsbench.models.transformer import (
     LabelEmbedder,
     RMSNorm,
@@ -79,7 +80,7 @@ class CausalNetwork(nn.Module):
         key = (index.device, double)
         if key not in self._turns:
             table = rope_table(self.sizes.transformer).to(index.device)
-            self._turns[key] = table if double else table.to(torch.complex64)
+            self._turns[key] = table if double else table.float()
         return self._turns[key][index]
 
     def embed(self, classes: Tensor, tokens: Tensor, index: Tensor) -> Tensor:
@@ -106,8 +107,8 @@ class CausalNetwork(nn.Module):
             x = cast(TransformerBlock, block).uncached(x, self.turns_at(index[None]), visible)
         return self.norm(x)
 
-    def forward(self, x: Tensor, step: Step, call: Call) -> Tensor:
-        """Features [R*G, T, D] of inputs over the cache; `call` is read by hooks only."""
+    def forward(self, x: Tensor, step: Step) -> Tensor:
+        """Features [R*G, T, D] of inputs over the cache."""
         for number, block in enumerate(self.layers):
             x = block(x, number, step)
         return self.norm(x)
@@ -126,40 +127,20 @@ class CausalState(LatentState):
     cached: list[int] = field(kw_only=True)
 
 
-class Causal:
-    """A causal continuous checkpoint as a `LatentModel`; arguments as of `vvsbench.models.mar.MAR`."""
+class Causal(Latent[CausalNetwork]):
+    """A causal continuous checkpoint as a `LatentModel`.
+
+    Its calls are not recorded, its head's chains are: how much of the cache there is differs from row to row.
+    """
 
     causal = True
 
-    def __init__(
-        self,
-        network: CausalNetwork,
-        painter: Painter | None,
-        guidance: LatentGuidance,
-        temperature: float = 1.0,
-        head_steps: int = 100,
-        scale: float = 1.0,
-        name: str = "causal",
-    ) -> None:
-        self.network, self.painter, self.guidance, self.scale = network, painter, guidance, scale
-        self.device, self.dtype = network.positions.device, network.positions.dtype
-        self.head = DiffusionHead(network.diffloss.net, head_steps, temperature)
-        sizes = network.sizes
-        weights = sum(parameter.numel() for parameter in network.layers.parameters())
-        self._flops = 2.0 * weights * guidance.branches
-        self.spec = LatentSpec(
-            name=name,
-            tokens=sizes.tokens,
-            grid=sizes.grid,
-            channels=sizes.channels,
-            branches=guidance.branches,
-            parameters=sum(parameter.numel() for parameter in network.parameters()),
-            flops=self._flops,
-        )
+    def _full_flops(self) -> float:
+        weights = sum(parameter.numel() for parameter in self.network.layers.parameters())
+        return 2.0 * weights * self.guidance.branches
 
-    def conditions(self, prompts: Sequence[int] | Sequence[str]) -> Tensor:
-        """Class ids int64 [B]."""
-        return torch.tensor(prompts, dtype=torch.long, device=self.device)
+    def _stage(self) -> Stage:
+        return Stage(lambda x, step: (self._called(x, step),), rows=(0, 0))
 
     def start(self, conditions: Tensor, images: Sequence[int], path: Tensor) -> CausalState:
         """See `LatentModel.start`; the path must be the raster's."""
@@ -174,8 +155,8 @@ class Causal:
             device=self.device,
             dtype=self.dtype,
         )
-        tokens = torch.zeros(batch, sizes.tokens, sizes.channels, device=self.device, dtype=wider(self.dtype))
-        return CausalState(list(images), conditions, path, tokens, [0] * batch, cache=cache, cached=[0] * batch)
+        tokens, nothing = self._blank(batch), [0] * batch
+        return CausalState(list(images), conditions, path, tokens, nothing, cache=cache, cached=list(nothing))
 
     def predict(self, state: CausalState, wanted: Wanted, drafts: Tensor | None = None) -> Tensor:
         """See `LatentModel.predict`: one pass over what is not cached yet, drafts included.
@@ -223,8 +204,9 @@ class Causal:
             sequences=None if everyone else cache.sequences(index),
             images=[state.images[row] for row in rows],
         )
-        call = Call(tuple(step.images), length, self._flops * length)
-        return self.network(x, step, call).unflatten(0, (-1, branches)).transpose(0, 1)
+        call = Call(tuple(step.images), length, self.spec.flops * length)
+        (features,) = self.counted(call, x, step)
+        return features.unflatten(0, (-1, branches)).transpose(0, 1)
 
     def _sync(self, state: CausalState) -> None:
         """Tell the cache how much of it is valid."""
@@ -237,14 +219,16 @@ class Causal:
         state.counts = list(counts)
         state.cached = [min(cached, count) for cached, count in zip(state.cached, counts, strict=True)]
 
+    def admit(
+        self, state: CausalState, rows: list[int], conditions: Tensor, images: Sequence[int], path: Tensor
+    ) -> None:
+        """See `LatentModel.admit`; what the cache has in these rows is written over."""
+        state.admit(rows, conditions, images, path)
+        for row in rows:
+            state.cached[row] = 0
+
     def select(self, state: CausalState, rows: list[int]) -> None:
         """See `LatentModel.select`."""
         state.select(rows)
         state.cached = [state.cached[row] for row in rows]
         state.cache.select(torch.tensor(rows, dtype=torch.long, device=self.device), state.cached)
-
-    def to_images(self, tokens: Tensor) -> Tensor:
-        """See `LatentModel.to_images`."""
-        if self.painter is None:
-            raise ValueError("this target was built without a tokenizer")
-        return painted(self.painter, tokens, self.scale)

@@ -6,6 +6,8 @@ put in order differs, and is left to each tokenizer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -79,3 +81,37 @@ class Upsample(nn.Module):
 def level_widths(width_in: int, width_out: int, blocks: int) -> list[tuple[int, int]]:
     """Channels before and after each of a level's residual blocks; the first one changes them."""
     return [(width_in if number == 0 else width_out, width_out) for number in range(blocks)]
+
+
+class Level(nn.Module):
+    """The blocks of one resolution, then the change to the next one, where there is one.
+
+    Args:
+        widths: of each block, in and out.
+        attention: whether a block of it follows each.
+        change: `Downsample`, `Upsample` or nothing.
+        name: of the blocks in the official files.
+    """
+
+    def __init__(
+        self, widths: Sequence[tuple[int, int]], attention: bool, change: type[nn.Module] | None, name: str
+    ) -> None:
+        super().__init__()
+        self._name = name
+        width = widths[-1][1]
+        self.add_module(name, nn.ModuleList(ResidualBlock(*pair) for pair in widths))
+        self.attn = nn.ModuleList(AttentionBlock(width) for _ in widths) if attention else nn.ModuleList()
+        if change is Downsample:
+            self.downsample = Downsample(width)
+        elif change is Upsample:
+            self.upsample = Upsample(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for number, block in enumerate(getattr(self, self._name)):
+            x = block(x)
+            if len(self.attn):
+                x = self.attn[number](x)
+        for name in ("downsample", "upsample"):
+            if hasattr(self, name):
+                x = getattr(self, name)(x)
+        return x

@@ -38,11 +38,27 @@ def respaced(steps: int) -> list[int]:
     return [round(stride * step) for step in range(steps)]
 
 
+@dataclass(frozen=True)
+class Transition:
+    """One step of a chain as plain numbers: what a loop over its steps needs without reading a table.
+
+    Attributes:
+        on_x, on_eps: mean = on_x * x - on_eps * eps.
+        level, slope: log sigma = level + slope * logits.
+    """
+
+    on_x: float
+    on_eps: float
+    level: float
+    slope: float
+
+
 class Diffusion:
     """Coefficients of a chain of S steps, float64 [S] each, index 0 being the last step taken.
 
     Attributes:
         steps: S.
+        transitions: the same as plain numbers.
         timesteps: int64 [S], the original index of each step, which is what the network is told.
         alpha_bars: share of the signal that is left after each step.
         on_x, on_eps: mean of a step = on_x * x - on_eps * eps.
@@ -62,14 +78,17 @@ class Diffusion:
         self.on_eps = betas * (alphas * (1 - self.alpha_bars)).rsqrt()
         self.log_high = betas.log()
         self.log_low = torch.cat([posterior[1:2], posterior[1:]]).log()
+        level, slope = (self.log_low + self.log_high) / 4, (self.log_high - self.log_low) / 4
+        numbers = torch.stack([self.on_x, self.on_eps, level, slope], 1).tolist()
+        self.transitions = tuple(Transition(*row) for row in numbers)
 
-    def log_std(self, logits: Tensor, step: int | Tensor) -> Tensor:
-        """Log of a step's sigma, of the network's variance logits [M, C]; their range [-1, 1] spans low to high."""
+    def log_std(self, logits: Tensor, step: Tensor) -> Tensor:
+        """Log of sigma [M, C] after `step` [M], of the network's logits, whose range [-1, 1] spans low to high."""
         low, high = (self._at(table, step, logits) for table in (self.log_low, self.log_high))
         return 0.5 * (low + (logits + 1) / 2 * (high - low))
 
-    def mean(self, x: Tensor, eps: Tensor, step: int | Tensor) -> Tensor:
-        """Mean of the transition out of x [M, C] in a step, given the predicted noise eps [M, C]."""
+    def mean(self, x: Tensor, eps: Tensor, step: Tensor) -> Tensor:
+        """Mean of the transition out of x [M, C] in steps [M], given the predicted noise eps [M, C]."""
         return self._at(self.on_x, step, x) * x - self._at(self.on_eps, step, x) * eps
 
     def noised(self, clean: Tensor, noise: Tensor, step: Tensor) -> Tensor:
@@ -99,10 +118,8 @@ class Diffusion:
         return ((eps - noise) ** 2).mean(-1) + divergence.mean(-1)
 
     @staticmethod
-    def _at(table: Tensor, step: int | Tensor, like: Tensor) -> Tensor | float:
-        """Entries of a table, as a number for one step of all rows or [M, 1] for a step per row."""
-        if isinstance(step, int):
-            return float(table[step])
+    def _at(table: Tensor, step: Tensor, like: Tensor) -> Tensor:
+        """Entries [M, 1] of a table, for a step per row."""
         return table.to(step.device)[step][:, None].to(like.dtype)
 
 

@@ -2,42 +2,32 @@
 
 Names and layout are those of the official checkpoints (`diffloss.net.*`). What does not change along the chain is
 computed once: the embedding of every time step once per model, the projection of the conditioning vector once per
-token. Both guided branches share the noisy token, so its projection is made once as well.
+token. Both guided branches share the noisy token, so its projection is made once as well. And what a layer does to its
+input depends on the time step and the conditioning vector alone, so it is known for many steps before the first one is
+taken: 3/5 of the weights are read once for all of them instead of once per step.
+
+A chain has a fixed shape, its coefficients are plain numbers, its noise is drawn before it starts, and nothing in it
+asks the host: an engine may record it as a whole (`Stage`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vvsbench.models.diffusion import Diffusion, Moments
+from vvsbench.models.stages import Call, Engine, Stage
 
 _EPS = 1e-6
 _FREQUENCIES = 256
 _PERIOD = 10000.0
 
-StepNoise = Callable[[int], Tensor]
-"""The noise [M, C] of a head step; S - 1 is the first taken, 0 the last, S the noise that the chain starts from."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """What one evaluation of a network is charged to and costs; handed to the network so that a hook can read it.
-
-    Attributes:
-        images: index of the image of every row, guided branches counted as one row.
-        positions: token positions per row.
-        flops: multiply-adds x 2 per row, all branches.
-    """
-
-    images: tuple[int, ...]
-    positions: int
-    flops: float
+AHEAD = 1 << 23
+"""Numbers that are made of the conditioning vectors at a time, for as many head steps as they suffice: 32 MB."""
 
 
 class TimeEmbedding(nn.Module):
@@ -63,9 +53,13 @@ class ResidualLayer(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 3 * width))
 
-    def forward(self, x: Tensor, activated: Tensor) -> Tensor:
-        shift, scale, gate = self.adaLN_modulation[1](activated).chunk(3, -1)
-        return torch.addcmul(x, gate, self.mlp(torch.addcmul(shift, self.in_ln(x), 1 + scale)))
+    def modulation(self, activated: Tensor) -> Tensor:
+        """Shift, 1 + scale and gate side by side, [..., 3 W], of activated conditions [..., W]."""
+        return _with_one_added(self.adaLN_modulation[1](activated), self.in_ln.normalized_shape[0])
+
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        shift, scale, gate = modulation.chunk(3, -1)
+        return torch.addcmul(x, gate, self.mlp(torch.addcmul(shift, self.in_ln(x), scale)))
 
 
 class FinalLayer(nn.Module):
@@ -76,9 +70,19 @@ class FinalLayer(nn.Module):
         self.linear = nn.Linear(width, channels)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
 
-    def forward(self, x: Tensor, activated: Tensor) -> Tensor:
-        shift, scale = self.adaLN_modulation[1](activated).chunk(2, -1)
-        return self.linear(torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=_EPS), 1 + scale))
+    def modulation(self, activated: Tensor) -> Tensor:
+        """Shift and 1 + scale side by side, [..., 2 W], of activated conditions [..., W]."""
+        return _with_one_added(self.adaLN_modulation[1](activated), self.linear.in_features)
+
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        shift, scale = modulation.chunk(2, -1)
+        return self.linear(torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=_EPS), scale))
+
+
+def _with_one_added(modulation: Tensor, width: int) -> Tensor:
+    """Add 1 to the scales [..., width to 2 width], in place: a scale of 0 leaves the input as it is."""
+    modulation.narrow(-1, width, width).add_(1)
+    return modulation
 
 
 class HeadNetwork(nn.Module):
@@ -99,24 +103,41 @@ class HeadNetwork(nn.Module):
         self.res_blocks = nn.ModuleList(ResidualLayer(width) for _ in range(depth))
         self.final_layer = FinalLayer(width, 2 * channels)
 
-    def forward(self, x: Tensor, times: Tensor, conditions: Tensor, call: Call | None = None) -> Tensor:
+    def forward(self, x: Tensor, times: Tensor, conditions: Tensor) -> Tensor:
         """Predict noise and variance logits.
 
         Args:
             x: noisy tokens [M, C].
             times: embedded time, [M, W] or [1, W] (`time_embed`).
             conditions: embedded conditioning vectors [G * M, W], branch by branch (`cond_embed`).
-            call: what the evaluation is charged to; read by hooks only.
 
         Returns:
             [G * M, 2 C].
         """
-        branches = len(conditions) // len(x)
-        hidden = self.input_proj(x).repeat(branches, 1)
+        return self.evaluate(x, self.modulations(times, conditions))
+
+    def modulations(self, times: Tensor, conditions: Tensor) -> list[Tensor]:
+        """What each layer does to its input, the last layer's at the end: [..., 3 W] each, of the last one [..., 2 W].
+
+        Args:
+            times, conditions: as of `forward`, or broadcasting against each other in front.
+        """
         activated = F.silu(times + conditions)
-        for block in self.res_blocks:
-            hidden = block(hidden, activated)
-        return self.final_layer(hidden, activated)
+        return [layer.modulation(activated) for layer in self.layers]
+
+    def evaluate(self, x: Tensor, modulations: Sequence[Tensor]) -> Tensor:
+        """Like `forward`, of [G * M, ...] modulations."""
+        branches = len(modulations[0]) // len(x)
+        hidden = self.input_proj(x)
+        hidden = hidden.repeat(branches, 1) if branches > 1 else hidden
+        for layer, modulation in zip(self.layers, modulations, strict=True):
+            hidden = layer(hidden, modulation)
+        return hidden
+
+    @property
+    def layers(self) -> list[ResidualLayer | FinalLayer]:
+        """All layers that are modulated, in order."""
+        return [*self.res_blocks, self.final_layer]
 
     @property
     def flops(self) -> float:
@@ -141,6 +162,17 @@ def wider(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+class _Evaluation(nn.Module):
+    """One evaluation of a network as a module of its own, which an engine can compile."""
+
+    def __init__(self, network: HeadNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, modulations: Sequence[Tensor]) -> Tensor:
+        return self.network.evaluate(x, modulations)
+
+
 class DiffusionHead:
     """Samples tokens by a chain of S evaluations.
 
@@ -148,44 +180,71 @@ class DiffusionHead:
         network: with its weights.
         steps: S, the head steps.
         temperature: factor of every sigma.
+        engine: that runs the chains; None to run them operation by operation.
+
+    Attributes:
+        counted: its calls are chains.
     """
 
-    def __init__(self, network: HeadNetwork, steps: int, temperature: float) -> None:
+    def __init__(self, network: HeadNetwork, steps: int, temperature: float, engine: Engine | None = None) -> None:
         self.network, self.temperature = network, temperature
         self.diffusion = Diffusion(steps)
         device = network.input_proj.weight.device
         with torch.no_grad():
             self._times = network.time_embed(self.diffusion.timesteps.to(device))
+        self.counted = Stage(self._chain, rows=(1, 1, 0), engine=engine)
+        evaluation = _Evaluation(network)
+        self._evaluate = evaluation if engine is None else engine.network(evaluation)
 
     @property
     def steps(self) -> int:
         """Head steps, S."""
         return self.diffusion.steps
 
-    def denoise(self, z: Tensor, noise: StepNoise, scale: Tensor | None = None, call: Call | None = None) -> Moments:
+    @property
+    def flops(self) -> float:
+        """Multiply-adds x 2 of one evaluation of one token in one branch."""
+        return self.network.flops
+
+    def denoise(self, z: Tensor, noise: Tensor, scale: Tensor | None = None, call: Call | None = None) -> Moments:
         """Run the chain up to its last transition, whose noise is left to the caller.
 
         Args:
             z: conditioning vectors [G, M, D]; branch 0 is the conditional one, branch 1 that without a class.
-            noise: of each step.
+            noise: [S + 1, M, C], of each step: S - 1 is the first taken, 0 the last (not read here), S the noise that
+                the chain starts from.
             scale: guidance scale of each token [M]; None without guidance (then G is 1). Guidance acts on the predicted
                 noise; the variance is the conditional branch's (MAR, section 3.4 of its code's sampler).
-            call: what each evaluation is charged to.
+            call: what the chain is charged to.
         """
-        conditions = self.network.cond_embed(z.flatten(0, 1))
+        return Moments(*self.counted(call, z, noise, scale))
+
+    def _chain(self, z: Tensor, noise: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         wide = wider(z.dtype)
-        x = noise(self.steps).to(wide)
+        noise = noise.to(wide)
+        x, weight = noise[self.steps], None if scale is None else scale[:, None].to(wide)
         total = torch.zeros_like(x)
-        weight = None if scale is None else scale[:, None].to(wide)
-        for step in reversed(range(self.steps)):
-            out = self.network(x.to(z.dtype), self._times[step : step + 1], conditions, call).to(wide)
+        for step, modulations in self._modulations(z):
+            out = self._evaluate(x.to(z.dtype), modulations).to(wide)
             eps, logits = out[: len(x)].chunk(2, -1)
             if weight is not None:
                 eps = torch.lerp(out[len(x) :, : eps.shape[-1]], eps, weight)
-            mean, log_std = self.diffusion.mean(x, eps, step), self.diffusion.log_std(logits, step)
+            at = self.diffusion.transitions[step]
+            mean = torch.sub(x * at.on_x, eps, alpha=at.on_eps)
+            log_std = logits * at.slope + at.level
             std = log_std.exp() * self.temperature
-            if step == 0:
-                break
-            total = total + log_std
-            x = mean + std * noise(step).to(wide)
-        return Moments(mean, std, total)
+            if step:
+                total = total + log_std
+                x = torch.addcmul(mean, std, noise[step])
+        return mean, std, total
+
+    def _modulations(self, z: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
+        """Every step, from the first one taken, with what it does to the layers' inputs, [G * M, ...] each."""
+        network = self.network
+        conditions = network.cond_embed(z.flatten(0, 1))
+        ahead = max(1, AHEAD // (len(conditions) * (3 * network.depth + 2) * network.width))
+        for end in range(self.steps, 0, -ahead):
+            first = max(0, end - ahead)
+            known = network.modulations(self._times[first:end, None], conditions)
+            for step in reversed(range(first, end)):
+                yield step, [each[step - first] for each in known]

@@ -14,21 +14,12 @@ from functools import cached_property
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vvsbench.models.diffusion import Moments
-from vvsbench.models.diffusion_head import Call, DiffusionHead, StepNoise
+from vvsbench.models.diffusion_head import DiffusionHead
 from vvsbench.models.latents import LatentGuidance, LatentSpec, LatentState, Wanted
-
-
-class Passing(nn.Module):
-    """Carries its input through, so that calls can be counted where a real network would run."""
-
-    flops = 1.0
-
-    def forward(self, x: Tensor, call: Call | None = None) -> Tensor:
-        """Return x."""
-        return x
+from vvsbench.models.stages import Call, Stage
 
 
 class ChainHead:
@@ -38,10 +29,11 @@ class ChainHead:
         gains, stds: of the steps; the first is the last one taken.
     """
 
-    temperature = 1.0
+    temperature = flops = 1.0
 
     def __init__(self, gains: Sequence[float], stds: Sequence[float]) -> None:
-        self.gains, self.stds, self.network = tuple(gains), tuple(stds), Passing()
+        self.gains, self.stds = tuple(gains), tuple(stds)
+        self.counted = Stage(self._chain, rows=(1, 1))
 
     @property
     def steps(self) -> int:
@@ -60,15 +52,19 @@ class ChainHead:
             variance = gain**2 * variance + std**2
         return float(variance**0.5)
 
-    def denoise(self, z: Tensor, noise: StepNoise, scale: Tensor | None = None, call: Call | None = None) -> Moments:
+    def denoise(self, z: Tensor, noise: Tensor, scale: Tensor | None = None, call: Call | None = None) -> Moments:
         """See `DiffusionHead.denoise`; z [1, M, 2 C] holds the level and the width of each channel."""
+        return Moments(*self.counted(call, z, noise))
+
+    def _chain(self, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         level, width = z[0].chunk(2, -1)
-        x = noise(self.steps).to(z.dtype)
+        noise = noise.to(z.dtype)
+        x = noise[self.steps]
         total = torch.zeros_like(x)
         for step in reversed(range(1, self.steps)):
-            x = self.gains[step] * self.network(x, call) + self.stds[step] * noise(step).to(z.dtype)
+            x = self.gains[step] * x + self.stds[step] * noise[step]
             total = total + (width * self.stds[step]).log()
-        return Moments(level + width * self.gains[0] * self.network(x, call), width * self.stds[0], total)
+        return level + width * self.gains[0] * x, width * self.stds[0], total
 
 
 class GaussianToy:
@@ -97,7 +93,8 @@ class GaussianToy:
     ) -> None:
         self.mean, self.covariance, self.causal, self.dtype = mean, covariance, causal, dtype
         self.head = cast(DiffusionHead, head)  # it has all that a decoder asks of one
-        self.deviation, self.network = head.deviation, Passing()
+        self.deviation = head.deviation
+        self.counted = Stage(self._given, rows=(0, 0, 0), out=1)
         tokens = len(mean)
         self.spec = LatentSpec("gaussian", tokens, max(1, round(tokens**0.5)), channels, 1, tokens, 1.0)
         self.weights, self.offsets, self.widths = (table.to(dtype) for table in self._conditionals())
@@ -128,6 +125,9 @@ class GaussianToy:
         width = self.widths[bits, positions, None].expand_as(level)
         return torch.cat([level, width], -1)[None]
 
+    def _given(self, tokens: Tensor, positions: Tensor, visible: Tensor) -> tuple[Tensor]:
+        return (self.vectors(tokens, positions, visible),)
+
     def conditions(self, prompts: Sequence[int] | Sequence[str]) -> Tensor:
         """The toy has one condition."""
         return torch.zeros(len(prompts), dtype=torch.long)
@@ -150,14 +150,19 @@ class GaussianToy:
         asked = zip(wanted.row_list, wanted.group_list, strict=True)
         first = torch.tensor([firsts[row][group] for row, group in asked])
         visible = state.path.argsort(1)[wanted.rows] < first[:, None]
-        z = self.vectors(tokens[wanted.rows], wanted.positions, visible)
         call = Call(tuple(state.images[row] for row, sizes in enumerate(wanted.sizes) for _ in sizes), 1, 1.0)
-        self.network(torch.zeros(len(call.images), 1), call)
+        (z,) = self.counted(call, tokens[wanted.rows], wanted.positions, visible)
         return z
 
     def keep(self, state: LatentState, counts: Sequence[int]) -> None:
         """See `LatentModel.keep`."""
         state.counts = list(counts)
+
+    def admit(
+        self, state: LatentState, rows: list[int], conditions: Tensor, images: Sequence[int], path: Tensor
+    ) -> None:
+        """See `LatentModel.admit`."""
+        state.admit(rows, conditions, images, path)
 
     def select(self, state: LatentState, rows: list[int]) -> None:
         """See `LatentModel.select`."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vvsbench.models.convolutional import (
     AttentionBlock,
     Downsample,
+    Level,
     ResidualBlock,
     Upsample,
     group_norm,
@@ -39,30 +40,6 @@ class Middle(nn.Module):
         return self.block_2(self.attn_1(self.block_1(x)))
 
 
-class Level(nn.Module):
-    """The blocks of one resolution, then the change to the next one, where there is one."""
-
-    def __init__(self, widths: Sequence[tuple[int, int]], attention: bool, change: type[nn.Module] | None) -> None:
-        super().__init__()
-        width = widths[-1][1]
-        self.block = nn.ModuleList(ResidualBlock(*pair) for pair in widths)
-        self.attn = nn.ModuleList(AttentionBlock(width) for _ in widths) if attention else nn.ModuleList()
-        if change is Downsample:
-            self.downsample = Downsample(width)
-        elif change is Upsample:
-            self.upsample = Upsample(width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for number, block in enumerate(self.block):
-            x = block(x)
-            if len(self.attn):
-                x = self.attn[number](x)
-        for name in ("downsample", "upsample"):
-            if hasattr(self, name):
-                x = getattr(self, name)(x)
-        return x
-
-
 class Encoder(nn.Module):
     """Image [B, 3, S, S] to moments [B, 2 C, S / f, S / f] with f = 2 ** (levels - 1)."""
 
@@ -72,7 +49,7 @@ class Encoder(nn.Module):
         last = len(multipliers) - 1
         self.conv_in = nn.Conv2d(3, base, 3, padding=1)
         self.down = nn.ModuleList(
-            Level(level_widths(widths[n], widths[n + 1], blocks), n == last, Downsample if n < last else None)
+            Level(level_widths(widths[n], widths[n + 1], blocks), n == last, Downsample if n < last else None, "block")
             for n in range(len(multipliers))
         )
         self.mid = Middle(widths[-1])
@@ -96,7 +73,7 @@ class Decoder(nn.Module):
         self.conv_in = nn.Conv2d(channels, widths[-1], 3, padding=1)
         self.mid = Middle(widths[-1])
         self.up = nn.ModuleList(
-            Level(level_widths(before[n], widths[n], blocks + 1), False, Upsample if n > 0 else None)
+            Level(level_widths(before[n], widths[n], blocks + 1), False, Upsample if n > 0 else None, "block")
             for n in range(len(multipliers))
         )
         self.norm_out = group_norm(widths[0])

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+BUCKET = 128
+"""Attention reads a multiple of so many slots in static use: few shapes, little waste."""
+
 
 class KVCache:
     """Keys and values of all layers for `images` x `branches` sequences.
@@ -23,6 +26,11 @@ class KVCache:
         branches: sequences per row, G.
         capacity: slots per sequence, S.
         device, dtype: of the stored keys and values.
+        room: the most slots that hang behind the committed ones in one forward.
+
+    Attributes:
+        static: whether the shapes of reads and writes depend on nothing but a coarse bound of the lengths, so that a
+            forward can be captured once and repeated.
     """
 
     def __init__(
@@ -36,16 +44,27 @@ class KVCache:
         capacity: int,
         device: torch.device,
         dtype: torch.dtype,
+        room: int = 0,
     ) -> None:
+        self.room, self.static = room, False
         self.images, self.branches, self.capacity = images, branches, capacity
         shape = (layers, 2, images * branches, heads, capacity, head_dim)
         # zeros, not empty: a masked slot is weighted by zero, and zero times an uninitialised NaN is NaN
         self.slots = torch.zeros(shape, device=device, dtype=dtype)
         self.lengths = torch.zeros(images, device=device, dtype=torch.long)
         self.extent = 0
-        """Committed slots of the longest row, known on the host."""
+        """Committed slots of the longest row, known on the host; at least as many."""
         self.uniform = True
-        """Whether all rows have the same length: then a write is a slice and a causal step needs no mask."""
+        """Whether all rows are known to have that length: then a write is a slice and a causal step needs no mask."""
+
+    def width(self, length: int) -> int:
+        """Slots that attention reads when a block of some length hangs behind the committed ones.
+
+        What is filled, and in static use the least multiple of `BUCKET` that any block fits in.
+        """
+        if not self.static:
+            return self.extent + length
+        return min(self.capacity, -(-(self.extent + self.room) // BUCKET) * BUCKET)
 
     def sequences(self, rows: Tensor) -> Tensor:
         """Indices of the sequences [R*G] that belong to the given rows [R] of the batch."""
@@ -88,19 +107,27 @@ class KVCache:
         keys, values = self.slots[layer, 0, :, :, :width], self.slots[layer, 1, :, :, :width]
         return (keys, values) if sequences is None else (keys[sequences], values[sequences])
 
-    def commit(self, kept: Tensor | None, added: Tensor, totals: Sequence[int]) -> None:
-        """Keep slots of the last block and drop the rest of it.
+    def commit(self, kept: Tensor | None, added: Tensor) -> None:
+        """Keep slots of the last block and drop the rest of it; `note` follows once the host knows the lengths.
 
         Args:
             kept: [B, K] block-relative slots to keep, in order; row b uses its first added[b]. None: the first
                 added[b] slots as they lie.
             added: [B] how many each row keeps (0 leaves a row as it was).
-            totals: [B] committed slots per row afterwards, known on the host.
         """
         if kept is not None and kept.shape[1]:
             self._compact(kept)
-        self.lengths = self.lengths + added
-        self.extent, self.uniform = max(totals), min(totals) == max(totals)
+        self.lengths.add_(added)
+
+    def note(self, totals: Sequence[int], exact: bool = True) -> None:
+        """Tell the host's side how long the rows are.
+
+        Args:
+            totals: [B] committed slots per row.
+            exact: False where a row may be shorter.
+        """
+        self.extent = max(totals)
+        self.uniform = exact and not self.static and min(totals) == self.extent
 
     def _compact(self, kept: Tensor) -> None:
         layers, two, sequences, heads, _, head_dim = self.slots.shape
@@ -119,4 +146,9 @@ class KVCache:
         self.slots = self.slots.index_select(2, self.sequences(rows))
         self.lengths = self.lengths[rows]
         self.images = len(totals)
-        self.extent, self.uniform = max(totals), min(totals) == max(totals)
+        self.note(totals)
+
+    def place(self, rows: Tensor, other: KVCache) -> None:
+        """Put the rows of another cache, whose rows are all equally long, in place of these rows [R]."""
+        self.slots[:, :, self.sequences(rows), :, : other.extent] = other.slots[:, :, :, :, : other.extent]
+        self.lengths.index_copy_(0, rows, other.lengths)

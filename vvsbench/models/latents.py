@@ -8,14 +8,18 @@ with one pass.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from vvsbench.models.diffusion_head import Call, DiffusionHead
+from vvsbench.models.diffusion_head import DiffusionHead, wider
+from vvsbench.models.stages import Call, Engine, Stage
+
+N = TypeVar("N", bound=nn.Module)
 
 NO_CLASS = -1
 """The class id of the branch that guidance moves away from."""
@@ -91,6 +95,9 @@ class LatentState:
 
     def wanted(self, sizes: list[list[int]]) -> Wanted:
         """The next tokens of every row, `sizes[b]` per group; a row with none takes no part."""
+        first = self.counts[0]
+        if all(row == sizes[0] for row in sizes) and all(count == first for count in self.counts):
+            return self._alike(sizes, first)
         device, totals = self.path.device, [sum(row) for row in sizes]
         rows = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(totals))
         starts = [count for count, total in zip(self.counts, totals, strict=True) for _ in range(total)]
@@ -100,9 +107,27 @@ class LatentState:
         ranks = (torch.tensor(starts, dtype=torch.long) + torch.tensor(within, dtype=torch.long)).to(device)
         return Wanted(rows, self.path[rows, ranks], torch.tensor(groups, dtype=torch.long, device=device), sizes)
 
+    def _alike(self, sizes: list[list[int]], first: int) -> Wanted:
+        """The same where all rows are equally far and take equally many tokens: nothing is sent to the device."""
+        device, batch, total = self.path.device, len(sizes), sum(sizes[0])
+        rows = torch.arange(batch, device=device)[:, None].expand(-1, total).flatten()
+        groups = [
+            torch.full((batch, size), group, dtype=torch.long, device=device) for group, size in enumerate(sizes[0])
+        ]
+        together = torch.cat(groups, 1) if groups else rows.view(batch, 0)
+        return Wanted(rows, self.path[:, first : first + total].flatten(), together.flatten(), sizes)
+
     def write(self, wanted: Wanted, tokens: Tensor) -> None:
         """Put tokens [M, C] where they belong; `counts` says how far they count."""
         self.tokens[wanted.rows, wanted.positions] = tokens.to(self.tokens.dtype)
+
+    def admit(self, rows: list[int], classes: Tensor, images: Sequence[int], path: Tensor) -> None:
+        """Begin other images in some rows: their classes [m], indices and paths [m, N]."""
+        index = torch.tensor(rows, dtype=torch.long, device=self.path.device)
+        for row, image in zip(rows, images, strict=True):
+            self.images[row], self.counts[row] = image, 0
+        self.classes, self.path = self.classes.index_copy(0, index, classes), self.path.index_copy(0, index, path)
+        self.tokens = self.tokens.index_fill(0, index, 0)
 
     def select(self, rows: list[int]) -> None:
         """Keep only these rows."""
@@ -145,8 +170,8 @@ class LatentModel(Protocol[LatentStateT]):
     head: DiffusionHead
 
     @property
-    def network(self) -> nn.Module:
-        """The transformer, whose calls are counted; `head.network` is counted apart."""
+    def counted(self) -> nn.Module:
+        """What runs the transformer and is handed a `Call` first: a hook on it counts. `head.counted` is apart."""
         ...
 
     @property
@@ -174,6 +199,12 @@ class LatentModel(Protocol[LatentStateT]):
 
     def keep(self, state: LatentStateT, counts: Sequence[int]) -> None:
         """Go on from these counts of decided tokens, forward or backward."""
+        ...
+
+    def admit(
+        self, state: LatentStateT, rows: list[int], conditions: Tensor, images: Sequence[int], path: Tensor
+    ) -> None:
+        """Begin other images in some rows of the batch; arguments as of `start`, of these images."""
         ...
 
     def select(self, state: LatentStateT, rows: list[int]) -> None:
@@ -204,7 +235,82 @@ def painted(painter: Painter, tokens: Tensor, scale: float) -> Tensor:
     return painter.to_uint8(painter.decode(latents.float()))
 
 
+class Latent(ABC, Generic[N]):
+    """What masked and causal checkpoints have in common as `LatentModel`s.
+
+    Args:
+        network: with its weights, on its device, in eval mode; `diffloss.net` is its head.
+        painter: turns tokens into pictures; None where only tokens are wanted.
+        guidance: of the sampling setting.
+        temperature: likewise.
+        head_steps: evaluations of the head per token.
+        scale: what latents were multiplied by in training (0.2325 for the official tokenizer of MAR).
+        name: as in conf/model.
+        engine: that runs transformer and head; None to run them operation by operation.
+
+    Attributes:
+        counted: see `LatentModel`.
+        static: whether the engine records.
+    """
+
+    def __init__(
+        self,
+        network: N,
+        painter: Painter | None,
+        guidance: LatentGuidance,
+        temperature: float = 1.0,
+        head_steps: int = 100,
+        scale: float = 1.0,
+        name: str = "latent",
+        engine: Engine | None = None,
+    ) -> None:
+        self.network, self.painter, self.guidance, self.scale = network, painter, guidance, scale
+        self.engine, self.static = engine, engine is not None and engine.static
+        self._called = network if engine is None else engine.network(network)
+        self.counted = self._stage()
+        sizes: Any = network.sizes
+        head: Any = network.diffloss
+        self.head = DiffusionHead(head.net, head_steps, temperature, engine)
+        weight = self.head.network.input_proj.weight
+        self.device, self.dtype = weight.device, weight.dtype
+        self.spec = LatentSpec(
+            name=name,
+            tokens=sizes.tokens,
+            grid=sizes.grid,
+            channels=sizes.channels,
+            branches=guidance.branches,
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
+            flops=self._full_flops(),
+        )
+
+    @abstractmethod
+    def _full_flops(self) -> float:
+        """Multiply-adds x 2 of a call that sees every token of one image, all branches."""
+
+    @abstractmethod
+    def _stage(self) -> Stage:
+        """What runs the transformer."""
+
+    def conditions(self, prompts: Sequence[int] | Sequence[str]) -> Tensor:
+        """Class ids int64 [B]."""
+        return torch.tensor(prompts, dtype=torch.long, device=self.device)
+
+    def to_images(self, tokens: Tensor) -> Tensor:
+        """See `LatentModel.to_images`.
+
+        Raises:
+            ValueError: the model was built without a painter.
+        """
+        if self.painter is None:
+            raise ValueError("this target was built without a tokenizer")
+        return painted(self.painter, tokens, self.scale)
+
+    def _blank(self, images: int) -> Tensor:
+        """Tokens [B, N, C], none of them decided."""
+        return torch.zeros(images, self.spec.tokens, self.spec.channels, device=self.device, dtype=wider(self.dtype))
+
+
 def head_call(model: LatentModel[Any], state: LatentState, wanted: Wanted) -> Call:
-    """What one head step of the wanted tokens is charged to."""
+    """What a chain of the head over the wanted tokens is charged to."""
     images = tuple(state.images[row] for row in wanted.row_list)
-    return Call(images, 1, model.head.network.flops * model.guidance.branches)
+    return Call(images, 1, model.head.flops * model.guidance.branches, model.head.steps)

@@ -146,6 +146,7 @@ class LlamaGen:
             capacity=prefix + config.tokens + room,
             device=self.device,
             dtype=self.dtype,
+            room=room,
         )
         visible = torch.ones(prefix, prefix, dtype=torch.bool, device=self.device).tril()[None, None]
         if padding is not None:
@@ -162,9 +163,10 @@ class LlamaGen:
             prefill=True,
         )
         features = self.transformer(embedder(both), step).unflatten(0, (batch, branches))
-        cache.commit(None, torch.full_like(cache.lengths, prefix), [prefix] * batch)
+        cache.commit(None, torch.full_like(cache.lengths, prefix))
+        cache.note([prefix] * batch)
         first = self.head(features[:, :, -1:], torch.zeros(1, 1, dtype=torch.long, device=self.device))[:, 0]
-        return LlamaGenState(cache, list(images), conditions, first, features, prefix, padding)
+        return LlamaGenState(cache, list(images), conditions.clone(), first, features, prefix, padding)
 
     def forward(self, state: LlamaGenState, block: Block) -> tuple[Tensor, Tensor]:
         """See `TokenModel.forward`."""
@@ -177,7 +179,10 @@ class LlamaGen:
         positions = lengths[:, None] + block.offsets
         length = block.tokens.shape[1]
         slots = lengths[:, None] + torch.arange(length, device=self.device)
-        width = cache.extent + length
+        width = cache.width(length)
+        images = block.charged
+        if images is None:
+            images = state.images if rows is None else [state.images[row] for row in rows.tolist()]
         step = Step(
             cache=cache,
             turns=self.transformer.turns_at(positions if alike else positions.repeat_interleave(branches, 0)),
@@ -185,7 +190,7 @@ class LlamaGen:
             width=width,
             mask=self._mask(state, block, lengths, slots, width),
             sequences=None if rows is None else cache.sequences(rows),
-            images=state.images if rows is None else [state.images[row] for row in rows.tolist()],
+            images=images,
         )
         x = self.transformer.tok_embeddings(block.tokens).repeat_interleave(branches, 0)
         features = self.transformer(x, step).unflatten(0, (-1, branches))
@@ -206,9 +211,21 @@ class LlamaGen:
         mask.scatter_(2, slots[:, None].expand(-1, length, -1), visible.expand(rows, -1, -1))
         return mask[:, None] if rows == 1 else mask.repeat_interleave(self.guidance.branches, 0)[:, None]
 
-    def commit(self, state: LlamaGenState, kept: Tensor | None, added: Tensor, totals: Sequence[int]) -> None:
+    def commit(self, state: LlamaGenState, kept: Tensor | None, added: Tensor) -> None:
         """See `TokenModel.commit`."""
-        state.cache.commit(kept, added, [total + state.prefix for total in totals])
+        state.cache.commit(kept, added)
+
+    def note(self, state: LlamaGenState, totals: Sequence[int]) -> None:
+        """See `TokenModel.note`."""
+        state.cache.note([total + state.prefix for total in totals])
+
+    def fix(self, state: LlamaGenState) -> None:
+        """See `TokenModel.fix`."""
+        state.cache.static, state.cache.uniform = True, False
+
+    def shape(self, state: LlamaGenState) -> int:
+        """See `TokenModel.shape`: the slots that attention reads."""
+        return state.cache.width(0)
 
     def select(self, state: LlamaGenState, rows: list[int], totals: Sequence[int]) -> None:
         """See `TokenModel.select`."""
@@ -216,6 +233,16 @@ class LlamaGen:
         state.cache.select(index, [total + state.prefix for total in totals])
         state.images, state.conditions = [state.images[row] for row in rows], state.conditions[index]
         state.padding = None if state.padding is None else state.padding[index]
+
+    def place(self, state: LlamaGenState, rows: list[int], fresh: LlamaGenState) -> None:
+        """See `TokenModel.place`."""
+        index = torch.tensor(rows, device=self.device)
+        state.cache.place(index, fresh.cache)
+        state.conditions.index_copy_(0, index, fresh.conditions)
+        if state.padding is not None and fresh.padding is not None:
+            state.padding.index_copy_(0, index, fresh.padding)
+        for row, image in zip(rows, fresh.images, strict=True):
+            state.images[row] = image
 
     def head(self, features: Tensor, index: Tensor) -> Tensor:
         """See `TokenModel.head`."""

@@ -1,9 +1,13 @@
-"""From the settings of a model to a target with its weights on a device."""
+"""From the settings of a model to a target with its weights on a device.
+
+Networks come from the `Shelf`: cells that need the same one share it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,6 +23,8 @@ from vvsbench.models.llamagen import Guidance, LlamaGen
 from vvsbench.models.llamagen_layouts import to_official
 from vvsbench.models.mar import MAR, MARNetwork, MARSizes
 from vvsbench.models.settings import MARConfig
+from vvsbench.models.shelf import SHELF
+from vvsbench.models.stages import Engine
 from vvsbench.models.t5 import T5Features
 from vvsbench.models.transformer import Transformer, TransformerConfig
 from vvsbench.models.vq import VQModel
@@ -60,13 +66,30 @@ def load_target(model: LlamaGenConfig, sampling: SamplingConfig, device: torch.d
     Raises:
         CheckpointError: a file is missing, unreadable or of another size.
     """
-    transformer = load_transformer(model)
-    tokenizer = load_tokenizer(model.tokenizer)
+    transformer = shared(
+        model.checkpoint, repr(transformer_config(model)), device, dtype, lambda: load_transformer(model)
+    )
+    config = model.tokenizer
+    tokenizer = shared(config.checkpoint, repr(config), device, torch.float32, lambda: load_tokenizer(config))
     encoder = load_text_encoder(model, device)
     guidance = Guidance(sampling.guidance_scale, sampling.guidance_interval)
-    return LlamaGen(
-        placed(transformer, device, dtype), placed(tokenizer, device, torch.float32), guidance, encoder, model.name
-    )
+    return LlamaGen(transformer, tokenizer, guidance, encoder, model.name)
+
+
+def shared(checkpoint: str, sizes: Hashable, device: torch.device, dtype: torch.dtype, load: Callable[[], M]) -> M:
+    """A network ready for inference, shared with everyone who asks for the same.
+
+    Args:
+        checkpoint: its weights, as settings name them.
+        sizes: whatever else its making depends on.
+        device, dtype: where and how it is kept.
+        load: makes it, anywhere and in any number format.
+
+    Raises:
+        CheckpointError: there is no such file.
+    """
+    path = checkpoints.locate(checkpoint)
+    return SHELF.get(path, (sizes, str(device), dtype), lambda: placed(load(), device, dtype))
 
 
 def load_text_encoder(model: LlamaGenConfig, device: torch.device) -> T5Features | None:
@@ -74,8 +97,9 @@ def load_text_encoder(model: LlamaGenConfig, device: torch.device) -> T5Features
     if model.text_encoder is None:
         return None
     source = checkpoints.resolve(model.text_encoder)
-    name = source if source.is_dir() else model.text_encoder
-    return T5Features(name, device, torch.bfloat16, model.caption_tokens)
+    name = str(source) if source.is_dir() else model.text_encoder
+    made = ("T5", name, model.caption_tokens, str(device))
+    return SHELF.get(source, made, lambda: T5Features(name, device, torch.bfloat16, model.caption_tokens))
 
 
 def load_transformer(model: LlamaGenConfig) -> Transformer:
@@ -111,6 +135,7 @@ def load_continuous(
     device: torch.device,
     dtype: torch.dtype,
     painter: bool = True,
+    engine: Engine | None = None,
 ) -> MAR | Causal:
     """Load a target of continuous tokens, or a draft.
 
@@ -120,18 +145,24 @@ def load_continuous(
         head_steps: denoising steps per token.
         device, dtype: of the network; the tokenizer runs in float32.
         painter: whether its tokens are to be turned into pictures; a draft's are not.
+        engine: that runs it; None to run it operation by operation.
 
     Raises:
         CheckpointError: a file is missing, unreadable or of another size.
     """
     linear = sampling.guidance_schedule == GuidanceSchedule.linear
     guidance = LatentGuidance(sampling.guidance_scale, linear)
-    network = placed(load_latent_network(model), device, dtype)
-    autoencoder = placed(load_autoencoder(model.tokenizer), device, torch.float32) if painter else None
-    rest = (guidance, sampling.temperature, head_steps, model.tokenizer.scale, model.name)
+    sizes = repr((_latent_sizes(model), model.weights))
+    network = shared(model.checkpoint, sizes, device, dtype, lambda: load_latent_network(model))
+    autoencoder = _shared_autoencoder(model.tokenizer, device) if painter else None
+    rest = (guidance, sampling.temperature, head_steps, model.tokenizer.scale, model.name, engine)
     if isinstance(network, MARNetwork):
         return MAR(network, autoencoder, *rest)
     return Causal(network, autoencoder, *rest)
+
+
+def _shared_autoencoder(config: KLTokenizerConfig, device: torch.device) -> KLAutoencoder:
+    return shared(config.checkpoint, repr(config), device, torch.float32, lambda: load_autoencoder(config))
 
 
 def load_latent_network(model: LatentConfig) -> MARNetwork | CausalNetwork:
@@ -145,10 +176,13 @@ def load_latent_network(model: LatentConfig) -> MARNetwork | CausalNetwork:
 
 def empty_latent_network(model: LatentConfig) -> MARNetwork | CausalNetwork:
     """The same without weights, on the meta device."""
+    sizes = _latent_sizes(model)
     with torch.device("meta"):
-        if isinstance(model, MARConfig):
-            return MARNetwork(_same_named(MARSizes, model))
-        return CausalNetwork(_same_named(CausalSizes, model))
+        return MARNetwork(sizes) if isinstance(sizes, MARSizes) else CausalNetwork(sizes)
+
+
+def _latent_sizes(model: LatentConfig) -> MARSizes | CausalSizes:
+    return _same_named(MARSizes, model) if isinstance(model, MARConfig) else _same_named(CausalSizes, model)
 
 
 def _same_named(sizes: type[S], model: LatentConfig) -> S:

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vvsbench.models.diffusion_head import Call, DiffusionHead, DiffusionLoss, HeadNetwork, wider
-from vvsbench.models.latents import NO_CLASS, LatentGuidance, LatentSpec, LatentState, Painter, Wanted, painted
+from vvsbench.models.diffusion_head import DiffusionLoss, HeadNetwork
+from vvsbench.models.latents import NO_CLASS, Latent, LatentState, Wanted
+from vvsbench.models.stages import Call, Stage, room
 
 _EPS = 1e-6
 
@@ -172,10 +173,8 @@ class MARNetwork(nn.Module):
             x = block(x)
         return self.decoder_norm(x)[:, sizes.buffer :] + self.diffusion_pos_embed_learned
 
-    def forward(
-        self, tokens: Tensor, seen: Tensor, counts: Tensor | None, classes: Tensor, call: Call | None = None
-    ) -> Tensor:
-        """Conditioning vectors [R, N, D] of every position; arguments as of `encode`, `call` is read by hooks only."""
+    def forward(self, tokens: Tensor, seen: Tensor, counts: Tensor | None, classes: Tensor) -> Tensor:
+        """Conditioning vectors [R, N, D] of every position; arguments as of `encode`."""
         return self.decode(self.encode(tokens, seen, counts, classes), seen, counts)
 
 
@@ -185,95 +184,72 @@ def _parked(seen: Tensor, counts: Tensor, spare: int) -> Tensor:
     return torch.where(columns < counts[:, None], seen, spare)
 
 
-class MAR:
-    """A MAR checkpoint as a `LatentModel`.
+class MAR(Latent[MARNetwork]):
+    """A MAR checkpoint as a `LatentModel`; a call of it has a row for every group of wanted tokens.
 
-    Args:
-        network: with its weights, on its device, in eval mode.
-        painter: turns tokens into pictures; None where only tokens are wanted.
-        guidance: of the sampling setting.
-        temperature: likewise.
-        head_steps: evaluations of the head per token.
-        scale: what latents were multiplied by in training (0.2325 for the official tokenizer).
-        name: as in conf/model.
+    Where an engine records calls, the columns of the visible tokens of ragged rows are filled up as rows are.
     """
 
     causal = False
 
-    def __init__(
-        self,
-        network: MARNetwork,
-        painter: Painter | None,
-        guidance: LatentGuidance,
-        temperature: float = 1.0,
-        head_steps: int = 100,
-        scale: float = 0.2325,
-        name: str = "mar",
-    ) -> None:
-        self.network, self.painter, self.guidance, self.scale = network, painter, guidance, scale
-        self.device, self.dtype = network.mask_token.device, network.mask_token.dtype
-        self.head = DiffusionHead(network.diffloss.net, head_steps, temperature)
-        sizes = network.sizes
-        self.spec = LatentSpec(
-            name=name,
-            tokens=sizes.tokens,
-            grid=sizes.grid,
-            channels=sizes.channels,
-            branches=guidance.branches,
-            parameters=sum(parameter.numel() for parameter in network.parameters()),
-            flops=sizes.flops(sizes.tokens) * guidance.branches,
-        )
+    def _full_flops(self) -> float:
+        return self.network.sizes.flops(self.network.sizes.tokens) * self.guidance.branches
 
-    def conditions(self, prompts: Sequence[int] | Sequence[str]) -> Tensor:
-        """Class ids int64 [B]."""
-        return torch.tensor(prompts, dtype=torch.long, device=self.device)
+    def _stage(self) -> Stage:
+        return Stage(self._vectors, rows=(0, 0, 0, 0), out=1, engine=self.engine)
 
     def start(self, conditions: Tensor, images: Sequence[int], path: Tensor) -> LatentState:
         """See `LatentModel.start`."""
-        tokens = torch.zeros(
-            len(images), self.spec.tokens, self.spec.channels, device=self.device, dtype=wider(self.dtype)
-        )
-        return LatentState(list(images), conditions, path, tokens, [0] * len(images))
+        return LatentState(list(images), conditions, path, self._blank(len(images)), [0] * len(images))
 
     def predict(self, state: LatentState, wanted: Wanted, drafts: Tensor | None = None) -> Tensor:
         """See `LatentModel.predict`: one row per group, each with a mask of its own."""
         pairs = [(row, group) for row, sizes in enumerate(wanted.sizes) for group in range(len(sizes))]
+        counts = [state.counts[row] + sum(wanted.sizes[row][:group]) for row, group in pairs]
+        images = tuple(state.images[row] for row, _ in pairs)
+        if all(len(sizes) == 1 for sizes in wanted.sizes):  # rows are as they are, and see no draft
+            z = self._run(state.tokens, state.path, counts, state.classes, images)
+            return z[:, wanted.rows, wanted.positions]
         numbers = {pair: number for number, pair in enumerate(pairs)}
         rows = torch.tensor([row for row, _ in pairs], device=self.device)
         tokens = state.tokens
         if drafts is not None:
             tokens = tokens.clone()
             tokens[wanted.rows, wanted.positions] = drafts.to(tokens.dtype)
-        counts = [state.counts[row] + sum(wanted.sizes[row][:group]) for row, group in pairs]
-        z = self._run(tokens[rows], state.path[rows], counts, state.classes[rows], [state.images[r] for r, _ in pairs])
+        z = self._run(tokens[rows], state.path[rows], counts, state.classes[rows], images)
         sources = zip(wanted.row_list, wanted.group_list, strict=True)
         source = torch.tensor([numbers[pair] for pair in sources], dtype=torch.long, device=self.device)
         return z[:, source, wanted.positions]
 
-    def _run(self, tokens: Tensor, path: Tensor, counts: list[int], classes: Tensor, images: list[int]) -> Tensor:
+    def _run(self, tokens: Tensor, path: Tensor, counts: list[int], classes: Tensor, images: tuple[int, ...]) -> Tensor:
         """Conditioning vectors [G, R, N, D] of rows that see the first counts[r] positions of their paths."""
-        branches, most = self.guidance.branches, max(counts)
-        seen = path[:, :most]
-        ragged = min(counts) < most
-        held = torch.tensor(counts, device=self.device) if ragged else None
+        sizes, branches, most = self.network.sizes, self.guidance.branches, max(counts)
+        call = Call(images, most + sizes.buffer + sizes.tokens + sizes.buffer, branches * sizes.flops(most))
+        if min(counts) == most:
+            return self.counted(call, tokens, path[:, :most], None, classes)[0]
+        width = min(room(most), sizes.tokens) if self.static else most
+        held = torch.tensor(counts, device=self.device)
+        return self.counted(call, tokens, path[:, :width], held, classes)[0]
+
+    def _vectors(self, tokens: Tensor, seen: Tensor, counts: Tensor | None, classes: Tensor) -> tuple[Tensor]:
+        """The same by position tensors: what is recorded."""
+        branches = self.guidance.branches
         if branches == 2:
             tokens, seen = tokens.repeat(2, 1, 1), seen.repeat(2, 1)
             classes = torch.cat([classes, torch.full_like(classes, NO_CLASS)])
-            held = None if held is None else held.repeat(2)
-        sizes = self.network.sizes
-        call = Call(tuple(images), most + sizes.buffer + sizes.tokens + sizes.buffer, branches * sizes.flops(most))
-        return self.network(tokens, seen, held, classes, call).unflatten(0, (branches, -1))
+            counts = None if counts is None else counts.repeat(2)
+        return (self._called(tokens, seen, counts, classes).unflatten(0, (branches, -1)),)
 
     def keep(self, state: LatentState, counts: Sequence[int]) -> None:
         """See `LatentModel.keep`: there is no cache, so counting is all."""
         state.counts = list(counts)
 
+    def admit(
+        self, state: LatentState, rows: list[int], conditions: Tensor, images: Sequence[int], path: Tensor
+    ) -> None:
+        """See `LatentModel.admit`."""
+        state.admit(rows, conditions, images, path)
+
     def select(self, state: LatentState, rows: list[int]) -> None:
         """See `LatentModel.select`."""
         state.select(rows)
-
-    def to_images(self, tokens: Tensor) -> Tensor:
-        """See `LatentModel.to_images`."""
-        if self.painter is None:
-            raise ValueError("this target was built without a tokenizer")
-        return painted(self.painter, tokens, self.scale)

@@ -6,7 +6,7 @@ features that keep a branch axis because a drafter continues both branches.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -54,12 +54,14 @@ class Block:
         offsets: int64 [R, T] or [1, T], sequence position of each token relative to the row's committed length.
         visible: bool [R, T, T] or [1, T, T], which tokens of the block each one sees, itself included. None for T = 1.
         rows: int64 [R], rows of the batch that take part; None for all of them.
+        charged: images that the forward is counted for; None for those of the rows.
     """
 
     tokens: Tensor
     offsets: Tensor
     visible: Tensor | None = None
     rows: Tensor | None = None
+    charged: list[int] | None = None
 
 
 class State(Protocol):
@@ -107,12 +109,28 @@ class TokenModel(Protocol[StateT]):
         """Guided logits [R, T, V] (float32, or float64 of a float64 model) and features [R, G, T, D] of a block."""
         ...
 
-    def commit(self, state: StateT, kept: Tensor | None, added: Tensor, totals: Sequence[int]) -> None:
-        """Keep slots of the last block (see `KVCache.commit`); totals counts image tokens."""
+    def commit(self, state: StateT, kept: Tensor | None, added: Tensor) -> None:
+        """Keep slots of the last block (see `KVCache.commit`); the host learns of it by `note`."""
+        ...
+
+    def note(self, state: StateT, totals: Sequence[int]) -> None:
+        """Tell the host's side how many image tokens each row has committed."""
         ...
 
     def select(self, state: StateT, rows: list[int], totals: Sequence[int]) -> None:
         """Keep only these rows, with these committed lengths: the others are finished and stop costing."""
+        ...
+
+    def place(self, state: StateT, rows: list[int], fresh: StateT) -> None:
+        """Put the images of a fresh state, one of `start`, into rows whose images are finished; `note` follows."""
+        ...
+
+    def fix(self, state: StateT) -> None:
+        """From now on forwards have shapes that depend on `shape` and the block alone, and read nothing on the host."""
+        ...
+
+    def shape(self, state: StateT) -> Hashable:
+        """What the shape of a forward depends on beside its block, once the state is fixed."""
         ...
 
     def head(self, features: Tensor, index: Tensor) -> Tensor:

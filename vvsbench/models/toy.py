@@ -55,7 +55,7 @@ class ToyState:
     lengths: Tensor
     first_logits: Tensor
     prefix_features: Tensor
-    block: Tensor | None = None
+    block: Tensor
 
 
 class ToyTarget:
@@ -82,12 +82,15 @@ class ToyTarget:
         zeros = torch.zeros(batch, dtype=torch.long, device=self.device)
         features = self.network(zeros[:, None, None].double(), ToyStep(list(images), prefill=True))[:, None]
         slots = torch.full((batch, self.spec.tokens + room), -1, device=self.device)
-        return ToyState(list(images), slots, zeros, self.head(features, zeros[:, None])[:, 0], features)
+        first = self.head(features, zeros[:, None])[:, 0]
+        return ToyState(list(images), slots, zeros, first, features, slots.clone())
 
     def forward(self, state: ToyState, block: Block) -> tuple[Tensor, Tensor]:
         """See `TokenModel.forward`."""
         rows = torch.arange(len(state.images), device=self.device) if block.rows is None else block.rows
-        images = [state.images[row] for row in rows.tolist()]
+        images = block.charged
+        if images is None:
+            images = [state.images[row] for row in rows.tolist()]
         count, length = block.tokens.shape
         positions = state.lengths[rows, None] + block.offsets
         visible = torch.ones(1, 1, 1, dtype=torch.bool) if block.visible is None else block.visible
@@ -101,26 +104,39 @@ class ToyTarget:
         for column in range(min(columns, self.spec.tokens)):
             token = seen[:, :, column]
             prefix = torch.where(token >= 0, child(prefix, token, self.spec.vocab), prefix)
-        state.block = state.slots.new_full((len(state.images), length), -1).index_copy(0, rows, block.tokens)
+        state.block[:, :length] = torch.full_like(state.block[:, :length], -1).index_copy(0, rows, block.tokens)
         features = self.network(prefix[..., None].double(), ToyStep(images))[:, None]
         return self.head(features, positions + 1), features
 
-    def commit(self, state: ToyState, kept: Tensor | None, added: Tensor, totals: Sequence[int]) -> None:
+    def commit(self, state: ToyState, kept: Tensor | None, added: Tensor) -> None:
         """See `TokenModel.commit`."""
-        if state.block is None:
-            return
         kept = torch.arange(state.block.shape[1])[None].expand(len(added), -1) if kept is None else kept
         slot = torch.arange(kept.shape[1], device=self.device)
         tokens = state.block.gather(1, kept.clamp(0, state.block.shape[1] - 1))
         target = torch.where(slot < added[:, None], state.lengths[:, None] + slot, state.slots.shape[1] - 1)
-        state.slots = state.slots.scatter(1, target, tokens)
-        state.lengths = state.lengths + added
-        state.block = None
+        state.slots.scatter_(1, target.clamp_max(state.slots.shape[1] - 1), tokens)
+        state.lengths.add_(added)
+
+    def note(self, state: ToyState, totals: Sequence[int]) -> None:
+        """See `TokenModel.note`; the toy's host knows nothing."""
 
     def select(self, state: ToyState, rows: list[int], totals: Sequence[int]) -> None:
         """See `TokenModel.select`."""
         state.images = [state.images[row] for row in rows]
-        state.slots, state.lengths = state.slots[rows], state.lengths[rows]
+        state.slots, state.lengths, state.block = state.slots[rows], state.lengths[rows], state.block[rows]
+
+    def place(self, state: ToyState, rows: list[int], fresh: ToyState) -> None:
+        """See `TokenModel.place`."""
+        state.slots[rows], state.lengths[rows] = fresh.slots, fresh.lengths
+        for row, image in zip(rows, fresh.images, strict=True):
+            state.images[row] = image
+
+    def fix(self, state: ToyState) -> None:
+        """See `TokenModel.fix`; the toy's shapes are fixed as they are."""
+
+    def shape(self, state: ToyState) -> int:
+        """See `TokenModel.shape`."""
+        return 0
 
     def head(self, features: Tensor, index: Tensor) -> Tensor:
         """See `TokenModel.head`; past the end the last table rows serve."""
@@ -170,13 +186,11 @@ class ToySource:
 
     def start(self, target: ToyState, tokens: Tensor, room: int) -> ToyDraftState:
         """See `DraftSource.start`."""
-        state = ToyDraftState(target.images, torch.zeros_like(tokens)[:, None])
+        state = ToyDraftState(list(target.images), torch.zeros_like(tokens)[:, None])
         state.nodes = self._run(state, child(state.nodes, tokens[:, None], self.table.shape[1]))
         return state
 
-    def extend(
-        self, state: ToyDraftState, features: Tensor, tokens: Tensor, added: Tensor, totals: Sequence[int]
-    ) -> None:
+    def extend(self, state: ToyDraftState, features: Tensor, tokens: Tensor, added: Tensor) -> None:
         """See `DraftSource.extend`."""
         prefix = state.nodes[:, :1]
         for column in range(tokens.shape[1]):
@@ -184,12 +198,15 @@ class ToySource:
             prefix = torch.where((column < added)[:, None], longer, prefix)
         state.nodes = self._run(state, prefix)
 
-    def rewind(self, state: ToyDraftState, removed: Tensor, totals: Sequence[int]) -> None:
+    def rewind(self, state: ToyDraftState, removed: Tensor) -> None:
         """See `DraftSource.rewind`."""
         prefix = state.nodes[:, :1]
         for count in range(int(removed.max())):
             prefix = torch.where((count < removed)[:, None], (prefix - 1) // self.table.shape[1], prefix)
         state.nodes = prefix
+
+    def note(self, state: ToyDraftState, totals: Sequence[int], exact: bool) -> None:
+        """See `DraftSource.note`; the toy's host knows nothing."""
 
     def root_logits(self, state: ToyDraftState) -> Tensor:
         """See `DraftSource.root_logits`."""
@@ -211,6 +228,24 @@ class ToySource:
     def select(self, state: ToyDraftState, rows: list[int], totals: Sequence[int]) -> None:
         """See `DraftSource.select`."""
         state.images, state.nodes = [state.images[row] for row in rows], state.nodes[rows]
+
+    def place(self, state: ToyDraftState, rows: list[int], fresh: ToyDraftState) -> None:
+        """See `DraftSource.place`."""
+        state.nodes[rows, :1] = fresh.nodes[:, :1]
+        for row, image in zip(rows, fresh.images, strict=True):
+            state.images[row] = image
+
+    def fix(self, state: ToyDraftState) -> None:
+        """See `DraftSource.fix`.
+
+        Raises:
+            NotImplementedError: its tree grows by concatenation, and what is to be captured must not.
+        """
+        raise NotImplementedError("the toy's draft source has no fixed shapes")
+
+    def shape(self, state: ToyDraftState) -> int:
+        """See `DraftSource.shape`."""
+        return 0
 
 
 def noisy(table: Tensor, noise: float, seed: int) -> Tensor:

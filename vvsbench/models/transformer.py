@@ -53,7 +53,7 @@ class TransformerConfig:
 
 
 def rope_table(config: TransformerConfig) -> Tensor:
-    """Rotations of all positions as complex numbers [P + N + 1, head_dim / 2].
+    """Rotations of all positions as cosines and sines, float64 [P + N + 1, head_dim / 2, 2].
 
     The first half of the pairs turns with the row, the second with the column. Conditioning positions, and the one last
     row that stands for every position past the image's end (reached by drafted tokens only), are 0.
@@ -65,14 +65,17 @@ def rope_table(config: TransformerConfig) -> Tensor:
     columns = angles[None, :, :].expand(config.grid, config.grid, quarter)
     turns = torch.polar(torch.ones(()).double(), torch.cat([rows, columns], -1).flatten(0, 1))
     nothing = turns.new_zeros(1, 2 * quarter)
-    return torch.cat([nothing.expand(config.prefix, -1), turns, nothing])
+    return torch.view_as_real(torch.cat([nothing.expand(config.prefix, -1), turns, nothing]))
 
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
-    """Rotate the interleaved pairs of x [..., T, H, hd] by turns [..., T, hd / 2] (complex)."""
+    """Rotate the interleaved pairs of x [..., T, H, hd] by turns [..., T, hd / 2, 2] (cosine, sine)."""
     wide = x if x.dtype == torch.float64 else x.float()
+    if torch.compiler.is_compiling():  # a compiler fuses real arithmetic, and calls a kernel for complex
+        (even, odd), (cosine, sine) = wide.unflatten(-1, (-1, 2)).unbind(-1), turns.unsqueeze(-3).unbind(-1)
+        return torch.stack([even * cosine - odd * sine, odd * cosine + even * sine], -1).flatten(-2).to(x.dtype)
     pairs = torch.view_as_complex(wide.unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turns.unsqueeze(-2)).flatten(-2).to(x.dtype)
+    return torch.view_as_real(pairs * torch.view_as_complex(turns).unsqueeze(-2)).flatten(-2).to(x.dtype)
 
 
 class RMSNorm(nn.Module):
@@ -107,7 +110,7 @@ class Step:
     """Everything a forward through the layers needs beside its input.
 
     Attributes:
-        turns: complex [R*G, T, hd/2] or [1, T, hd/2].
+        turns: [R*G, T, hd/2, 2] or [1, T, hd/2, 2], see `rope_table`.
         slots: int64 [R*G, T] where keys and values go; unused when all rows are equally long.
         width: slots that attention reads.
         mask: bool, broadcastable to [R*G, 1, T, width]; None where everything read is visible.
@@ -137,32 +140,35 @@ class Attention(nn.Module):
         self.wqkv = nn.Linear(dim, 3 * dim, bias=False)
         self.wo = nn.Linear(dim, dim, bias=False)
 
-    def _project(self, x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         batch, length, dim = x.shape
         qkv = self.wqkv(x).view(batch, length, 3, self.heads, dim // self.heads)
         turned = rotate(qkv[:, :, :2].flatten(2, 3), turns).transpose(1, 2)
         return turned[:, : self.heads], turned[:, self.heads :], qkv[:, :, 2].transpose(1, 2)
 
-    def forward(self, x: Tensor, layer: int, step: Step) -> Tensor:
-        q, k, v = self._project(x, step.turns)
+    def attend(self, projected: tuple[Tensor, Tensor, Tensor], layer: int, step: Step) -> Tensor:
+        """What queries, keys and values [R*G, H, T, hd] of a block get from the cache, [R*G, T, D]."""
+        q, k, v = projected
         step.cache.write(layer, k, v, step.start, step.slots, step.sequences)
         keys, values = step.cache.read(layer, step.width, step.sequences)
         out = F.scaled_dot_product_attention(q, keys, values, attn_mask=step.mask)
-        return self.wo(out.transpose(1, 2).flatten(2))
+        return out.transpose(1, 2).flatten(2)
 
     def uncached(self, x: Tensor, turns: Tensor, mask: Tensor) -> Tensor:
         """Attention of a whole sequence over itself.
 
         Plain matrix products: on a CPU their backward is several times faster than that of the fused kernel.
         """
-        q, k, v = self._project(x, turns)
+        q, k, v = self.project(x, turns)
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
         out = scores.masked_fill(~mask, float("-inf")).softmax(-1) @ v
         return self.wo(out.transpose(1, 2).flatten(2))
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm residual block."""
+    """Pre-norm residual block; all of it but the look into the cache can be compiled as it is."""
+
+    fusible = ("before", "after")
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -172,7 +178,15 @@ class TransformerBlock(nn.Module):
         self.ffn_norm = RMSNorm(config.dim, config.norm_eps)
 
     def forward(self, x: Tensor, layer: int, step: Step) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), layer, step)
+        return self.after(x, self.attention.attend(self.before(x, step.turns), layer, step))
+
+    def before(self, x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [R*G, H, T, hd] of the input [R*G, T, D]."""
+        return self.attention.project(self.attention_norm(x), turns)
+
+    def after(self, x: Tensor, seen: Tensor) -> Tensor:
+        """The output [R*G, T, D], given the input and what attention has seen."""
+        x = x + self.attention.wo(seen)
         return x + self.feed_forward(self.ffn_norm(x))
 
     def uncached(self, x: Tensor, turns: Tensor, mask: Tensor) -> Tensor:
@@ -243,12 +257,12 @@ class Transformer(nn.Module):
         self.output = nn.Linear(config.dim, config.vocab, bias=False)
 
     def turns_at(self, positions: Tensor) -> Tensor:
-        """Complex rotations of sequence positions (any shape); past the end they are 0."""
+        """Rotations [..., hd/2, 2] of sequence positions (any shape); past the end they are 0."""
         double = self.output.weight.dtype == torch.float64
         key = (positions.device, double)
         if key not in self._turns:
             table = rope_table(self.config).to(positions.device)
-            self._turns[key] = table if double else table.to(torch.complex64)
+            self._turns[key] = table if double else table.float()
         return self._turns[key][positions.clamp_max(self.config.prefix + self.config.tokens)]
 
     def forward(self, x: Tensor, step: Step) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vvsbench.models.convolutional import (
     AttentionBlock,
     Downsample,
+    Level,
     ResidualBlock,
     Upsample,
     group_norm,
@@ -24,30 +25,6 @@ from vvsbench.models.convolutional import (
 )
 
 _USAGE_WINDOW = 65536  # length of the buffer `quantize.codebook_used` in the official files
-
-
-class Level(nn.Module):
-    """The blocks of one resolution, then the change to the next one, where there is one."""
-
-    def __init__(self, widths: Sequence[tuple[int, int]], attention: bool, change: type[nn.Module] | None) -> None:
-        super().__init__()
-        width = widths[-1][1]
-        self.res = nn.ModuleList(ResidualBlock(*pair) for pair in widths)
-        self.attn = nn.ModuleList(AttentionBlock(width) for _ in widths) if attention else nn.ModuleList()
-        if change is Downsample:
-            self.downsample = Downsample(width)
-        elif change is Upsample:
-            self.upsample = Upsample(width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for number, block in enumerate(self.res):
-            x = block(x)
-            if len(self.attn):
-                x = self.attn[number](x)
-        for name in ("downsample", "upsample"):
-            if hasattr(self, name):
-                x = getattr(self, name)(x)
-        return x
 
 
 def _middle(width: int) -> nn.ModuleList:
@@ -63,7 +40,7 @@ class Encoder(nn.Module):
         last = len(multipliers) - 1
         self.conv_in = nn.Conv2d(3, base, 3, padding=1)
         self.conv_blocks = nn.ModuleList(
-            Level(level_widths(widths[n], widths[n + 1], blocks), n == last, Downsample if n < last else None)
+            Level(level_widths(widths[n], widths[n + 1], blocks), n == last, Downsample if n < last else None, "res")
             for n in range(len(multipliers))
         )
         self.mid = _middle(widths[-1])
@@ -87,7 +64,12 @@ class Decoder(nn.Module):
         self.conv_in = nn.Conv2d(z_channels, widths[0], 3, padding=1)
         self.mid = _middle(widths[0])
         self.conv_blocks = nn.ModuleList(
-            Level(level_widths(widths[max(n - 1, 0)], widths[n], blocks + 1), n == 0, Upsample if n < last else None)
+            Level(
+                level_widths(widths[max(n - 1, 0)], widths[n], blocks + 1),
+                n == 0,
+                Upsample if n < last else None,
+                "res",
+            )
             for n in range(len(multipliers))
         )
         self.norm_out = group_norm(widths[-1])

@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 from vvsbench import config
 from vvsbench.composition import plain, prepare, typed
-from vvsbench.config import LoggerKind, RunConfig
+from vvsbench.config import LoggerKind, RunConfig, Stage
 from vvsbench.errors import ConfigError, UserError
 from vvsbench.explaining import EXPECTED, explained
 from vvsbench.needs import check_files
@@ -172,13 +172,18 @@ def job(cfg: DictConfig) -> Outcome:
     """One cell, from settings to records; whatever goes wrong becomes the outcome's error, so that the others run."""
     from vvsbench.runs.cell import Cell
     from vvsbench.runs.console import Console
+    from vvsbench.runs.speed import SpeedCell
 
     run = typed(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    mode = run.logger.mode.value if run.logger.name is not LoggerKind.none else None
+    logged = run.logger.name is not LoggerKind.none and run.stage is Stage.images  # times have no images to log
+    mode = run.logger.mode.value if logged else None
     error = None
     try:
-        Cell(run, plain(run), folder, Console()).run()
+        if run.stage is Stage.speed:
+            SpeedCell(run, list(HydraConfig.get().overrides.task), folder, Console()).run()
+        else:
+            Cell(run, plain(run), folder, Console()).run()
     except UserError as reason:
         error = str(reason)
     except Exception as bug:

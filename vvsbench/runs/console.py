@@ -40,6 +40,10 @@ class Console:
         log.info("%s", text)
         self._out.print(text)
 
+    def show(self, what: rich.console.RenderableType) -> None:
+        """A result of several lines."""
+        self._out.print(what)
+
     @contextlib.contextmanager
     def working(self, text: str) -> Iterator[None]:
         """Show that something without a measure of progress is going on; silent when not on a terminal."""

@@ -1,7 +1,7 @@
 """The sampling stage: load a decoder once, warm it up at the full shape, and draw the shards that are missing.
 
-Decoding and turning tokens into pixels are timed apart, one row per batch; everything else (loading, warm-up,
-conditions, writing) is outside both clocks.
+A shard is drawn with a bounded number of rows in flight. Decoding and turning tokens into pixels are timed apart, one
+row per shard; everything else (loading, warm-up, conditions, writing) is outside both clocks.
 """
 
 from __future__ import annotations
@@ -71,26 +71,23 @@ def draw(
         session: the loaded decoder.
         missing: what to draw, in order.
         write: is called with each finished shard.
-        progress: is called with the number of images of each finished batch.
+        progress: is called with numbers of images that were finished.
     """
+    from vvsbench.decoding.base import ignored
+
     chosen = prompts(cfg)
     words = texts(cfg, chosen)
     with _threads(cfg.threads):
         started = time.perf_counter()
-        warm_up = next(missing[0].batches(cfg.batch_size))
-        _batch(cfg, session.decoder, chosen, warm_up)
+        rows = min(cfg.batch_size, missing[0].end - missing[0].first)
+        _drawn(cfg, session.decoder, chosen, range(missing[0].first, missing[0].first + rows), ignored)
         session.first_image_seconds = time.perf_counter() - started
         for where in missing:
-            parts, times = [], []
-            for batch in where.batches(cfg.batch_size):
-                part, seconds = _batch(cfg, session.decoder, chosen, batch)
-                parts.append(part)
-                times.append(seconds | {"warm": len(batch) == len(warm_up)})
-                progress(len(batch))
-            shard = _joined(where, parts)
+            images = range(where.first, where.end)
+            shard, seconds = _drawn(cfg, session.decoder, chosen, images, progress)
             for row in shard.rows:
                 row["prompt"] = words[row["image"] % len(words)]
-            write(where, shard, times)
+            write(where, shard, [seconds | {"warm": len(images) % rows == 0}])
 
 
 @contextlib.contextmanager
@@ -106,24 +103,29 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _batch(
-    cfg: RunConfig, decoder: Decoder, chosen: Sequence[int] | Sequence[str], batch: range
+def _drawn(
+    cfg: RunConfig,
+    decoder: Decoder,
+    chosen: Sequence[int] | Sequence[str],
+    images: range,
+    progress: Callable[[int], None],
 ) -> tuple[Shard, dict[str, Any]]:
-    """Draw one batch and time it."""
+    """Draw some images and time it."""
     import torch
 
     from vvsbench.measure.clock import Stopwatch
 
     with torch.inference_mode():
-        conditions = decoder.target.conditions([chosen[image % len(chosen)] for image in batch])  # type: ignore[arg-type]
+        conditions = decoder.target.conditions([chosen[image % len(chosen)] for image in images])  # type: ignore[arg-type]
         with Stopwatch(decoder.target.device) as drawing:
-            tokens, trace = decoder.generate(conditions, batch, cfg.seed)
+            tokens, traces = decoder.generate_all(conditions, images, cfg.seed, cfg.batch_size, progress)
         with Stopwatch(decoder.target.device) as painting:
-            images = decoder.target.to_images(tokens)
-    shard = Shard(batch.start, images.cpu().numpy(), _stored(tokens), trace.rows())
-    return shard, {
-        "first": batch.start,
-        "images": len(batch),
+            parts = [decoder.target.to_images(part) for part in torch.split(tokens, cfg.batch_size)]
+    told = sorted((row for trace in traces for row in trace.rows()), key=lambda row: row["image"])
+    pictures = np.concatenate([part.cpu().numpy() for part in parts])
+    return Shard(images.start, pictures, _stored(tokens), told), {
+        "first": images.start,
+        "images": len(images),
         "seconds": drawing.seconds,
         "decode_seconds": painting.seconds,
     }
@@ -133,9 +135,3 @@ def _stored(tokens: Tensor) -> Tokens:
     """Tokens as a shard keeps them: whole numbers, or the vectors of a continuous target."""
     array = tokens.cpu().numpy()
     return array.astype(np.float32) if tokens.is_floating_point() else array.astype(np.int32)
-
-
-def _joined(where: ShardRange, parts: Sequence[Shard]) -> Shard:
-    images = np.concatenate([part.images for part in parts])
-    tokens = np.concatenate([part.tokens for part in parts])
-    return Shard(where.first, images, tokens, [row for part in parts for row in part.rows])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,13 +41,8 @@ class ShardRange:
         return cell / FOLDER / f"shard-{self.number:05d}.safetensors"
 
     def times_path(self, cell: Path) -> Path:
-        """Of the batches' times beside it."""
+        """Of its times beside it."""
         return self.path(cell).with_suffix(".times.json")
-
-    def batches(self, batch_size: int) -> Iterator[range]:
-        """Image indices of its batches."""
-        for first in range(self.first, self.end, batch_size):
-            yield range(first, min(self.end, first + batch_size))
 
 
 @dataclass

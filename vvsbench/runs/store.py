@@ -6,10 +6,11 @@ are asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,10 +21,12 @@ from vvsbench import identity
 from vvsbench.errors import CheckpointError, UserError
 from vvsbench.models import checkpoints
 from vvsbench.runs import files, shards, tables
-from vvsbench.runs.record import CellRecord, QualityRecord
+from vvsbench.runs.record import CellRecord, Provenance, QualityRecord
+from vvsbench.runs.speed_record import SpeedRecord
 
 RECORD = "record.json"
 QUALITY = "quality"
+SPEED = "speed.json"
 
 
 class RecordError(UserError):
@@ -73,6 +76,41 @@ def read_quality(folder: Path) -> dict[str, QualityRecord]:
     return found
 
 
+def read_speed(folder: Path) -> SpeedRecord | None:
+    """The speed record of a cell; None if it has none.
+
+    Raises:
+        RecordError: it is damaged.
+    """
+    path = folder / SPEED
+    try:
+        return SpeedRecord.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        what = error.errors()[0]
+        where = ".".join(str(part) for part in what["loc"]) or "file"
+        raise RecordError(f"{path} is damaged ({where}: {what['msg']}); delete it or time the cell again.") from error
+
+
+def changed_since(origin: Provenance, config: Mapping[str, Any]) -> str:
+    """What is another now than when a record was made; empty when nothing is.
+
+    Args:
+        origin: of the record.
+        config: its settings.
+    """
+    if origin.code_digest != identity.code_digest(config):
+        return "the code that draws tokens has changed"
+    for name, digest in origin.weights.items():
+        try:
+            if checkpoints.digest(checkpoints.locate(name)) != digest:
+                return f"{name} has changed"
+        except CheckpointError:
+            continue
+    return ""
+
+
 @dataclass(frozen=True)
 class StoredCell:
     """One cell on disk.
@@ -96,16 +134,7 @@ class StoredCell:
     @cached_property
     def stale_because(self) -> str:
         """What changed since; empty when nothing did."""
-        origin = self.record.provenance
-        if origin.code_digest != identity.code_digest(self.record.config):
-            return "the code that draws tokens has changed"
-        for name, digest in origin.weights.items():
-            try:
-                if checkpoints.digest(checkpoints.locate(name)) != digest:
-                    return f"{name} has changed"
-            except CheckpointError:
-                continue
-        return ""
+        return changed_since(self.record.provenance, self.record.config)
 
     @cached_property
     def trace(self) -> pd.DataFrame:
@@ -180,7 +209,18 @@ class Store:
 
     def studies(self) -> list[str]:
         """Names of the studies that have cells."""
-        return sorted({path.parent.parent.name for path in (self.root / "cells").glob(f"*/*/{RECORD}")})
+        kept = [path for name in (RECORD, SPEED) for path in (self.root / "cells").glob(f"*/*/{name}")]
+        return sorted({path.parent.parent.name for path in kept})
+
+    def speeds(self, study: str) -> list[SpeedRecord]:
+        """The speed records of a study in the order in which they were started; their cells may have no images.
+
+        Raises:
+            RecordError: a record is damaged.
+        """
+        folders = sorted(path.parent for path in (self.root / "cells" / study).glob(f"*/{SPEED}"))
+        found = [record for folder in folders if (record := read_speed(folder)) is not None]
+        return sorted(found, key=lambda record: (record.started, record.label))
 
     def cells(self, study: str) -> list[StoredCell]:
         """The cells of a study in the order in which they were started.

@@ -25,14 +25,14 @@ class Projection:
     """Queries, keys and values with rotated halves.
 
     Args:
-        turns: complex [T, head_dim / 2], rotation of each position.
+        turns: [T, head_dim / 2, 2], rotation of each position.
         heads: number of heads.
         dtype: of the result.
     """
 
     def __init__(self, turns: Tensor, heads: int, dtype: torch.dtype) -> None:
         self.heads = heads
-        self.cos, self.sin = turns.real.contiguous().to(dtype)[:, None], turns.imag.contiguous().to(dtype)[:, None]
+        self.cos, self.sin = (part.contiguous().to(dtype)[:, None] for part in turns.unbind(-1))
         width = 2 * heads * turns.shape[1]
         channels = torch.arange(width, device=turns.device)
         order = channels.view(heads, -1, 2).transpose(1, 2).flatten()  # of every head the even channels, then the odd

@@ -162,11 +162,11 @@ def test_reveal_refuses_what_cannot_be(steps: int) -> None:
 def test_noise_is_keyed_by_image_position_and_step() -> None:
     draws = Draws(3, CHANNELS)
     images, positions = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 0])
-    noise = draws.head(images, positions)
-    seen = torch.cat([noise(step) for step in (0, 1, 25)])
-    assert len(seen.unique()) == seen.numel()
-    assert torch.equal(draws.head(images[1:2], positions[1:2])(25)[0], noise(25)[1])
-    assert not torch.equal(Draws(4, CHANNELS).head(images, positions)(0), noise(0))
+    noise = draws.head(images, positions, 25)
+    assert noise.shape == (26, 3, CHANNELS)
+    assert len(noise.unique()) == noise.numel()
+    assert torch.equal(draws.head(images[1:2], positions[1:2], 30)[25, 0], noise[25, 1])
+    assert not torch.equal(Draws(4, CHANNELS).head(images, positions, 25), noise)
     paths = draws.path(torch.arange(4), 64)
     assert torch.equal(paths.sort(-1).values, torch.arange(64).expand(4, -1))
     assert len({tuple(path) for path in paths.tolist()}) == 4
@@ -178,3 +178,19 @@ def test_tokens_are_not_rounded_to_what_the_weights_are_kept_in() -> None:
     tokens, _ = masked(half).generate(LABELS, [4, 5, 6], 1)
     assert tokens.dtype == torch.float32
     assert not torch.equal(tokens, tokens.bfloat16().float())
+
+
+@pytest.mark.parametrize("kind", ["mar", "causal"])
+def test_refilled_rows_draw_the_same_images(kind: str) -> None:
+    target, draft = model(kind, 0, 32), model(kind, 1, 16)
+    decoder = csd(target, draft, length=3, prefilled=2, tolerance=3e4)
+    labels, told = LABELS.repeat(2)[:5], []
+    expected, whole = decoder.generate(labels, range(5), 1)
+    tokens, traces = decoder.generate_all(labels, range(5), 1, 2, told.append)
+    torch.testing.assert_close(tokens, expected, atol=1e-6, rtol=0)
+    assert (len(traces), sum(told)) == (1, 5)
+    for row, other in zip(traces[0].rows(), whole.rows(), strict=True):
+        for key in ("image", "target_forwards", "draft_forwards", "accepted", "origin"):
+            assert row[key] == other[key], key
+    assert {row["image"]: row["target_forwards"] for row in whole.rows()}.keys() == set(range(5))
+    assert len({row["target_forwards"] for row in whole.rows()}) > 1, "rows that finish together test little"

@@ -207,4 +207,4 @@ def _moments(toy: GaussianToy, tokens: Tensor, place: Tensor, seen: Tensor, nois
     visible = torch.arange(tokens.shape[1]) < seen[:, None]
     own = noise.gather(2, place[None, :, None].expand(len(noise), -1, -1))
     z = toy.vectors(tokens[..., None], place, visible)
-    return toy.head.denoise(z, own.__getitem__, None)
+    return toy.head.denoise(z, own)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from vvsbench.certify.continuous.laws import Law, gaussian
 from vvsbench.models.diffusion import Moments
-from vvsbench.models.diffusion_head import Call, StepNoise
 from vvsbench.models.gaussian import ChainHead
+from vvsbench.models.stages import Call
 
 NARROW = 0.0064
 """Standard deviation of the last transition of MAR's head."""
@@ -38,12 +38,12 @@ class ModesHead(ChainHead):
         super().__init__(gains, stds)
         self.threshold, self.levels, self.widths = threshold, torch.tensor(levels), torch.tensor(widths)
 
-    def denoise(self, z: Tensor, noise: StepNoise, scale: Tensor | None = None, call: Call | None = None) -> Moments:
+    def denoise(self, z: Tensor, noise: Tensor, scale: Tensor | None = None, call: Call | None = None) -> Moments:
         """See `ChainHead.denoise`; z adds to the level and multiplies the width."""
-        mode = (noise(self.steps)[:, 0] > self.threshold).long()
+        mode = (noise[self.steps, :, 0] > self.threshold).long()
         level, width = z[0].chunk(2, -1)
         chosen = torch.cat([level + self.levels.to(z)[mode], width * self.widths.to(z)[mode]], -1)[None]
-        return super().denoise(chosen, lambda step: noise(step) * (step < self.steps), scale, call)
+        return super().denoise(chosen, torch.cat([noise[:-1], torch.zeros_like(noise[-1:])]), scale, call)
 
     @property
     def law(self) -> Law:
@@ -73,7 +73,7 @@ class Side:
             noise: [S + 1, M, C], by step.
         """
         z = torch.tensor([*self.level, *self.width], dtype=noise.dtype).expand(1, noise.shape[1], -1)
-        return self.head.denoise(z, noise.__getitem__)
+        return self.head.denoise(z, noise)
 
     @property
     def law(self) -> Law:

@@ -12,6 +12,7 @@ from vvsbench.decoding.continuous.coupling import exact, published
 from vvsbench.decoding.continuous.loop import Continuous, Speculation
 from vvsbench.decoding.continuous.released import Released
 from vvsbench.decoding.continuous.settings import CSDConfig, LatentDecoderConfig, MaskedConfig
+from vvsbench.decoding.engine import make
 from vvsbench.decoding.masked import Masked
 from vvsbench.drafting.sources import LatentDrafterConfig
 from vvsbench.errors import ConfigError
@@ -31,20 +32,22 @@ def build_continuous(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -
 
     Raises:
         CheckpointError: a weights file is missing or does not fit.
+        EngineError: the engine cannot run on the device.
     """
     model, decoder = cfg.model, cfg.decoder
     if not isinstance(model, LatentConfig) or not isinstance(decoder, LatentDecoderConfig):
         raise ConfigError([f"decoder={decoder.name} does not draw the tokens of model={model.name}."])
     steps, chain, raster = decoder.steps(model), decoder.chain(model), decoder.path(model) is Order.raster
     whole = steps == model.grid**2 and chain == model.head_steps
-    target = load_continuous(model, cfg.sampling, chain, device, dtype)
+    engine = make(cfg.engine, device)
+    target = load_continuous(model, cfg.sampling, chain, device, dtype, engine=engine)
     if isinstance(decoder, MaskedConfig):
         return Masked(target, steps, raster, decoder.last_noise, whole)
     if not isinstance(decoder, CSDConfig) or not isinstance(decoder.drafter, LatentDrafterConfig):
         raise ConfigError(["decoder.drafter: none is chosen that fits; pick one with drafter@decoder.drafter=NAME."])
     smaller = decoder.drafter.model
     assert isinstance(smaller, LatentConfig)  # validated
-    draft = load_continuous(smaller, cfg.sampling, chain, device, dtype, painter=False)
+    draft = load_continuous(smaller, cfg.sampling, chain, device, dtype, painter=False, engine=engine)
     prefilled = decoder.prefilled(model)
     if decoder.mode == Mode.released:
         return Released(

@@ -1,7 +1,7 @@
 """Everything random about an image of continuous tokens, as a function of what it is for.
 
-The noise of a head step is keyed by (seed, image, position, head step): no tensor of noise is ever stored, a position
-that is drafted again after a roll-back meets the same noise, and draft and target share it by asking for the same.
+The noise of a head step is keyed by (seed, image, position, head step): nothing has to be kept for a position that is
+drafted again after a roll-back to meet the same noise, and draft and target share it by asking for the same.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from vvsbench.decoding.continuous.coupling import Proposals
-from vvsbench.models.diffusion_head import StepNoise
 from vvsbench.noise import Purpose, normal, uniform
 
 STRIDE = 2048
@@ -37,9 +36,13 @@ class Draws:
         """An order of the positions for each image [B], int64 [B, N]: every one is equally likely."""
         return uniform(self.seed, images[:, None], torch.arange(tokens, device=images.device), Purpose.PATH).argsort(-1)
 
-    def head(self, images: Tensor, positions: Tensor, purpose: Purpose = Purpose.HEAD) -> StepNoise:
-        """Noise of the head steps of tokens at positions [M] of images [M]."""
-        return lambda step: normal(self.seed, images, positions * STRIDE + step, self.channels, purpose)
+    def head(self, images: Tensor, positions: Tensor, steps: int, purpose: Purpose = Purpose.HEAD) -> Tensor:
+        """Noise [steps + 1, M, C] of a chain for tokens at positions [M] of images [M]; the last is its start.
+
+        All of it is drawn at once: a draw is two dozen small operations, whatever it is for.
+        """
+        keys = positions * STRIDE + torch.arange(steps + 1, device=positions.device)[:, None]
+        return normal(self.seed, images, keys, self.channels, purpose)
 
     def judgement(self, images: Tensor, positions: Tensor) -> Tensor:
         """The uniform [M] that each drafted token is judged by."""

@@ -8,6 +8,9 @@ rejected, the target's own draw of the step beyond the drafts comes for free.
 
 The decision on a token uses the noise of its own position only. A position that is drafted again after a roll-back
 meets the noise that it met before, of which nothing has been used.
+
+Rows finish at different times. While there are images left the next one begins in the row of one that is finished, so
+rows stay as many as they are, and the steps that the target takes alone at first are part of the others' rounds.
 """
 
 from __future__ import annotations
@@ -20,16 +23,15 @@ import torch
 from torch import Tensor
 
 from vvsbench.axes import Guarantee
-from vvsbench.decoding.base import Decoder
+from vvsbench.decoding.base import Finished, ignored
 from vvsbench.decoding.continuous.coupling import Proposals, Verdict
 from vvsbench.decoding.continuous.draws import Draws
-from vvsbench.decoding.continuous.reveal import reveal
-from vvsbench.decoding.continuous.session import Session, paths
-from vvsbench.decoding.continuous.trace import ContinuousTrace, Judged, Meters, Round
+from vvsbench.decoding.continuous.pair import Job, Loop, Pair
+from vvsbench.decoding.continuous.trace import ContinuousTrace, Judged, Round
+from vvsbench.decoding.phases import Phase, phase
 from vvsbench.decoding.trace import Origin
 from vvsbench.models.diffusion import Moments
 from vvsbench.models.latents import LatentModel, Wanted
-from vvsbench.noise import Purpose
 
 Rule = Callable[[Tensor, Moments, Moments, Tensor, Proposals], Verdict]
 """Judges drafts [M, C] (see `coupling`)."""
@@ -57,7 +59,7 @@ class Speculation:
     guarantee: Guarantee
 
 
-class Continuous(Decoder):
+class Continuous(Pair):
     """Continuous speculative decoding with roll-back.
 
     With the rule `exact` and no tolerance the images have the law of `Masked` with last_noise=True at the same AR and
@@ -65,14 +67,9 @@ class Continuous(Decoder):
     before it in the image (a distance in the sense of Wasserstein-infinity, per token). `published` promises nothing.
 
     Args:
-        target, draft: with equal head steps.
-        ar_steps: S.
+        target, draft, ar_steps, raster, draws: as of `Pair`.
         speculation: how a round is made.
-        raster: see `Masked`.
-        draws: likewise.
     """
-
-    target: LatentModel[Any]
 
     def __init__(
         self,
@@ -83,28 +80,23 @@ class Continuous(Decoder):
         raster: bool,
         draws: type[Draws] = Draws,
     ) -> None:
-        self.target, self.draft, self.speculation, self.raster = target, draft, speculation, raster
-        self.reveal = reveal(target.spec.tokens, ar_steps, target.guidance)
-        self._draws = draws
+        super().__init__(target, draft, ar_steps, speculation.aligned, raster, draws)
+        self.speculation = speculation
 
     @property
     def guarantee(self) -> Guarantee:
         """As its settings say."""
         return self.speculation.guarantee
 
-    @torch.inference_mode()
-    def generate(self, conditions: Tensor, images: Sequence[int], seed: int) -> tuple[Tensor, ContinuousTrace]:
-        """See `Decoder.generate`."""
-        spec, device = self.target.spec, self.target.device
-        draws = self._draws(seed, spec.channels)
-        path = paths(draws, images, spec.tokens, self.raster, device)
-        with Meters().watching(self.target, self.draft) as meters:
-            loop = _Loop(self, draws, conditions, images, path)
-            loop.prefill()
-            while loop.rows:
-                loop.round()
-        trace = ContinuousTrace(list(images), loop.origin, loop.rounds, meters, spec.flops)
-        return loop.tokens.float(), trace
+    def generate_all(
+        self, conditions: Tensor, images: Sequence[int], seed: int, rows: int, finished: Finished = ignored
+    ) -> tuple[Tensor, Sequence[ContinuousTrace]]:
+        """See `Decoder.generate_all`: rows that finish are refilled."""
+        tokens, trace = self._generate(conditions, images, seed, rows, finished)
+        return tokens, [trace]
+
+    def _loop(self, job: Job, rows: int) -> Loop:
+        return _Rounds(self.speculation, job, rows)
 
 
 @dataclass
@@ -127,65 +119,59 @@ class _Draft:
         return Moments(self.mean[where], self.std[where], self.log_std_sum[where])
 
 
-class _Loop:
-    """One batch.
+class _Rounds(Loop):
+    """Rounds of drafting, judging and keeping.
 
     Attributes:
-        rows: rows of the batch that are not finished, in the order in which the sessions hold them.
-        steps: next AR step of each of them.
-        tokens, origin, rounds: of the whole batch.
+        rows: number of the image in each row, of those that are not finished.
+        steps: next AR step of each row.
+        begun: images that are, or were, in a row.
     """
 
-    def __init__(
-        self, decoder: Continuous, draws: Draws, conditions: Tensor, images: Sequence[int], path: Tensor
-    ) -> None:
-        self.how, self.reveal, self.draws = decoder.speculation, decoder.reveal, draws
-        purpose = Purpose.HEAD if self.how.aligned else Purpose.DRAFT_HEAD
-        self.target = Session(decoder.target, decoder.reveal, draws, conditions, images, path)
-        self.draft = Session(decoder.draft, decoder.reveal, draws, conditions, images, path, purpose)
-        self.rows = list(range(len(images)))
-        self.steps = [0] * len(images)
-        self.tokens = torch.zeros_like(self.target.state.tokens)
-        self.origin = torch.full(path.shape, Origin.DRAWN, dtype=torch.int8, device=path.device)
-        self.rounds: list[list[Round]] = [[] for _ in images]
+    def __init__(self, how: Speculation, job: Job, rows: int) -> None:
+        super().__init__(job, rows)
+        self.how = how
+        self.rows = list(range(min(rows, len(job.images))))
+        self.steps = [0] * len(self.rows)
+        self.begun = len(self.rows)
 
-    def prefill(self) -> None:
-        """Let the target decide the first AR steps."""
-        for step in range(self.how.prefilled):
-            wanted, _ = self.target.step([step] * len(self.rows), last_noise=True)
-            self.draft.decide(wanted, self.target.state.tokens[wanted.rows, wanted.positions])
-            self.steps = [step + 1] * len(self.rows)
-        self._retire()
+    def run(self) -> None:
+        """See `Loop.run`."""
+        while self.rows:
+            self.round()
 
     def round(self) -> None:
         """Draft, judge, keep."""
         start = list(self.target.state.counts)
-        proposed = self._propose()
-        sizes = [self.reveal.sizes(step, step + self.how.length + 1) for step in self.steps]
+        ahead = [self.how.length if step >= self.how.prefilled else 0 for step in self.steps]
+        proposed = self._propose(ahead)
+        sizes = [self.reveal.sizes(step, step + most + 1) for step, most in zip(self.steps, ahead, strict=True)]
         wanted = self.target.state.wanted(sizes)
         drafts = self.draft.state.tokens[wanted.rows, wanted.positions]
-        steps = [self.steps[row] + group for row, group in zip(wanted.row_list, wanted.group_list, strict=True)]
-        p, noise = self.target.moments(wanted, steps, drafts)
-        own = p.mean + p.std * noise
-        judged = torch.tensor(self._is_drafted(wanted), device=own.device).nonzero()[:, 0]
-        verdict, found = self._judge(wanted, judged, drafts, proposed.at(wanted), p, own)
-        own[judged] = verdict.tokens.to(own.dtype)
-        self._keep(wanted, start, own, judged, found)
+        asked = list(zip(wanted.row_list, wanted.group_list, strict=True))
+        p, noise = self.target.moments(wanted, [self.steps[row] + group for row, group in asked], drafts)
+        with phase(Phase.accept):
+            own = p.mean + p.std * noise
+            drafted = [number for number, (row, group) in enumerate(asked) if group < ahead[row]]
+            judged = torch.tensor(drafted, dtype=torch.long, device=own.device)
+            verdict, found = self._judge(wanted, judged, drafts, proposed.at(wanted), p, own)
+            own[judged] = verdict.tokens.to(own.dtype)
+        with phase(Phase.commit):
+            self._keep(wanted, start, ahead, own, judged, found)
 
-    def _propose(self) -> _Draft:
-        """Draft up to `length` AR steps in every row; the last noise is really added."""
+    def _propose(self, most: list[int]) -> _Draft:
+        """Draft up to so many AR steps in every row; the last noise is really added."""
         like = self.draft.state.tokens
         proposed = _Draft(torch.zeros_like(like), torch.ones_like(like), torch.zeros_like(like))
         for ahead in range(self.how.length):
-            steps = [step + ahead if step + ahead < self.reveal.steps else None for step in self.steps]
+            steps = [
+                step + ahead if ahead < limit and step + ahead < self.reveal.steps else None
+                for step, limit in zip(self.steps, most, strict=True)
+            ]
             if all(step is None for step in steps):
                 break
             proposed.put(*self.draft.step(steps, last_noise=True))
         return proposed
-
-    def _is_drafted(self, wanted: Wanted) -> list[bool]:
-        """Whether each wanted token was drafted, or belongs to the step beyond."""
-        return [group < self.how.length for group in wanted.group_list]
 
     def _judge(
         self, wanted: Wanted, judged: Tensor, drafts: Tensor, q: Moments, p: Moments, own: Tensor
@@ -205,19 +191,22 @@ class _Loop:
         logged = [verdict.kept.double(), raw.double(), distance.double(), verdict.fallback.double()]
         return verdict, torch.stack(logged, 1)
 
-    def _keep(self, wanted: Wanted, start: list[int], own: Tensor, judged: Tensor, found: Tensor) -> None:
-        """Decide the steps up to the first with a rejection; `found` is read here, the round's only synchronisation."""
+    def _keep(
+        self, wanted: Wanted, start: list[int], ahead: list[int], own: Tensor, judged: Tensor, found: Tensor
+    ) -> None:
+        """Decide the steps up to the first with a rejection; `found` is read here, once for all rows."""
         drafted = iter(found.tolist())
         counts, used = [], []
         for row, sizes in enumerate(wanted.sizes):
             verdicts = [
                 [Judged(bool(k), bool(r), d, bool(f)) for k, r, d, f in _take(drafted, size)]
-                for size in sizes[: self.how.length]
+                for size in sizes[: ahead[row]]
             ]
             good = next((n for n, group in enumerate(verdicts) if not all(one.kept for one in group)), len(verdicts))
             done = min(good + 1, len(sizes))
-            number = sum(sizes[: min(done, len(verdicts))])
-            self.rounds[self.rows[row]].append(Round([one for group in verdicts for one in group], number))
+            if verdicts:
+                number = sum(sizes[: min(done, len(verdicts))])
+                self.rounds[self.rows[row]].append(Round([one for group in verdicts for one in group], number))
             counts.append(start[row] + sum(sizes[:done]))
             used.append(done)
         self._write(wanted, own, judged, found[:, 0] > 0, used)
@@ -231,22 +220,39 @@ class _Loop:
         """Note where the tokens that are decided now came from."""
         origin = torch.full((len(own),), Origin.DRAWN, dtype=torch.int8, device=own.device)
         origin[judged] = torch.where(kept, Origin.ACCEPTED, Origin.DRAWN).to(torch.int8)
-        decided = [group < used[row] for row, group in zip(wanted.row_list, wanted.group_list, strict=True)]
-        index = torch.tensor(decided, device=own.device).nonzero()[:, 0]
+        asked = enumerate(zip(wanted.row_list, wanted.group_list, strict=True))
+        decided = [number for number, (row, group) in asked if group < used[row]]
+        index = torch.tensor(decided, dtype=torch.long, device=own.device)
         rows = torch.tensor(self.rows, device=own.device)[wanted.rows[index]]
         self.origin[rows, wanted.positions[index]] = origin[index]
 
     def _retire(self) -> None:
-        """Take finished rows out of both batches."""
-        going = [place for place, step in enumerate(self.steps) if step < self.reveal.steps]
-        if len(going) == len(self.rows):
+        """Take finished images out, and begin the next ones in their rows."""
+        done = [row for row, step in enumerate(self.steps) if step >= self.reveal.steps]
+        if not done:
             return
-        index = torch.tensor(self.rows, device=self.tokens.device)
-        self.tokens[index] = self.target.state.tokens
-        self.rows, self.steps = [self.rows[place] for place in going], [self.steps[place] for place in going]
+        index = torch.tensor(done, device=self.tokens.device)
+        self.tokens[[self.rows[row] for row in done]] = self.target.state.tokens[index]
+        self.job.finished(len(done))
+        following = range(self.begun, min(self.begun + len(done), len(self.job.images)))
+        if following:
+            self._begin(done[: len(following)], following)
+        if len(following) == len(done):
+            return
+        going = [row for row, step in enumerate(self.steps) if step < self.reveal.steps]
+        self.rows, self.steps = [self.rows[row] for row in going], [self.steps[row] for row in going]
         if going:
             self.target.select(going)
             self.draft.select(going)
+
+    def _begin(self, rows: list[int], following: range) -> None:
+        """Begin the images that follow, in rows that are free."""
+        here, job = slice(following.start, following.stop), self.job
+        for session in (self.target, self.draft):
+            session.admit(rows, job.conditions[here], job.images[here], job.path[here])
+        for row, number in zip(rows, following, strict=True):
+            self.rows[row], self.steps[row] = number, 0
+        self.begun = following.stop
 
 
 def _take(values: Any, count: int) -> list[Any]:

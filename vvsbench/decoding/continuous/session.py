@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vvsbench.decoding.continuous.draws import Draws
 from vvsbench.decoding.continuous.reveal import Reveal
+from vvsbench.decoding.phases import Phase, phase
 from vvsbench.models.diffusion import Moments
 from vvsbench.models.latents import LatentModel, Wanted, head_call
 from vvsbench.noise import Purpose
@@ -30,6 +31,7 @@ class Session:
         images: indices of the images.
         path: int64 [B, N].
         purpose: whose noise the head is given.
+        phases: what the transformer's and the head's work is counted as.
 
     Attributes:
         state: of the batch.
@@ -45,8 +47,10 @@ class Session:
         images: Sequence[int],
         path: Tensor,
         purpose: Purpose = Purpose.HEAD,
+        phases: tuple[Phase, Phase] = (Phase.verify, Phase.sampling),
     ) -> None:
         self.model, self.reveal, self.draws, self.purpose = model, reveal, draws, purpose
+        self.phases = phases
         self.state = model.start(conditions, images, path)
         self.keys = torch.tensor(list(images), device=path.device)
 
@@ -61,13 +65,21 @@ class Session:
         Returns:
             The last transition of each, and its noise [M, C].
         """
-        z = self.model.predict(self.state, wanted, drafts)
-        noise = self.draws.head(self.keys[wanted.rows], wanted.positions, self.purpose)
-        scale = None
-        if self.model.guidance.branches == 2:
-            scale = torch.tensor([self.reveal.scales[step] for step in steps], device=z.device, dtype=torch.float32)
-        moments = self.model.head.denoise(z, noise, scale, head_call(self.model, self.state, wanted))
-        return moments, noise(0).to(moments.mean.dtype)
+        with phase(self.phases[0]):
+            z = self.model.predict(self.state, wanted, drafts)
+        with phase(self.phases[1]):
+            head = self.model.head
+            noise = self.draws.head(self.keys[wanted.rows], wanted.positions, head.steps, self.purpose)
+            moments = head.denoise(z, noise, self._scales(steps, z.device), head_call(self.model, self.state, wanted))
+            return moments, noise[0].to(moments.mean.dtype)
+
+    def _scales(self, steps: list[int], device: torch.device) -> Tensor | None:
+        """Guidance scales [M] of tokens of these AR steps; None without guidance."""
+        if self.model.guidance.branches == 1:
+            return None
+        if len(set(steps)) == 1:  # needs nothing from the host
+            return torch.full((len(steps),), self.reveal.scales[steps[0]], device=device, dtype=torch.float32)
+        return torch.tensor([self.reveal.scales[step] for step in steps], device=device, dtype=torch.float32)
 
     def decide(self, wanted: Wanted, tokens: Tensor) -> None:
         """Write tokens [M, C] and count them all as decided."""
@@ -86,8 +98,15 @@ class Session:
         wanted = self.state.wanted(sizes)
         per_token = [step for step in steps if step is not None for _ in range(self.reveal.size(step))]
         moments, noise = self.moments(wanted, per_token)
-        self.decide(wanted, moments.mean + moments.std * noise if last_noise else moments.mean)
+        with phase(Phase.commit):
+            self.decide(wanted, moments.mean + moments.std * noise if last_noise else moments.mean)
         return wanted, moments
+
+    def admit(self, rows: list[int], conditions: Tensor, images: Sequence[int], path: Tensor) -> None:
+        """Begin other images in some rows; the arguments are those of `__init__`, of these images."""
+        self.model.admit(self.state, rows, conditions, images, path)
+        index = torch.tensor(rows, device=self.keys.device)
+        self.keys = self.keys.index_copy(0, index, torch.tensor(list(images), device=index.device))
 
     def select(self, rows: list[int]) -> None:
         """Keep only these rows."""

@@ -1,4 +1,4 @@
-"""What an image of continuous tokens cost, counted by hooks on all four networks, and how its drafts fared."""
+"""What an image of continuous tokens cost, counted by hooks around all four networks, and how its drafts fared."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vvsbench.models.diffusion_head import Call
 from vvsbench.models.latents import LatentModel
+from vvsbench.models.stages import Call
 
 
 @dataclass
@@ -33,38 +33,37 @@ class Spent:
 
 @dataclass
 class Meter:
-    """Counts what a network does, by a hook on it.
+    """Counts what a network does, by a hook on the stage around it.
 
     Attributes:
-        log: the calls seen, each with how often it was made; a head is called with the same one at every step.
+        log: the calls seen.
     """
 
-    log: dict[int, tuple[Call, int]] = field(default_factory=dict)
+    log: list[Call] = field(default_factory=list)
 
     @contextmanager
-    def watching(self, network: nn.Module) -> Iterator[Meter]:
-        """Count the calls of a network, whose last argument is a `Call`."""
-        handle = network.register_forward_hook(self._seen)
+    def watching(self, stage: nn.Module) -> Iterator[Meter]:
+        """Count the calls of a stage, whose first argument is a `Call`."""
+        handle = stage.register_forward_hook(self._seen)
         try:
             yield self
         finally:
             handle.remove()
 
     def _seen(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-        call = arguments[-1]
-        self.log[id(call)] = (call, self.log.get(id(call), (call, 0))[1] + 1)
+        self.log.append(arguments[0])
 
     def per_image(self) -> dict[int, Spent]:
         """What was spent by image index."""
         spent: dict[int, Spent] = defaultdict(Spent)
-        for call, times in self.log.values():
+        for call in self.log:
             for image in set(call.images):
-                spent[image].calls += times
+                spent[image].calls += call.evaluations
             for image in call.images:
                 entry = spent[image]
-                entry.rows += times
-                entry.positions += times * call.positions
-                entry.flops += times * call.flops
+                entry.rows += call.evaluations
+                entry.positions += call.evaluations * call.positions
+                entry.flops += call.evaluations * call.flops
         return spent
 
 
@@ -81,11 +80,11 @@ class Meters:
     def watching(self, target: LatentModel[Any], draft: LatentModel[Any] | None = None) -> Iterator[Meters]:
         """Count what target and draft do."""
         with ExitStack() as stack:
-            stack.enter_context(self.target.watching(target.network))
-            stack.enter_context(self.target_head.watching(target.head.network))
+            stack.enter_context(self.target.watching(target.counted))
+            stack.enter_context(self.target_head.watching(target.head.counted))
             if draft is not None:
-                stack.enter_context(self.draft.watching(draft.network))
-                stack.enter_context(self.draft_head.watching(draft.head.network))
+                stack.enter_context(self.draft.watching(draft.counted))
+                stack.enter_context(self.draft_head.watching(draft.head.counted))
             yield self
 
     def per_image(self) -> list[dict[int, Spent]]:

@@ -72,6 +72,11 @@ class Schedule:
         return True
 
     @property
+    def period(self) -> int:
+        """Steps after which the schedule repeats itself; 1 where it does not, or nobody knows."""
+        return 1
+
+    @property
     def label(self) -> list[str]:
         """What tells this setting apart in tables and plots, as in ["i=3"]."""
         return []

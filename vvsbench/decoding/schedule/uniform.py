@@ -28,6 +28,11 @@ class Uniform(Schedule):
         return due and moment.committed > self.first_tokens
 
     @property
+    def period(self) -> int:
+        """See `Schedule.period`."""
+        return self.interval
+
+    @property
     def label(self) -> list[str]:
         """The interval."""
         return [f"i={self.interval}"]
