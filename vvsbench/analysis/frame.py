@@ -152,14 +152,9 @@ def frame(study: str, root: Path, timed_only: bool = False) -> StudyFrame:
     if not rows["usable"].any():
         reasons = "; ".join(f"{row['label']}: {row['trouble']}" for _, row in rows.iterrows())
         raise NothingToReport(f"no cell of study {study} can be shown ({reasons}); run the study again.")
-<<<<<<< HEAD
-    title, front = str(declared.get("title") or study), str(declared.get("front") or "")
     published = claims.published(declared.get("claims") or [])
     stands_for = declared.get("stands_for") or {}
     found = StudyFrame(study, title, baseline, rows, by_key, [], x, axis, front, published, stands_for)
-=======
-    found = StudyFrame(study, title, baseline, rows, by_key, [], x, axis, front)
->>>>>>> 5d7e6a07b17d311ad7236ca7014983dad4e0e55e
     rows = _relative(found)
     troubles = of_study(rows, timed(rows[rows["usable"]]), cells, declared.get("cells") or [], axis)
     return replace(found, rows=rows, troubles=troubles)
