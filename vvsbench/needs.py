@@ -74,7 +74,7 @@ def data_of(cfg: RunConfig) -> Iterator[Need]:
 
 def _scoring(metrics: MetricsConfig) -> Iterator[Need]:
     """The networks that a protocol scores with."""
-    if networks.needs_extractor(metrics) and metrics.extractor.kind == "inception":
+    if networks.needs_extractor(metrics) and metrics.extractor.kind != "classifier":
         own = metrics.extractor.weights
         path = Path(own) if own else networks.torch_home() / "hub" / "checkpoints" / networks.INCEPTION_FILE
         path = checkpoints.resolve(own) if own else path
