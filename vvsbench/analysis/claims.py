@@ -239,7 +239,8 @@ def beside(
     digits = {one.claim.metric: 1 for one in found}
     for one in found:
         digits[one.claim.metric] = max(digits[one.claim.metric], _decimals(one.claim.value))
-    lines = [_line(one, rows.loc[one.key], digits[one.claim.metric], sources) for one in found]
+    by_key = {str(key): row for key, row in rows.iterrows()}
+    lines = [_line(one, by_key[one.key], digits[one.claim.metric], sources) for one in found]
     table = Table("claims", "Claims beside ours", COLUMNS, lines, noted="method in the claim", small="")
     return Beside(table, _about(found, str(configs[found[0].key]["model"]["name"])), sources)
 
