@@ -125,8 +125,10 @@ class Claim(BaseModel):
             settings: of the cell, resolved.
             stands_for: overrides of the study's file to what the size that was run has instead.
         """
-        rest = [stands_for.get(word, word) for word in self.cell.split()]
-        if not self.target or not rest or not all(fits(settings, word) for word in rest):
+        words = self.cell.split()
+        taken = set(stands_for.values()) - stands_for.keys()  # at this size they mean another cell
+        rest = [stands_for.get(word, word) for word in words]
+        if not self.target or not rest or taken & set(words) or not all(fits(settings, word) for word in rest):
             return False, False
         models = [f"model={name}" for name in self.target.split()]
         same = any(fits(settings, word) for word in models)
