@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,14 @@ class LoggerMode(StrEnum):
 
 
 @dataclass
+class SizeConfig:
+    """What another size of a study puts in place of the study's own lines (`size=NAME`, see `vvsbench.sizes`)."""
+
+    settings: list[str] = field(default_factory=list)  # overrides for all cells, as on the command line
+    instead: dict[str, str] = field(default_factory=dict)  # override of a cell to the one that replaces it
+
+
+@dataclass
 class StudyConfig:
     """A named set of cells with one declared baseline."""
 
@@ -128,6 +137,10 @@ class StudyConfig:
     x: str = ""  # a setting that the report draws cost and quality against, for example decoder.drafter.noise
     cost: Cost = Cost.forwards  # what its fronts set against quality
     front: str = ""  # decoder whose front the cells of all others must lie outside of; empty for none
+    claims: list[str] = field(default_factory=list)  # files of experiments/published that the report sets beside ours
+    sizes: dict[str, SizeConfig] = field(default_factory=dict)  # other sizes by name; the file itself is size=full
+    # at another size, overrides of the file to what stands in for them: how claims about its cells find their cells
+    stands_for: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -235,7 +248,17 @@ def folder(name: str) -> Path:
 
 
 def register() -> None:
-    """Tell Hydra the schema. The names live in a group of their own, so that they are no options of a user's."""
+    """Tell Hydra the schema, and what other packages add to it."""
+    _register_own()
+    store = ConfigStore.instance()
+    for group, registry in PLUGINS.items():
+        for plugin in registry:
+            store.store(group=group, name=plugin.name, node=plugin.kind, provider=plugin.origin)
+
+
+@cache
+def _register_own() -> None:
+    """The names live in a group of their own, so that they are no options of a user's."""
     store = ConfigStore.instance()
     store.store(group="schema", name="run", node=RunConfig)
     for name, model in MODELS.items():
@@ -250,7 +273,4 @@ def register() -> None:
         store.store(group="schema/structure", name=structure.name, node=structure)
     for schedule in SCHEDULES:
         store.store(group="schema/schedule", name=schedule.name, node=schedule)
-    for group, registry in PLUGINS.items():
-        for plugin in registry:
-            store.store(group=group, name=plugin.name, node=plugin.kind, provider=plugin.origin)
     store.store(group="schema/metrics", name="protocol", node=MetricsConfig)

@@ -6,8 +6,7 @@ With `model=NAME` it says, file by file, what that model needs, where to put it 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from vvsbench import catalog, composition, identity
 from vvsbench.config import PromptKind, RunConfig
 from vvsbench.errors import ConfigError, UserError
 from vvsbench.models import checkpoints
+from vvsbench.needs import Need, networks_of
 from vvsbench.runs import provenance
 
 GIB = 2**30
@@ -29,21 +29,6 @@ ROLES = {
 DRAFTER = "its drafter"
 """What every other file is for."""
 USAGE = "usage: vvsbench doctor [model=NAME] [KEY=VALUE ...]"
-
-
-@dataclass(frozen=True)
-class Need:
-    """A file that a model reads.
-
-    Attributes:
-        found: whether it is there.
-    """
-
-    role: str
-    key: str
-    name: str
-    path: Path
-    found: bool
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -101,7 +86,7 @@ def _weights(console: Console) -> None:
     for heading in ("model", "target", "tokenizer", "text encoder", "drafter"):
         table.add_column(heading)
     for option in catalog.options("model"):
-        needs = {need.role: need for need in needed(_settings([f"model={option.name}"]))}
+        needs = {role(need): need for need in networks_of(_settings([f"model={option.name}"]))}
         cells = [_mark(needs.get(role)) for role in (*ROLES.values(), DRAFTER)]
         table.add_row(option.name, *cells)
     console.print(table)
@@ -145,27 +130,9 @@ def _settings(overrides: Sequence[str]) -> RunConfig:
     return composition.composed([*overrides, f"decoder={richest}"])
 
 
-def needed(cfg: RunConfig) -> Iterator[Need]:
-    """Every file that a model and its drafter read; of a file that both name, once."""
-    settings = composition.plain(cfg)
-    names = identity.weights_names(settings)
-    if encoder := settings["model"].get("text_encoder"):
-        names["model.text_encoder"] = encoder
-    once = {name: key for key, name in reversed(names.items())}
-    for key, name in names.items():
-        if once[name] == key:
-            path = checkpoints.resolve(name)
-            found = path.exists() or (key == "model.text_encoder" and _on_hub(name))
-            yield Need(ROLES.get(key, DRAFTER), key, name, path, found)
-
-
-def _on_hub(name: str) -> bool:
-    """Whether a hub model is in the local cache; nothing is downloaded."""
-    try:
-        from huggingface_hub import try_to_load_from_cache
-    except ImportError:
-        return False
-    return isinstance(try_to_load_from_cache(name, "config.json"), str)
+def role(need: Need) -> str:
+    """What a model needs a file for."""
+    return ROLES.get(need.key, DRAFTER)
 
 
 def _one_model(arguments: Sequence[str], console: Console) -> int:
@@ -175,8 +142,8 @@ def _one_model(arguments: Sequence[str], console: Console) -> int:
     console.print(f"{checkpoints.weights_root().absolute()} (${checkpoints.WEIGHTS_VARIABLE} names another folder).\n")
     alone, drafting = cfg.model.decoders[0], " and ".join(cfg.model.decoders[1:])
     missing = []
-    for need in needed(cfg):
-        console.print(f"  {'found  ' if need.found else 'MISSING'}  {need.role}: {need.name}")
+    for need in networks_of(cfg):
+        console.print(f"  {'found  ' if need.found else 'MISSING'}  {role(need)}: {need.name}")
         console.print(f"           {need.path.absolute()}   (setting {need.key})")
         if not need.found:
             missing.append(need)
@@ -186,7 +153,7 @@ def _one_model(arguments: Sequence[str], console: Console) -> int:
         )
     if cfg.prompts.kind == PromptKind.captions:
         console.print("  choose   prompts.file=FILE, a .txt with one caption a line or a .json with a list")
-    required = [need for need in missing if need.role != DRAFTER]
+    required = [need for need in missing if role(need) != DRAFTER]
     if not missing:
         console.print("\nEverything is there.")
     elif not required:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from vvsbench.analysis import tables
+from vvsbench.analysis import claims, tables
 from vvsbench.analysis.diagnostics import Depth, Diagnosis, diagnose
 from vvsbench.analysis.estimate import Estimate, estimate, interval, number
 from vvsbench.analysis.frame import StudyFrame
@@ -89,7 +89,15 @@ def every(study: StudyFrame, rows: pd.DataFrame) -> list[Table]:
         paired(rows),
     ]
     made += [drafting(rows), depths(rows, diagnoses(study, rows))]
+    if published := claimed(study, rows):
+        made.append(published.table)
     return [table for table in made if table is not None and table.columns and table.lines]
+
+
+def claimed(study: StudyFrame, rows: pd.DataFrame) -> claims.Beside | None:
+    """What papers claim about the cells, beside our numbers and apart from them; None where they claim nothing."""
+    configs = {str(key): study.cells[str(key)].record.config for key in rows.index}
+    return claims.beside(study.claims, study.stands_for, rows, configs)
 
 
 def against(found: Standings | None) -> Table | None:

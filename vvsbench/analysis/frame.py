@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from vvsbench.analysis import comparison, diagnostics
+from vvsbench.analysis import claims, comparison, diagnostics
 from vvsbench.analysis.costs import CHOSEN, FORWARDS, Axis
 from vvsbench.analysis.estimate import Estimate
 from vvsbench.analysis.settings import ABSENT, differences, families, firsts, flat, setting, shared
@@ -72,6 +72,8 @@ class StudyFrame:
         front: decoder whose front is the one to beat, empty without one.
         external: a row per imported image set, with its metrics; they are in no comparison, for nothing but their
             images is known.
+        claims: what papers claim about its cells.
+        stands_for: see `vvsbench.config.StudyConfig`.
     """
 
     name: str
@@ -84,6 +86,8 @@ class StudyFrame:
     axis: Axis = FORWARDS
     front: str = ""
     external: pd.DataFrame = field(default_factory=pd.DataFrame)
+    claims: Sequence[claims.Claim] = ()
+    stands_for: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def usable(self) -> pd.DataFrame:
@@ -125,6 +129,7 @@ def frame(study: str, root: Path, timed_only: bool = False) -> StudyFrame:
     Raises:
         NothingToReport: there is no cell with numbers.
         RecordError: a record is damaged.
+        ClaimsError: the published figures that the study names cannot be read.
     """
     stored = Store(root).cells(study)
     cells = [cell for cell in stored if cell.record.external is None]
@@ -154,7 +159,9 @@ def frame(study: str, root: Path, timed_only: bool = False) -> StudyFrame:
     if not rows["usable"].any():
         reasons = "; ".join(f"{row['label']}: {row['trouble']}" for _, row in rows.iterrows())
         raise NothingToReport(f"no cell of study {study} can be shown ({reasons}); run the study again.")
-    found = StudyFrame(study, title, baseline, rows, by_key, [], x, axis, front)
+    published = claims.published(declared.get("claims") or [])
+    stands_for = declared.get("stands_for") or {}
+    found = StudyFrame(study, title, baseline, rows, by_key, [], x, axis, front, published, stands_for)
     rows = _relative(found)
     troubles = of_study(rows, timed(rows[rows["usable"]]), cells, declared.get("cells") or [], axis)
     imported = [cell for cell in stored if cell.record.external]

@@ -122,6 +122,7 @@ def _part(study: StudyFrame, setting: str, rows: pd.DataFrame, slots: Mapping[st
         "magnified": bool(seen) and next(next(iter(seen.values())).shards()).images.shape[-1] < 96,
         "drafts": _drafts(rows, findings.diagnoses(study, rows), slots),
         "draft_tables": [made[name] for name in ("drafting", "depths") if name in made],
+        "claims": findings.claimed(study, rows),
         "decoders": decoders(study, rows),
         "facts": described(study, rows),
     }

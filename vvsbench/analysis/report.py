@@ -213,14 +213,17 @@ def _comparison(study: StudyFrame, setting: str, rows: pd.DataFrame, drawings: S
     blocks.append(" ".join(str(claim) for claim in sentences.headline(rows, study.axis)))
     blocks.append("\n".join(f"- **{v.label}** {v.predicate()}" for v in sentences.verdicts(rows, study.axis)))
     blocks.append(" ".join(str(claim) for claim in decoders(study, rows)))
-    found = contest(study, rows)
+    found, published = contest(study, rows), findings.claimed(study, rows)
     for table in findings.every(study, rows):
         blocks += [f"### {table.caption}", tables.markdown(table)]
+        if table.name == "claims" and published:
+            blocks.insert(-1, published.about)
+            blocks.append("\n".join(f"- [{n}] {text}" for n, text in enumerate(published.sources, 1)))
         if table.name == "standings" and placed:
             blocks.append(sentences.rule(placed))
         if table.name == "fronts" and found:
-            claims = [*sentences.contests(found), *sentences.dominations(found)]
-            blocks += [sentences.about_contest(found), "\n".join(f"- {claim}" for claim in claims)]
+            said = [*sentences.contests(found), *sentences.dominations(found)]
+            blocks += [sentences.about_contest(found), "\n".join(f"- {claim}" for claim in said)]
     blocks.append("Brackets: 95 % intervals. ▼ worse, ▲ better than the baseline beyond its interval.")
     blocks += [f"![{path.stem}]({path.name})" for path in drawings]
     blocks += [f"{found.axis.title}: {sentences.about_front(found)}" for found in fronts(study, rows)]

@@ -21,7 +21,7 @@ def missing(declared: Sequence[Sequence[str]], configs: Sequence[Mapping[str, An
     left = list(configs)
     unmet = []
     for overrides in sorted(declared, key=len, reverse=True):
-        match = next((config for config in left if all(_fits(config, text) for text in overrides)), None)
+        match = next((config for config in left if all(fits(config, text) for text in overrides)), None)
         if match is None:
             unmet.append(list(overrides))
         else:
@@ -49,11 +49,12 @@ def firsts(
 
 def _turn(config: Mapping[str, Any], declared: Sequence[Sequence[str]]) -> int:
     """Number of the most specific declaration that a cell fits; one past the last for a cell that fits none."""
-    fitting = [number for number, overrides in enumerate(declared) if all(_fits(config, text) for text in overrides)]
+    fitting = [number for number, overrides in enumerate(declared) if all(fits(config, text) for text in overrides)]
     return max(fitting, key=lambda number: len(declared[number]), default=len(declared))
 
 
-def _fits(config: Mapping[str, Any], override: str) -> bool:
+def fits(config: Mapping[str, Any], override: str) -> bool:
+    """Whether resolved settings are as an override says; of a group, whether that option is chosen."""
     path, _, wanted = override.lstrip("+").partition("=")
     found = setting(config, path.split("@")[-1])
     plain = wanted.strip("'\"")

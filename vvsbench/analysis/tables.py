@@ -273,6 +273,8 @@ ESCAPES = (
         "\N{NO-BREAK SPACE}": "~",
         "Δ": r"$\Delta$",
         "≤": r"$\leq$",
+        "±": r"$\pm$",
+        "†": r"$\dagger$",
         "’": "'",
     }
 )

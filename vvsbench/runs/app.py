@@ -26,7 +26,9 @@ from vvsbench.composition import plain, prepare, typed
 from vvsbench.config import LoggerKind, RunConfig, Stage
 from vvsbench.errors import ConfigError, UserError
 from vvsbench.explaining import EXPECTED, explained
+from vvsbench.needs import check_files
 from vvsbench.runs import provenance
+from vvsbench.sizes import sized
 from vvsbench.validation import validate
 
 log = logging.getLogger(__name__)
@@ -89,8 +91,8 @@ def main(argv: Sequence[str]) -> int:
 
     signal.signal(signal.SIGTERM, _interrupted)
     os.environ[provenance.COMMAND] = shlex.join(["vvsbench", "run", *argv])
-    sys.argv = [sys.argv[0], *sorted(argv, key=lambda word: word not in SWITCHES)]
     try:
+        sys.argv = [sys.argv[0], *sorted(sized(argv), key=lambda word: word not in SWITCHES)]
         hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name="run")(task)()
     except EXPECTED as error:
         raise explained(error) from error
@@ -138,6 +140,7 @@ def check(jobs: Sequence[tuple[Sequence[str], Callable[[], DictConfig]]]) -> lis
 
     Raises:
         ConfigError: with the problems of all cells.
+        FilesMissing: weights or data of a study of real models are not here.
     """
     problems: dict[str, list[str]] = {}
     runs: list[RunConfig] = []
@@ -152,6 +155,7 @@ def check(jobs: Sequence[tuple[Sequence[str], Callable[[], DictConfig]]]) -> lis
             found = error.problems
         for problem in found:
             problems.setdefault(problem, []).append(" ".join(overrides))
+    check_files(runs)
     if problems:
         raise ConfigError([_placed(text, cells, len(jobs)) for text, cells in problems.items()])
     return runs
