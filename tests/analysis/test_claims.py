@@ -86,6 +86,8 @@ def test_settings_of_a_file_stand_for_those_of_a_size():
     words = {"decoder.length=32": "decoder.length=8", "batch_size=8": "batch_size=2"}
     assert claim.of(cell, words | {"model=llamagen_t2i_xl_256": "model=tiny_mar"}) == (True, False)
     assert claim.of(cell, {}) == (False, False)
+    other = claim.model_copy(update={"cell": "decoder=csd decoder.length=8"})
+    assert other.of(cell, words | {"model=llamagen_t2i_xl_256": "model=tiny_mar"}) == (False, False)
 
 
 def test_a_report_sets_claims_beside_ours_and_keeps_them_apart(tmp_path, no_figures):

@@ -125,8 +125,10 @@ class Claim(BaseModel):
             settings: of the cell, resolved.
             stands_for: overrides of the study's file to what the size that was run has instead.
         """
-        rest = [stands_for.get(word, word) for word in self.cell.split()]
-        if not self.target or not rest or not all(fits(settings, word) for word in rest):
+        words = self.cell.split()
+        taken = set(stands_for.values()) - stands_for.keys()  # at this size they mean another cell
+        rest = [stands_for.get(word, word) for word in words]
+        if not self.target or not rest or taken & set(words) or not all(fits(settings, word) for word in rest):
             return False, False
         models = [f"model={name}" for name in self.target.split()]
         same = any(fits(settings, word) for word in models)
@@ -239,7 +241,8 @@ def beside(
     digits = {one.claim.metric: 1 for one in found}
     for one in found:
         digits[one.claim.metric] = max(digits[one.claim.metric], _decimals(one.claim.value))
-    lines = [_line(one, rows.loc[one.key], digits[one.claim.metric], sources) for one in found]
+    by_key = {str(key): row for key, row in rows.iterrows()}
+    lines = [_line(one, by_key[one.key], digits[one.claim.metric], sources) for one in found]
     table = Table("claims", "Claims beside ours", COLUMNS, lines, noted="method in the claim", small="")
     return Beside(table, _about(found, str(configs[found[0].key]["model"]["name"])), sources)
 
