@@ -161,7 +161,9 @@ def frame(study: str, root: Path, timed_only: bool = False) -> StudyFrame:
         raise NothingToReport(f"no cell of study {study} can be shown ({reasons}); run the study again.")
     published = claims.published(declared.get("claims") or [])
     stands_for = declared.get("stands_for") or {}
-    found = StudyFrame(study, title, baseline, rows, by_key, [], x, axis, front, published, stands_for)
+    found = StudyFrame(
+        study, title, baseline, rows, by_key, [], x, axis, front, claims=published, stands_for=stands_for
+    )
     rows = _relative(found)
     troubles = of_study(rows, timed(rows[rows["usable"]]), cells, declared.get("cells") or [], axis)
     imported = [cell for cell in stored if cell.record.external]
