@@ -21,7 +21,7 @@ from vvsbench.analysis.speed import speeds
 from vvsbench.runs import store
 from vvsbench.tracking import sync
 from vvsbench.tracking.cells import numbers, times
-from vvsbench.tracking.wandb import log_study
+from vvsbench.tracking.wandb import log_study, out_of_reach
 
 FOLDERS = ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
 BLOCK, FILE_HEADER, CHUNK_HEADER = 32768, 7, 7
@@ -293,6 +293,12 @@ def test_a_page_that_is_older_than_a_record_is_left_out(root: Path, tmp_path: Pa
     assert reports._page("demo", tmp_path) is None
 
 
+@pytest.mark.parametrize("setting", ["logger=wanbd", "logger.mode=later"])
+def test_a_logger_that_is_not_there_is_refused(setting: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", "study=demo", setting]) == 2
+    assert f"{setting}: choose from" in capsys.readouterr().err
+
+
 def test_disabled_does_nothing(place: Path, tmp_path: Path) -> None:
     log_study("no such study", tmp_path, "disabled")
     assert not place.exists()
@@ -308,19 +314,14 @@ def test_nothing_that_goes_wrong_is_raised(
     assert caplog.text.count("was not logged to Weights & Biases") == 2
 
 
-def test_a_service_that_does_not_answer_sends_the_study_offline(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_service_that_does_not_answer_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     import wandb
 
     def unreachable(**_: Any) -> bool:
         raise wandb.errors.CommError("no route to host")
 
-    synthetic.write(tmp_path, 8, cells=synthetic.recipes()[:1])
     monkeypatch.setattr(wandb, "login", unreachable)
-    log_study("demo", tmp_path, "online")
-    assert "does not answer (no route to host)" in caplog.text
-    assert len(list(place.glob("offline-run-*/*.wandb"))) == 2
+    assert out_of_reach(wandb) == "it does not answer (no route to host)"
 
 
 def test_wandb_is_imported_only_when_a_study_is_logged() -> None:

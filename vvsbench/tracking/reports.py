@@ -62,7 +62,8 @@ def log_report(wandb: Any, run: Any, study: StudyFrame, speed: Speeds, root: Pat
     run.summary.update(summary | {"in words": "\n".join(line for line in said if line)})
     if (page := _page(study.name, root)) is not None:
         artifact = wandb.Artifact(f"report-{study.name}", type="report", description=study.title)
-        artifact.add_dir(str(page))
+        for path in sorted(path for path in page.rglob("*") if path.is_file()):
+            artifact.add_file(str(path), name=path.relative_to(page).as_posix())
         run.log_artifact(artifact)
 
 
