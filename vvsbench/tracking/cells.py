@@ -123,7 +123,7 @@ def log_speed(wandb: Any, run: Any, folder: Path, row: pd.Series[Any]) -> None:
 
 
 def _define(run: Any) -> None:
-    run.define_metric("repeat", hidden=True)
+    run.define_metric("repeat", hidden=True, summary="none")
     run.define_metric(REPEAT, step_metric="repeat", summary="none")
 
 
