@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from vvsbench import identity
 from vvsbench.quality import intervals
 from vvsbench.runs import files, shards, store, tables
 from vvsbench.runs.record import CellRecord, Git, Jackknife, MetricValue, Provenance, QualityRecord, packed
+from vvsbench.runs.speed_record import Interval, Measured, Memory, Moment, SpeedRecord, Subject
 
 GRID, SIDE, DEPTH, CHANNELS = 8, 32, 5, 4
 TOKENS = GRID * GRID
@@ -168,6 +170,53 @@ def write(root: Path, count: int = 64, study: str = "demo", cells: list[Recipe] 
         The cells' folders.
     """
     return [_write_cell(root, study, count, number, recipe) for number, recipe in enumerate(cells or recipes())]
+
+
+def write_speed(folder: Path, seconds: float, rounds: int = 6) -> SpeedRecord:
+    """Time a written cell, in turn with a baseline that takes twice as long."""
+    record = store.read_record(folder)
+    assert record is not None
+    rows = [
+        {"round": number, "decoder": name, "images": 16, "first": 16 * number, "seconds": taken, "device_seconds": None}
+        for number in range(rounds)
+        for name, taken in (("own", seconds * (1 + number / 100)), ("baseline", 2 * seconds))
+    ]
+    content = tables.to_parquet(pd.DataFrame(rows))
+    files.write(folder / store.SPEED_REPEATS, content)
+    timed = SpeedRecord(
+        status="ok",
+        study=record.study,
+        label=record.label,
+        key=record.key,
+        speed_key="0",
+        config={**record.config, "engine": "eager"},
+        provenance=record.provenance,
+        measured=Measured(
+            device=str(HARDWARE["cpu"]),
+            cores=2,
+            threads=1,
+            own=_subject(record.label, seconds, rounds),
+            baseline=_subject("ar", 2 * seconds, rounds),
+            speed_up=Interval(value=2.0, low=1.9, high=2.1, n=rounds),
+            paint_seconds_per_image=Interval(value=0.001, low=0.001, high=0.001, n=rounds),
+            memory=Memory(allocated=None, reserved=None, process=2**30),
+            phases={"verify": 0.6, "draft": 0.3, "host": 0.1},
+            ending="rounds",
+            before=Moment(),
+            after=Moment(),
+            seconds=9.0,
+        ),
+        files={store.SPEED_REPEATS: files.digest(content)},
+        started="2026-01-01T11:00:00.000+00:00",
+    )
+    files.write(folder / store.SPEED, timed.model_dump_json().encode())
+    return timed
+
+
+def _subject(label: str, seconds: float, rounds: int) -> Subject:
+    times = Interval(value=seconds, low=seconds * 0.9, high=seconds * 1.1, n=rounds)
+    counts = {"target_forwards": 200 * seconds, "prefill_forwards": 1.0}
+    return Subject(label=label, seconds_per_image=times, load_seconds=1.0, first_seconds=2.0, counts=counts)
 
 
 def _config(root: Path, study: str, count: int, recipe: Recipe) -> dict[str, Any]:

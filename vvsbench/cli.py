@@ -33,6 +33,8 @@ usage: vvsbench VERB [KEY=VALUE ...]
            vvsbench list models
   doctor   what this machine has, which weights are found where, and which suites can run
            vvsbench doctor model=llamagen_t2i_xl_512
+  wandb    send to Weights & Biases what was logged offline
+           vvsbench wandb sync
   train    train the parts of the tiny zoo
            vvsbench train drafter
 
@@ -119,6 +121,10 @@ def _complete(arguments: list[str]) -> int:
         from vvsbench.catalog import KINDS
 
         print(" ".join(KINDS))
+    elif words[1] == "wandb":
+        from vvsbench.tracking.sync import ACTIONS
+
+        print(" ".join(ACTIONS))
     return 0
 
 
@@ -176,6 +182,12 @@ def _doctor(arguments: list[str]) -> int:
     return examine(arguments)
 
 
+def _wandb(arguments: list[str]) -> int:
+    from vvsbench.tracking.sync import main as send
+
+    return send(arguments)
+
+
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "status": _status,
@@ -185,6 +197,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "import": _import,
     "list": _list,
     "doctor": _doctor,
+    "wandb": _wandb,
     "train": _train,
 }
 

@@ -11,11 +11,12 @@ from rich.console import Console
 from vvsbench.errors import ConfigError
 
 DEFAULTS = {"study": "single", "output_root": "outputs", "logger": "none", "logger.mode": "online"}
+CHOICES = {"logger": ("none", "wandb"), "logger.mode": ("online", "offline", "disabled")}
 USAGE = """\
 usage: vvsbench report study=NAME [output_root=outputs] [logger=wandb] [logger.mode=offline]
 
 Compares the cells of a study from their records alone and writes HTML, Markdown, LaTeX and figures to
-OUTPUT_ROOT/reports/NAME. logger=wandb sends the study to Weights & Biases as well.
+OUTPUT_ROOT/reports/NAME. logger=wandb sends the study to Weights & Biases as well (docs/dashboards.md).
 """
 
 
@@ -32,6 +33,9 @@ def main(arguments: Sequence[str]) -> int:
         print(USAGE)
         return 0
     settings = parse(arguments, DEFAULTS)
+    for key, choices in CHOICES.items():
+        if settings[key] not in choices:
+            raise ConfigError([f"{key}={settings[key]}: choose from {', '.join(choices)}."])
     study, root = settings["study"], Path(settings["output_root"])
     exists(study, root)
     from vvsbench.analysis import report

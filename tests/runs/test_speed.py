@@ -162,7 +162,7 @@ def test_a_cell_is_timed_once_until_something_changes(tmp_path, monkeypatch, cap
     cell(tmp_path).run()
     record = store.read_speed(tmp_path / "cell")
     assert (record.status, record.key) == ("ok", identity.cell_key(plain(cell(tmp_path).cfg)))
-    assert len(pd.read_parquet(tmp_path / "cell" / speed.REPEATS)) == len(result["repeats"])
+    assert len(pd.read_parquet(tmp_path / "cell" / store.SPEED_REPEATS)) == len(result["repeats"])
     cell(tmp_path).run()
     assert "measured already" in capsys.readouterr().out
     assert len(asked) == 1

@@ -188,8 +188,7 @@ def job(cfg: DictConfig) -> Outcome:
 
     run = typed(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    logged = run.logger.name is not LoggerKind.none and run.stage is Stage.images  # times have no images to log
-    mode = run.logger.mode.value if logged else None
+    mode = run.logger.mode.value if run.logger.name is not LoggerKind.none else None
     error = None
     try:
         if not states.wanted([run])[0]:

@@ -31,7 +31,6 @@ from vvsbench.validation import validate
 
 log = logging.getLogger(__name__)
 
-REPEATS = "speed.parquet"
 CHILD = "vvsbench.runs.speed_child"
 RULES = 1
 """Raised when times are taken in another way, so that older ones are out of date."""
@@ -124,8 +123,8 @@ class SpeedCell:
             if record.status == "ok":
                 record.measured = Measured.model_validate(result["measured"])
                 content = tables.to_parquet(pd.DataFrame(result["repeats"]))
-                files.write(self.folder / REPEATS, content)
-                record.files[REPEATS] = files.digest(content)
+                files.write(self.folder / store.SPEED_REPEATS, content)
+                record.files[store.SPEED_REPEATS] = files.digest(content)
 
     @contextlib.contextmanager
     def _recorded(self, record: SpeedRecord) -> Iterator[None]:

@@ -27,6 +27,7 @@ from vvsbench.runs.speed_record import SpeedRecord
 RECORD = "record.json"
 QUALITY = "quality"
 SPEED = "speed.json"
+SPEED_REPEATS = "speed.parquet"
 
 
 class RecordError(UserError):
@@ -224,9 +225,12 @@ class Store:
         Raises:
             RecordError: a record is damaged.
         """
-        folders = sorted(path.parent for path in (self.root / "cells" / study).glob(f"*/{SPEED}"))
-        found = [record for folder in folders if (record := read_speed(folder)) is not None]
+        found = [record for folder in self.timed(study) if (record := read_speed(folder)) is not None]
         return sorted(found, key=lambda record: (record.started, record.label))
+
+    def timed(self, study: str) -> list[Path]:
+        """Folders of a study that have a speed record, whether or not it can be read."""
+        return sorted(path.parent for path in (self.root / "cells" / study).glob(f"*/{SPEED}"))
 
     def folders(self, study: str) -> list[Path]:
         """Folders of a study that have a record, whether or not it can be read."""
