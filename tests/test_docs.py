@@ -123,10 +123,14 @@ def test_every_command_of_the_pages_is_one(tmp_path, monkeypatch):
     own.parent.mkdir(parents=True)
     own.write_text((config.folder("conf") / "drafter" / "tiny.yaml").read_text())
     text = "\n".join(page.read_text() for page in build.pages() if page != ADDING)
-    commands = {_overrides(line) for line in COMMAND.findall(text)} - {None}
-    assert len(commands) > 20
-    for command in commands:
-        composed(command)
+    commands = [found for line in COMMAND.findall(text) if (found := _overrides(line))]
+    seen: set[str] = set()
+    for command in sorted(commands, key=len, reverse=True):
+        settings = {re.sub(r"=[\d.]+$", "", word) for word in command}
+        if not settings <= seen:  # every setting once, whatever its number, is enough and takes half the time
+            composed(command)
+            seen |= settings
+    assert len(seen) > 30
 
 
 def _overrides(line):
