@@ -22,7 +22,7 @@ demo: $(STAMP) ## generate, score and compare the tiny models' images under ever
 	$(BIN)/vvsbench report study=demo_continuous
 
 test: lint type ## everything that must pass: ruff, mypy, pytest
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(STAMP) ## style and likely bugs (ruff)
 	$(BIN)/ruff check .
