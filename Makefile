@@ -1,7 +1,7 @@
 # Every target sets up what it needs; `make help` lists them from the comments behind their names.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint type certify zoo bench bench-gpu clean
+.PHONY: help setup demo test lint type docs certify zoo bench bench-gpu clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,6 +12,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## install everything into .venv, which all other targets do when they need it
 
 demo: $(STAMP) ## generate, score and compare the tiny models' images under every decoder, then write the reports
 	$(BIN)/vvsbench run study=demo
@@ -28,6 +30,9 @@ lint: $(STAMP) ## style and likely bugs (ruff)
 
 type: $(STAMP) ## types (mypy)
 	$(BIN)/mypy
+
+docs: $(STAMP) ## the pages as HTML in outputs/docs, and a check of their links
+	$(BIN)/python docs/build.py
 
 certify: $(STAMP) ## exact decoders against the toy's enumerated law, wrong ones caught, the others' distance measured
 	$(BIN)/python -m vvsbench.certify

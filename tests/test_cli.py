@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -67,6 +68,7 @@ def test_doctor_describes_the_machine(capsys, monkeypatch, tmp_path):
     assert cli.main(["doctor"]) == 0
     text = capsys.readouterr().out
     assert all(word in text for word in ("torch", "memory", "disk", "llamagen_t2i_xl_256", "metric suites"))
+    assert find_spec("open_clip") or "vvsbench[hps]" in text, "brackets are no markup"
 
 
 def test_doctor_says_which_files_a_model_needs_and_where_to_put_them(capsys, monkeypatch, tmp_path):

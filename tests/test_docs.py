@@ -1,18 +1,26 @@
-"""The worked examples of docs/adding.md, installed and run word for word."""
+"""The worked examples of docs/adding.md, run word for word; every page's commands, links and anchors."""
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from docs import build
 from tests import nano
-from vvsbench import cli
+from vvsbench import catalog, cli, config
+from vvsbench.analysis import frame, tables
 from vvsbench.composition import composed
+from vvsbench.quality import config as protocols
+from vvsbench.quality import scorers
 
 ADDING = Path(__file__).parent.parent / "docs" / "adding.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+NAMED = re.compile(r"^```\w+ (\S+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^ *vvsbench run (.+)$", re.MULTILINE)
 USES = {
     "cheap": ["decoder=vvs", "schedule@decoder.schedule=cheap", "decoder.schedule.most=2"],
     "generous": ["decoder=eagle2", "acceptance@decoder.acceptance=generous", "decoder.acceptance.factor=3"],
@@ -51,6 +59,87 @@ def test_an_example_runs_as_it_is_written(name, examples, weights, tmp_path, mon
     command = [*USES[name], *nano.overrides(weights, True), "count=2", "batch_size=2", "shard_size=2", "metrics=none"]
     assert cli.main(["run", *command, "study.name=docs"]) == 0
     assert LABELS[name] in capsys.readouterr().out
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """The page's files by name; those of settings lie where they say, below the working folder."""
+    found = dict(NAMED.findall(ADDING.read_text()))
+    for name, text in found.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    return found
+
+
+def test_a_model_is_a_settings_file(files, weights):
+    assert composed(["model=birds"]).sampling.guidance_scale == 1.5
+    assert {"birds"} < set(catalog.names("model"))
+    sizes = [setting for setting in nano.overrides(weights) if setting != "model=tiny"]
+    assert cli.main(["run", "model=birds", "decoder=ar", *sizes, "count=2", "shard_size=2", "study.name=docs"]) == 0
+
+
+def test_a_metric_is_a_function_and_its_name(files, weights, monkeypatch):
+    monkeypatch.setattr(scorers, "SCORERS", dict(scorers.SCORERS))
+    monkeypatch.setattr("vvsbench.quality.evaluation.SCORERS", scorers.SCORERS)
+    monkeypatch.setattr(protocols, "METRICS", (*protocols.METRICS, "colour"))
+    monkeypatch.setattr(frame, "METRICS", (*frame.METRICS, "colour"))
+    exec(compile(files["scorers.py"], "scorers.py", "exec"), dict(vars(scorers)))
+    few = ["count=16", "batch_size=16", "shard_size=16", "study.name=docs"]
+    assert cli.main(["run", "decoder=ar", *nano.overrides(weights), *few, "metrics=colour"]) == 0
+    (path,) = Path("outputs/cells/docs").glob("*/quality/*.json")
+    record = json.loads(path.read_text())
+    assert record["version"].startswith("v1+changed")
+    (row,) = frame.frame("docs", Path("outputs")).rows.to_dict("records")
+    assert row["colour"] == record["values"][0]["value"] > 0
+    assert tables.entry(tables.Column("colour", "colour ↑", ""), row).interval
+
+
+def test_links_and_anchors_lead_somewhere():
+    assert build.broken() == []
+    assert {page.name for page in build.pages()} >= {"README.md", "index.md", "quick_start.md", "faq.md"}
+
+
+def test_the_index_names_every_page():
+    index = (ADDING.parent / "index.md").read_text()
+    assert [page.name for page in ADDING.parent.glob("*.md") if f"({page.name})" not in index] == ["index.md"]
+
+
+def test_a_link_to_nowhere_is_found(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text(
+        "# A *b*, `c`!\n[1](docs/index.md#d) [2](#a-b-c) [3](x.md) [4](docs/index.md#e)"
+    )
+    (tmp_path / "docs" / "index.md").write_text("## d\n`[5](none.md)` [6](../README.md)\n## d\n[7](#d-1)")
+    assert [line.split(": ")[1].split(" ")[0] for line in build.broken(tmp_path)] == ["x.md", "docs/index.md#e"]
+    build.build(tmp_path / "out", tmp_path)
+    assert 'href="docs/index.html#d"' in (tmp_path / "out" / "README.html").read_text()
+
+
+def test_every_command_of_the_pages_is_one(tmp_path, monkeypatch):
+    """Settings that do not exist are found; those with a placeholder (NAME) and of the tested examples are left out."""
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "experiments" / "drafter" / "mine.yaml"  # what training writes
+    own.parent.mkdir(parents=True)
+    own.write_text((config.folder("conf") / "drafter" / "tiny.yaml").read_text())
+    text = "\n".join(page.read_text() for page in build.pages() if page != ADDING)
+    commands = [found for line in COMMAND.findall(text) if (found := _overrides(line))]
+    seen: set[str] = set()
+    for command in sorted(commands, key=len, reverse=True):
+        settings = {re.sub(r"=[\d.]+$", "", word) for word in command}
+        if not settings <= seen:  # every setting once, whatever its number, is enough and takes half the time
+            composed(command)
+            seen |= settings
+    assert len(seen) > 30
+
+
+def _overrides(line):
+    """The settings of one cell of a command; None where it has placeholders or options of Hydra's."""
+    words = [word for word in shlex.split(line.split("&&")[0], comments=True) if word not in ("-m", "\\")]
+    if any(word.startswith("-") or re.search(r"=[A-Z_]+$", word) for word in words):
+        return None
+    kept = [word for word in words if not word.startswith("size=")]
+    return tuple(word if "[" in word else word.split(",")[0] for word in kept)
 
 
 def test_the_schedule_is_one_short_file():

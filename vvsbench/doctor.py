@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from vvsbench import catalog, composition, identity
@@ -105,7 +106,7 @@ def _suites(console: Console) -> None:
     table.add_column("suite")
     table.add_column("can run")
     for option in catalog.options("metrics"):
-        table.add_row(option.name, _suite_state(option.name))
+        table.add_row(option.name, escape(_suite_state(option.name)))
     console.print(table)
 
 
