@@ -223,7 +223,9 @@ def _by_the_clock(row: pd.Series[Any], base: str, alone: bool) -> str:
     """What the fastest decoder's time is, which may be a loss."""
     ratio = estimate(row, "speed_up")
     assert ratio is not None
-    if ratio.low is not None and ratio.low > 1:
+    if ratio.low is None:
+        return f"ran at {times(ratio)} the speed of {base}, timed once: too little to tell them apart."
+    if ratio.low > 1:
         first = "" if alone else "the fastest on this machine: "
         return f"is {first}{times(ratio)} faster than {base} {interval(ratio, 2)}."
     if ratio.high is not None and ratio.high < 1:
