@@ -70,6 +70,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _unknown(study: str, store: Store) -> str:
+    if study in store.studies():
+        return f"study={study} has been timed only, and drew no images; vvsbench report study={study} shows its times."
     known = sorted({*store.studies(), *catalog.names("study")})
     near = difflib.get_close_matches(study, known, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
