@@ -23,7 +23,16 @@ from vvsbench.models import checkpoints
 WITHOUT_EFFECT = ("study", "logger", "metrics", "stage", "speed", "output_root", "rerun", "hydra")
 """Settings that cannot change an image set: how it is named, scored, timed, logged, chosen and where it lies."""
 
-CODE = ("noise.py", "sampling.py", "models", "drafting", "decoding")
+CODE = (
+    "noise.py",
+    "sampling.py",
+    "selection.py",
+    "selection_kernels.py",
+    "fusing.py",
+    "models",
+    "drafting",
+    "decoding",
+)
 """Modules that draw the tokens and images. Whatever else changes leaves the records valid."""
 
 

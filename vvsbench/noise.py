@@ -18,6 +18,8 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from vvsbench.fusing import fusible
+
 
 def _signed(value: int, bits: int) -> int:
     return value - (1 << bits) if value >= 1 << (bits - 1) else value
@@ -50,13 +52,15 @@ def _mix_key(x: Tensor) -> Tensor:
     return x ^ (x >> 31)
 
 
-def _key(seed: int, images: Tensor, positions: Tensor, purpose: Purpose) -> Tensor:
-    """An int64 key for every image and position."""
-    images, positions = torch.broadcast_tensors(images, positions)
+def _stream(seed: int, purpose: Purpose, images: Tensor) -> Tensor:
+    """The int64 [] that all keys of a seed and a purpose start from, where the images are."""
     start = (seed * 0x9E3779B97F4A7C15 + int(purpose) + 1) % (1 << 64)
-    key = _mix_key(torch.full_like(images, _signed(start, 64)))
-    key = _mix_key(key + images * _KEY_STEP)
-    return _mix_key(key + positions * _KEY_STEP)
+    return torch.full((), _signed(start, 64), device=images.device)
+
+
+def _key(stream: Tensor, images: Tensor, positions: Tensor) -> Tensor:
+    """An int64 key for every image and position."""
+    return _mix_key(_mix_key(_mix_key(stream) + images * _KEY_STEP) + positions * _KEY_STEP)
 
 
 def _unit(bits: Tensor) -> Tensor:
@@ -90,13 +94,18 @@ def gumbel(seed: int, images: Tensor, positions: Tensor, vocab: int, purpose: Pu
     Returns:
         float32 [..., V]. The largest values, which decide, are resolved down to probabilities of 2^-32.
     """
-    units = _units(_key(seed, images, positions, purpose), vocab)
+    return _gumbel(_stream(seed, purpose, images), images, positions, vocab)
+
+
+@fusible
+def _gumbel(stream: Tensor, images: Tensor, positions: Tensor, vocab: int) -> Tensor:
+    units = _units(_key(stream, images, positions), vocab)
     return units.neg_().log1p_().neg_().log_().neg_()
 
 
 def normal(seed: int, images: Tensor, positions: Tensor, vocab: int, purpose: Purpose) -> Tensor:
     """Standard normal noise for each token at each position, float32 [..., V]; arguments as of `gumbel`."""
-    units = _units(_key(seed, images, positions, purpose), vocab)
+    units = _units(_key(_stream(seed, purpose, images), images, positions), vocab)
     return torch.special.ndtri(units.clamp_max_(1 - 2.0**-24))
 
 
@@ -112,5 +121,10 @@ def uniform(seed: int, images: Tensor, positions: Tensor, purpose: Purpose, toke
     Returns:
         float32 of the broadcast shape.
     """
-    key = _key(seed, images, positions, purpose)
+    return _uniform(_stream(seed, purpose, images), images, positions, tokens)
+
+
+@fusible
+def _uniform(stream: Tensor, images: Tensor, positions: Tensor, tokens: Tensor | None) -> Tensor:
+    key = _key(stream, images, positions)
     return _unit(key if tokens is None else _mix_key(key + tokens * _KEY_STEP))

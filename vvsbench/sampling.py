@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vvsbench.selection import EXCLUDED, keep_largest
+
 MINIMAL_TEMPERATURE = 1e-5
-EXCLUDED = float("-inf")
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,7 @@ class Sampling:
         """Keep the k largest logits and their ties."""
         if not 0 < self.top_k < logits.shape[-1]:
             return logits
-        threshold = logits.topk(self.top_k, -1).values[..., -1:]
-        return logits.masked_fill(logits < threshold, EXCLUDED)
+        return keep_largest(logits, self.top_k)
 
     def _likely(self, logits: Tensor) -> Tensor:
         """Keep the smallest set of tokens that exceeds top_p."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vvsbench.decoding.trace import Origin
+from vvsbench.fusing import fusible
 
 
 @dataclass
@@ -230,12 +231,17 @@ class Batch:
             path: [R, G, M, D], of the root and the accepted nodes; row r has length[r] of them.
             length: int64 [R].
         """
-        recent = self.recent[rows]
-        kept, width = recent.shape[2], chain.shape[2]
-        index = torch.arange(kept, device=length.device) + (pending + length)[:, None]
-        behind = index - kept - pending[:, None]
-        source = torch.where(behind < 0, index, kept + width + behind)
-        everything = torch.cat([recent, chain, path], 2)
-        fresh = everything.gather(2, source[:, None, :, None].expand(-1, everything.shape[1], -1, everything.shape[3]))
-        verified = (self.roles[rows] == Role.VERIFY)[:, None, None, None]
-        self.recent.index_copy_(0, rows, torch.where(verified, fresh, recent))
+        verified = self.roles[rows] == Role.VERIFY
+        self.recent.index_copy_(0, rows, _appended(self.recent[rows], chain, pending, path, length, verified))
+
+
+@fusible
+def _appended(recent: Tensor, chain: Tensor, pending: Tensor, path: Tensor, length: Tensor, verified: Tensor) -> Tensor:
+    """The last K features of the rows that verify, see `Batch.remember`; the others' as they were."""
+    kept, width = recent.shape[2], chain.shape[2]
+    index = torch.arange(kept, device=length.device) + (pending + length)[:, None]
+    behind = index - kept - pending[:, None]
+    source = torch.where(behind < 0, index, kept + width + behind)
+    everything = torch.cat([recent, chain, path], 2)
+    fresh = everything.gather(2, source[:, None, :, None].expand(-1, everything.shape[1], -1, everything.shape[3]))
+    return torch.where(verified[:, None, None, None], fresh, recent)

@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from vvsbench.axes import EngineKind
 from vvsbench.decoding.trace import CallCounter
 from vvsbench.errors import UserError
+from vvsbench.fusing import fusing
+from vvsbench.models.transformer import FeedForward
 
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
@@ -87,11 +89,16 @@ class Eager(Engine):
 
 
 class Compiled(Eager):
-    """The blocks of the networks by torch.compile, everything between them operation by operation."""
+    """The blocks of the networks by torch.compile, and what is marked as fusible between them."""
 
     def network(self, module: M) -> M:
         """See `Engine.network`. One compilation serves all layers, lengths of blocks and caches."""
         return _compiled(module)
+
+    def run(self, stage: str, shape: Hashable, step: Callable[[], T], charges: Sequence[Charge] = ()) -> T:
+        """See `Engine.run`."""
+        with fusing():
+            return super().run(stage, shape, step, charges)
 
 
 class Captured(Engine):
@@ -142,7 +149,7 @@ class Captured(Engine):
 
 
 class Graphed(Captured):
-    """Networks by torch.compile, and every stage a CUDA graph."""
+    """Networks and fusible functions by torch.compile, and every stage a CUDA graph."""
 
     def __init__(self, pool: Any = None) -> None:
         super().__init__()
@@ -156,6 +163,11 @@ class Graphed(Captured):
     def apart(self) -> Engine:
         """See `Engine.apart`."""
         return Graphed(self._pool)
+
+    def run(self, stage: str, shape: Hashable, step: Callable[[], T], charges: Sequence[Charge] = ()) -> T:
+        """See `Engine.run`."""
+        with fusing():
+            return super().run(stage, shape, step, charges)
 
     def record(self, step: Callable[[], None]) -> Callable[[], None]:
         """See `Captured.record`."""
@@ -189,12 +201,14 @@ def make(kind: EngineKind, device: torch.device) -> Engine:
 def _compiled(module: M) -> M:
     """A module that shares weights and hooks with another; the parts that it calls fusible are compiled.
 
-    Not the whole: a compiler that is shown a write into the cache copies the cache (2 to 6 times slower on a CPU).
+    Not the whole: a compiler that is shown writes into one layer after the other of the cache copies the cache.
     """
     double = copy.copy(module)
     double.__dict__["_modules"] = {name: child and _compiled(child) for name, child in module._modules.items()}
+    if isinstance(module, FeedForward):
+        double.__dict__["packed"] = module.pack()
     for name in getattr(module, "fusible", ()):
-        double.__dict__[name] = torch.compile(getattr(module, name), dynamic=True)
+        double.__dict__[name] = torch.compile(getattr(double, name), dynamic=True)
     return double
 
 

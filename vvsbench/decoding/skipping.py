@@ -15,6 +15,7 @@ from vvsbench.axes import Selector, Truncation
 from vvsbench.decoding.settings import SkipConfig
 from vvsbench.decoding.similarity import central_leaf
 from vvsbench.drafting.tree import TokenTree
+from vvsbench.fusing import fusible
 
 DECAY = 0.9
 """Weight of a depth relative to the one above it where paths are compared; the released code has it."""
@@ -40,7 +41,12 @@ def choose_leaf(tree: TokenTree, selector: Selector, chance: Tensor, codebook: T
 
 
 def _random_leaf(tree: TokenTree, chance: Tensor) -> Tensor:
-    leaves = tree.leaves.expand(len(chance), -1)
+    return _leaf_by_number(tree.leaves.expand(len(chance), -1), chance)
+
+
+@fusible
+def _leaf_by_number(leaves: Tensor, chance: Tensor) -> Tensor:
+    """The leaf at a share chance [B] in (0, 1] of all."""
     count = leaves.sum(1)
     wanted = (chance * count).ceil().long().clamp(min=1).minimum(count)
     return ((leaves.cumsum(1) == wanted[:, None]) & leaves).long().argmax(1)
@@ -65,16 +71,22 @@ def path_length(tree: TokenTree, leaf: Tensor, skip: SkipConfig) -> Tensor:
     VVS, dynamic truncation: min(length of the path, floor of the mean length of the tree's paths).
     """
     lengths = tree.depths.expand(len(leaf), -1) + 1
+    if skip.truncation == Truncation.dynamic:
+        return _no_longer_than_the_mean(lengths, leaf, tree.leaves.expand(len(leaf), -1))
     own = lengths.gather(1, leaf[:, None])[:, 0]
     if skip.truncation == Truncation.none:
         return own
     if skip.truncation == Truncation.fixed:
         return own.clamp_max(skip.length + 1)
-    if skip.truncation == Truncation.hits:
-        reach = tree.log_reach.gather(1, tree.path_to(leaf))
-        likely = (reach >= math.log(max(skip.least_hits, 1e-30))).sum(1)
-        return own.minimum(likely.clamp_min(2))
-    leaves = tree.leaves.expand(len(leaf), -1)
+    reach = tree.log_reach.gather(1, tree.path_to(leaf))
+    likely = (reach >= math.log(max(skip.least_hits, 1e-30))).sum(1)
+    return own.minimum(likely.clamp_min(2))
+
+
+@fusible
+def _no_longer_than_the_mean(lengths: Tensor, leaf: Tensor, leaves: Tensor) -> Tensor:
+    """Of the paths to leaf [B]: own length, or the floor of the mean over all leaves."""
+    own = lengths.gather(1, leaf[:, None])[:, 0]
     return own.minimum((lengths * leaves).sum(1) // leaves.sum(1))
 
 

@@ -31,6 +31,7 @@ from vvsbench.decoding.trace import CallCounter, DecodeTrace, Origin, StepKind, 
 from vvsbench.drafting.growing import Growth, Structure
 from vvsbench.drafting.protocols import DraftSource
 from vvsbench.drafting.tree import TokenTree
+from vvsbench.fusing import fusible
 from vvsbench.models.protocols import Block, TokenModel
 from vvsbench.noise import Purpose, gumbel, uniform
 from vvsbench.sampling import Sampling, draw
@@ -564,7 +565,7 @@ class Speculative(Decoder):
         added = chain.count + torch.where(chain.rolled > 0, 0, verdict.accepted + 1)
         gain = Gain(
             tokens=tokens,
-            origin=_origins(tokens, verdict.accepted, Origin.ACCEPTED),
+            origin=_origins(tokens, verdict.accepted, int(Origin.ACCEPTED)),
             features=self._continued(batch, rows, row_list, on_path, verdict.accepted + 1),
             count=verdict.accepted + 1,
             rewound=torch.zeros_like(verdict.accepted),
@@ -572,7 +573,7 @@ class Speculative(Decoder):
             agreed=chain.agreed,
             rolled=chain.rolled,
             kept=_behind(
-                torch.arange(width, device=path.device).expand(len(path), -1), path + width, chain, self.chain
+                torch.arange(width, device=path.device).expand(len(path), -1), path + width, chain.count, self.chain
             ),
             added=added,
         )
@@ -584,15 +585,15 @@ class Speculative(Decoder):
         slot = torch.arange(width, device=known.device)
         skipped = batch.tokens[rows].gather(1, (known - pending)[:, None] + slot)
         marks = torch.full_like(skipped, Origin.SKIPPED, dtype=torch.int8)
-        gain.tokens = _behind(skipped, gain.tokens, chain, self.chain)
-        gain.origin = _behind(marks, gain.origin, chain, self.chain)
+        gain.tokens = _behind(skipped, gain.tokens, chain.count, self.chain)
+        gain.origin = _behind(marks, gain.origin, chain.count, self.chain)
         if chain.corrected is not None:
             last, rolled = (chain.count - 1).clamp_min(0)[:, None], chain.rolled[:, None] > 0
             kept = gain.tokens.gather(1, last), gain.origin.gather(1, last)
             drawn = torch.full_like(kept[1], Origin.DRAWN)
             gain.tokens = gain.tokens.scatter(1, last, torch.where(rolled, chain.corrected[:, None], kept[0]))
             gain.origin = gain.origin.scatter(1, last, torch.where(rolled, drawn, kept[1]))
-        gain.features = _behind(chain.features.transpose(1, 2), gain.features.transpose(1, 2), chain, self.chain)
+        gain.features = _behind(chain.features.transpose(1, 2), gain.features.transpose(1, 2), chain.count, self.chain)
         gain.features = gain.features.transpose(1, 2)
         gain.count, gain.rewound = gain.added, pending
         return gain
@@ -619,7 +620,7 @@ class Speculative(Decoder):
         tokens = torch.nn.functional.pad(tree.tokens.gather(1, path)[:, 1:], (0, 1 + room))
         return Gain(
             tokens=tokens,
-            origin=_origins(tokens, count, Origin.SKIPPED),
+            origin=_origins(tokens, count, int(Origin.SKIPPED)),
             features=torch.nn.functional.pad(features, (0, 0, 0, room)),
             count=count,
             rewound=nothing,
@@ -649,19 +650,21 @@ class _Chain:
     corrected: Tensor | None = None
 
 
-def _behind(front: Tensor, back: Tensor, chain: _Chain, room: int) -> Tensor:
-    """The first chain.count[r] columns of front [R, W, ...], then all of back [R, M, ...]: [R, room + M, ...]."""
+@fusible
+def _behind(front: Tensor, back: Tensor, count: Tensor, room: int) -> Tensor:
+    """The first count[r] columns of front [R, W, ...], then all of back [R, M, ...]: [R, room + M, ...]."""
     width, column = front.shape[1], torch.arange(room + back.shape[1], device=front.device)
-    after = (column - chain.count[:, None]).clamp(0, back.shape[1] - 1)
-    index = torch.where(column < chain.count[:, None], column, width + after)
+    after = (column - count[:, None]).clamp(0, back.shape[1] - 1)
+    index = torch.where(column < count[:, None], column, width + after)
     both = torch.cat([front, back.to(front.dtype)], 1)
     return both.gather(1, index.view(*index.shape, *[1] * (both.ndim - 2)).expand(-1, -1, *both.shape[2:]))
 
 
-def _origins(tokens: Tensor, drafted: Tensor, kind: Origin) -> Tensor:
-    """Int8 [R, M]: `kind` for the first drafted[r] tokens, drawn for the rest."""
+@fusible
+def _origins(tokens: Tensor, drafted: Tensor, kind: int) -> Tensor:
+    """Int8 [R, M]: the `Origin` `kind` for the first drafted[r] tokens, drawn for the rest."""
     column = torch.arange(tokens.shape[1], device=tokens.device)
-    return torch.where(column < drafted[:, None], kind, Origin.DRAWN).to(torch.int8)
+    return torch.where(column < drafted[:, None], kind, int(Origin.DRAWN)).to(torch.int8)
 
 
 def _chain_and_tree(tokens: Tensor, known: Tensor, pending: Tensor, width: int, tree: TokenTree) -> Block:
@@ -673,18 +676,25 @@ def _chain_and_tree(tokens: Tensor, known: Tensor, pending: Tensor, width: int, 
         width: the longest chain.
         tree: of the same rows.
     """
-    batch, nodes = tree.tokens.shape
     if width == 0:
         return Block(tree.tokens, tree.depths, tree.visible)
+    return Block(*_joined(tokens, known, pending, width, tree.tokens, tree.depths, tree.visible))
+
+
+@fusible
+def _joined(
+    tokens: Tensor, known: Tensor, pending: Tensor, width: int, nodes: Tensor, depths: Tensor, visible: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens, offsets and visibility of the block of `_chain_and_tree`."""
+    batch, count = nodes.shape
     slot = torch.arange(width, device=tokens.device)
     chain = tokens.gather(1, (known - 1 - pending)[:, None] + slot)
-    real = slot < pending[:, None]
-    visible = torch.zeros(batch, width + nodes, width + nodes, dtype=torch.bool, device=tokens.device)
-    visible[:, :width, :width] = torch.ones(width, width, dtype=torch.bool, device=tokens.device).tril()
-    visible[:, width:, :width] = real[:, None]
-    visible[:, width:, width:] = tree.visible
-    offsets = torch.cat([slot.expand(batch, -1), pending[:, None] + tree.depths], 1)
-    return Block(torch.cat([chain, tree.tokens], 1), offsets, visible)
+    real = (slot < pending[:, None])[:, None].expand(-1, count, -1)
+    causal = (slot <= slot[:, None]).expand(batch, -1, -1)
+    above = torch.nn.functional.pad(causal, (0, count))
+    below = torch.cat([real, visible.expand(batch, -1, -1)], 2)
+    offsets = torch.cat([slot.expand(batch, -1), pending[:, None] + depths], 1)
+    return torch.cat([chain, nodes], 1), offsets, torch.cat([above, below], 1)
 
 
 def _wide(index: Tensor, features: Tensor) -> Tensor:

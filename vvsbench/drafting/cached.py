@@ -14,8 +14,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vvsbench.models.kv_cache import KVCache
-from vvsbench.models.transformer import Step, TransformerConfig
+from vvsbench.fusing import fusible
+from vvsbench.models.kv_cache import KVCache, block_mask
+from vvsbench.models.transformer import Step, TransformerConfig, caption_mask
 
 
 @dataclass
@@ -118,23 +119,15 @@ class CachedSource(ABC):
         cache, length = state.cache, own.shape[1]
         lengths = cache.lengths
         slots = lengths[:, None] + start + torch.arange(length, device=lengths.device)
-        width = cache.width(start + length)
-        columns = torch.arange(width, device=lengths.device)
-        mask = (columns < lengths[:, None])[:, None].repeat(1, length, 1)
-        block = lengths[:, None] + torch.arange(start + length, device=lengths.device)
-        mask.scatter_(2, block[:, None].expand(-1, length, -1), own.expand(len(lengths), -1, -1))
-        if state.padding is not None:
-            prefix = state.padding.shape[1]
-            mask[..., :prefix] &= state.padding[:, None]
-            if prefill:  # a padded position still sees itself, so that no row of attention is empty
-                diagonal = torch.arange(prefix, device=lengths.device)
-                mask[:, diagonal, diagonal] = True
+        width, text = cache.width(start + length), state.padding
+        if prefill and text is not None:
+            own, text = caption_mask(own[:, None], text)[:, 0], None
         return Step(
             cache=cache,
             turns=self._turns(lengths[:, None] + offsets).repeat_interleave(self.branches, 0),
-            slots=slots.repeat_interleave(self.branches, 0),
+            places=cache.places(slots, None),
             width=width,
-            mask=mask.repeat_interleave(self.branches, 0)[:, None],
+            mask=block_mask(lengths, own, text, width, self.branches, cache.slots.dtype),
             sequences=None,
             images=state.images,
             prefill=prefill,
@@ -152,14 +145,9 @@ class CachedSource(ABC):
 
     def expand(self, state: CachedState, tokens: Tensor, parents: Tensor) -> Tensor:
         """See `DraftSource.expand`."""
-        batch, width = tokens.shape
-        before = state.expanded
+        width, before = tokens.shape[1], state.expanded
         x = self._node_inputs(state, tokens, parents)
-        above = nn.functional.pad(state.ancestors[:, :before, :before], (0, 0, 1, 0)).gather(
-            1, (parents + 1)[..., None].expand(-1, -1, before)
-        )
-        myself = torch.eye(width, dtype=torch.bool, device=tokens.device).expand(batch, -1, -1)
-        own = torch.cat([above, myself], 2)
+        own = _seen(state.ancestors[:, :before, :before], parents)
         offsets = torch.full((1, width), state.level, device=tokens.device)
         out = self.network(x.flatten(0, 1), self._step(state, offsets, own, before)).unflatten(0, (-1, self.branches))
         state.expanded, state.level = before + width, state.level + 1
@@ -198,3 +186,20 @@ class CachedSource(ABC):
     def shape(self, state: CachedState) -> int:
         """See `DraftSource.shape`: the slots that attention reads."""
         return state.cache.width(0)
+
+
+@fusible
+def _seen(ancestors: Tensor, parents: Tensor) -> Tensor:
+    """Which of the expanded nodes, and then of themselves, new nodes see.
+
+    Args:
+        ancestors: bool [B, E, E], of the expanded ones.
+        parents: int64 [B, W], -1 for the root.
+
+    Returns:
+        bool [B, W, E + W].
+    """
+    batch, before = ancestors.shape[:2]
+    above = nn.functional.pad(ancestors, (0, 0, 1, 0)).gather(1, (parents + 1)[..., None].expand(-1, -1, before))
+    myself = torch.eye(parents.shape[1], dtype=torch.bool, device=parents.device).expand(batch, -1, -1)
+    return torch.cat([above, myself], 2)

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from vvsbench.drafting.cached import CachedSource, CachedState
+from vvsbench.fusing import fusible
 from vvsbench.models import checkpoints
 from vvsbench.models.llamagen import LlamaGen, LlamaGenState
 from vvsbench.models.loading import shared
-from vvsbench.models.transformer import Attention, FeedForward, RMSNorm, Step, TransformerConfig, rope_table
+from vvsbench.models.transformer import Step, TransformerBlock, TransformerConfig, rope_table
 
 if TYPE_CHECKING:
     from vvsbench.drafting.sources import EagleConfig
@@ -27,33 +28,12 @@ if TYPE_CHECKING:
 PREFIX_TOKEN = 0
 
 
-class EagleLayer(nn.Module):
-    """Attention without an input norm, then a normalised gated MLP."""
-
-    fusible = ("before", "after")
+class EagleLayer(TransformerBlock):
+    """The target's block without the norm at its input."""
 
     def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        self.attention = Attention(config.dim, config.heads)
-        self.feed_forward = FeedForward(config.dim, config.ffn_width)
-        self.ffn_norm = RMSNorm(config.dim, config.norm_eps)
-
-    def forward(self, x: Tensor, step: Step) -> Tensor:
-        return self.after(x, self.attention.attend(self.before(x, step.turns), 0, step))
-
-    def before(self, x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values [R*G, H, T, hd] of the input [R*G, T, D]."""
-        return self.attention.project(x, turns)
-
-    def after(self, x: Tensor, seen: Tensor) -> Tensor:
-        """The output [R*G, T, D], given the input and what attention has seen."""
-        x = x + self.attention.wo(seen)
-        return x + self.feed_forward(self.ffn_norm(x))
-
-    def uncached(self, x: Tensor, turns: Tensor, mask: Tensor) -> Tensor:
-        """The layer over a whole sequence, without a cache."""
-        x = x + self.attention.uncached(x, turns, mask)
-        return x + self.feed_forward(self.ffn_norm(x))
+        super().__init__(config)
+        self.attention_norm = nn.Identity()
 
 
 class EagleHead(nn.Module):
@@ -88,11 +68,11 @@ class EagleHead(nn.Module):
 
     def join(self, features: Tensor, tokens: Tensor) -> Tensor:
         """The layer's input [..., D] of features [..., D] and the tokens [...] that follow them."""
-        return self.fc(torch.cat([self.tok_embeddings(tokens), features.to(self.fc.weight.dtype)], -1))
+        return self.fc(_pairs(self.tok_embeddings.weight, tokens, features))
 
     def forward(self, x: Tensor, step: Step) -> Tensor:
         """Run joined pairs [R*G, T, D] over the cache; returns predicted features [R*G, T, D]."""
-        return self.layer(x, step)
+        return self.layer(x, 0, step)
 
     def train_features(self, features: Tensor, tokens: Tensor, first: int | None = None) -> Tensor:
         """One uncached causal pass.
@@ -110,6 +90,19 @@ class EagleHead(nn.Module):
         turns = self.turns_at(torch.arange(start, start + length, device=tokens.device))
         mask = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
         return self.layer.uncached(self.join(features, tokens), turns, mask)
+
+
+@fusible
+def _pairs(table: Tensor, tokens: Tensor, features: Tensor) -> Tensor:
+    """Embeddings of tokens [...] and the features [..., D] before them, [..., 2 D]."""
+    return torch.cat([nn.functional.embedding(tokens, table), features.to(table.dtype)], -1)
+
+
+@fusible
+def _outputs_of(outputs: Tensor, nodes: Tensor) -> Tensor:
+    """The head's outputs [B, G, K, D] at nodes [B, K] of a tree, -1 being the root, from [B, G, 1 + S, D]."""
+    index = (nodes + 1)[:, None, :, None].expand(-1, outputs.shape[1], -1, outputs.shape[3])
+    return outputs.gather(2, index)
 
 
 _TO_OWN = (
@@ -190,8 +183,7 @@ class EagleSource(CachedSource):
 
     def predicted(self, state: CachedState, nodes: Tensor) -> Tensor:
         """See `DraftSource.predicted`."""
-        index = (nodes + 1)[:, None, :, None].expand(-1, self.branches, -1, state.outputs.shape[-1])
-        return state.outputs.gather(2, index)
+        return _outputs_of(state.outputs, nodes)
 
 
 def load_head(config: EagleConfig, target: TransformerConfig, device: torch.device, dtype: torch.dtype) -> EagleHead:

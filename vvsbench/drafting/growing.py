@@ -19,7 +19,9 @@ from torch import Tensor
 from vvsbench.axes import Candidates
 from vvsbench.drafting.protocols import DraftSource
 from vvsbench.drafting.tree import TokenTree, ancestors
+from vvsbench.fusing import fusible
 from vvsbench.sampling import Sampling
+from vvsbench.selection import largest
 
 
 @dataclass
@@ -79,7 +81,7 @@ class Growth:
         """
         if self.candidates is Candidates.shared_noise:
             keys = scores + self.noise[:, level, None]
-            best, tokens = keys.topk(count, -1)
+            best, tokens = largest(keys, count)
             if not self.scored:
                 return tokens, None
             return tokens, self.sharpness * best - (self.sharpness * keys).logsumexp(-1, keepdim=True)
@@ -87,8 +89,8 @@ class Growth:
         if self.candidates is Candidates.sampled:
             assert self.own_noise is not None
             keys = scores + self.own_noise[:, level, None]
-        tokens = keys.topk(count, -1).indices
-        return tokens, scores.log_softmax(-1).gather(-1, tokens) if self.scored else None
+        _, tokens = largest(keys, count)
+        return tokens, _log_likelihoods(scores, tokens) if self.scored else None
 
 
 class Structure(ABC):
@@ -251,17 +253,15 @@ class DynamicTree(Structure):
         for depth in range(self.levels):
             proposed, hits = growth.propose(scores, depth, k)
             assert hits is not None
-            totals = (total[..., None] + hits.clamp_max(0)).flatten(1)
-            created = 0 if depth == 0 else 1 + k + (depth - 1) * k * k
-            pool.add(proposed, hits, totals, beam.repeat_interleave(k, 1))
+            totals, parents = _extended(total, hits, beam)
+            pool.add(proposed, hits, totals, parents)
             if depth + 1 == self.levels:
                 break
-            total, chosen = totals.topk(k, 1)
-            beam = chosen + (1 if depth == 0 else created)
+            total, chosen = largest(totals, k)
+            created = 0 if depth == 0 else k + (depth - 1) * k * k
+            tokens, beam, above = _beam(pool.tokens[-1], chosen, created, (depth - 1) * k, depth == 0)
             pool.beams.append(beam)
-            run = torch.arange(k, device=roots.device) + (depth - 1) * k
-            above = torch.full_like(chosen, -1) if depth == 0 else run[chosen // k]
-            scores = growth.expand(pool.tokens[-1].gather(1, chosen), above)
+            scores = growth.expand(tokens, above)
         return self._keep(growth, roots, pool)
 
     def _keep(self, growth: Growth, roots: Tensor, pool: _Pool) -> TokenTree:
@@ -271,22 +271,59 @@ class DynamicTree(Structure):
         )
         order = totals.sort(dim=1, descending=True, stable=True).indices[:, : self.nodes - 1]
         kept = order.sort(1).values
-        number = torch.zeros(len(roots), tokens.shape[1] + 1, dtype=torch.long, device=roots.device)
-        fresh = torch.arange(1, self.nodes, device=roots.device).expand_as(kept)
-        number.scatter_(1, kept + 1, fresh)
-        own = number.gather(1, parents.gather(1, kept))
-        chosen_parents = torch.cat([torch.zeros_like(own[:, :1]), own], 1)
-        visible = ancestors(chosen_parents, self.levels)
-        depths = visible.sum(-1) - 1
         run = torch.cat(pool.beams, 1) if pool.beams else parents[:, :0]
-        order_run = torch.arange(run.shape[1], device=roots.device).expand_as(run)
-        expansions = torch.full_like(number, -1).scatter(1, run, order_run)
-        expansions = torch.cat([torch.full_like(own[:, :1], -1), expansions.gather(1, kept + 1)], 1)
+        own, expansions = _renumbered(kept, parents, run)
+        visible = ancestors(own, self.levels)
         chosen = torch.cat([roots[:, None], tokens.gather(1, kept)], 1)
         log_hits = torch.nn.functional.pad(hits.gather(1, kept), (1, 0))
         return TokenTree(
-            chosen, chosen_parents, depths, visible, growth.noise, self.levels, self.top_k, expansions, log_hits
+            chosen, own, visible.sum(-1) - 1, visible, growth.noise, self.levels, self.top_k, expansions, log_hits
         )
+
+
+@fusible
+def _log_likelihoods(scores: Tensor, tokens: Tensor) -> Tensor:
+    """Log-probabilities [B, W, K] of tokens [B, W, K] under log-scores [B, W, V]."""
+    return scores.log_softmax(-1).gather(-1, tokens)
+
+
+@fusible
+def _extended(total: Tensor, hits: Tensor, beam: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of the paths to all children [B, W k], and their parents' pool numbers + 1."""
+    return (total[..., None] + hits.clamp_max(0)).flatten(1), beam[..., None].expand_as(hits).flatten(1)
+
+
+@fusible
+def _beam(tokens: Tensor, chosen: Tensor, created: int, ran: int, first: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """The nodes of the next beam: tokens, pool numbers + 1, and the places of their parents among all that ran.
+
+    Args:
+        tokens: int64 [B, W k], of the newest level.
+        chosen: int64 [B, k], which of them.
+        created: nodes of the pool above that level.
+        ran: nodes that the drafter ran above the last beam.
+        first: whether the level hangs below the root, which the drafter does not run.
+    """
+    above = torch.full_like(chosen, -1) if first else ran + chosen // chosen.shape[1]
+    return tokens.gather(1, chosen), chosen + created + 1, above
+
+
+@fusible
+def _renumbered(kept: Tensor, parents: Tensor, run: Tensor) -> tuple[Tensor, Tensor]:
+    """Parents and expansions [B, T] (see `TokenTree`) of the root and the kept nodes of a pool.
+
+    Args:
+        kept: int64 [B, T - 1], their places in the pool, in order.
+        parents: int64 [B, M], pool numbers + 1 of the parents, 0 for the root.
+        run: int64 [B, E], pool numbers + 1 of the nodes that the drafter ran, in order.
+    """
+    number = torch.zeros(len(kept), parents.shape[1] + 1, dtype=torch.long, device=kept.device)
+    fresh = torch.arange(1, kept.shape[1] + 1, device=kept.device).expand_as(kept)
+    order = torch.arange(run.shape[1], device=kept.device).expand_as(run)
+    own = number.scatter(1, kept + 1, fresh).gather(1, parents.gather(1, kept))
+    expansions = torch.full_like(number, -1).scatter(1, run, order).gather(1, kept + 1)
+    pad = torch.nn.functional.pad
+    return pad(own, (1, 0)), pad(expansions, (1, 0), value=-1)
 
 
 @dataclass

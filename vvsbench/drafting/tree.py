@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vvsbench.fusing import fusible
+
 
 @dataclass
 class TokenTree:
@@ -43,9 +45,7 @@ class TokenTree:
     @property
     def leaves(self) -> Tensor:
         """Bool [B or 1, T], nodes without children."""
-        below_root = (self.depths > 0).long()
-        children = torch.zeros_like(self.depths).scatter_add(1, self.parents, below_root)
-        return children == 0
+        return _leaves(self.depths, self.parents)
 
     @property
     def log_reach(self) -> Tensor:
@@ -63,14 +63,7 @@ class TokenTree:
         Returns:
             int64 [B, levels + 1], the node at each depth; past the end of the path the node itself.
         """
-        steps = [nodes]
-        parents = self.parents.expand(len(nodes), -1)
-        for _ in range(self.levels):
-            steps.append(parents.gather(1, steps[-1][:, None])[:, 0])
-        upwards = torch.stack(steps, 1)
-        depth = self.depths.expand(len(nodes), -1).gather(1, nodes[:, None])
-        wanted = torch.arange(self.levels + 1, device=nodes.device)
-        return upwards.gather(1, (depth - wanted).clamp_min(0))
+        return _paths(self.parents, self.depths, nodes, self.levels)
 
     def take(self, rows: Tensor) -> TokenTree:
         """The trees of some rows [R] of the batch."""
@@ -83,12 +76,32 @@ class TokenTree:
         return replace(self, **picked)
 
 
+@fusible
+def _leaves(depths: Tensor, parents: Tensor) -> Tensor:
+    """See `TokenTree.leaves`."""
+    return torch.zeros_like(depths).scatter_add(1, parents, (depths > 0).long()) == 0
+
+
+@fusible
+def _paths(parents: Tensor, depths: Tensor, nodes: Tensor, levels: int) -> Tensor:
+    """See `TokenTree.path_to`."""
+    steps = [nodes]
+    parents = parents.expand(len(nodes), -1)
+    for _ in range(levels):
+        steps.append(parents.gather(1, steps[-1][:, None])[:, 0])
+    upwards = torch.stack(steps, 1)
+    depth = depths.expand(len(nodes), -1).gather(1, nodes[:, None])
+    wanted = torch.arange(levels + 1, device=nodes.device)
+    return upwards.gather(1, (depth - wanted).clamp_min(0))
+
+
+@fusible
 def ancestors(parents: Tensor, levels: int) -> Tensor:
     """Bool [B, T, T], ancestors-or-self of every node, from parent numbers [B, T]."""
     batch, nodes = parents.shape
     current = torch.arange(nodes, device=parents.device).expand(batch, -1)
     visible = torch.zeros(batch, nodes, nodes, dtype=torch.bool, device=parents.device)
     for _ in range(levels + 1):
-        visible.scatter_(2, current[..., None], True)
+        visible = visible.scatter(2, current[..., None], True)
         current = parents.gather(1, current)
     return visible

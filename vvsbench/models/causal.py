@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vvsbench.models.diffusion_head import DiffusionLoss, HeadNetwork
-from vvsbench.models.kv_cache import KVCache
+from vvsbench.models.kv_cache import KVCache, additive
 from vvsbench.models.latents import Latent, LatentState, Wanted
 from vvsbench.models.stages import Call, Stage
 from vvsbench.models.transformer import (
@@ -192,15 +192,15 @@ class Causal(Latent[CausalNetwork]):
         both = torch.stack([classes, torch.full_like(classes, self.network.sizes.classes)][:branches], 1).flatten()
         repeated = inputs.repeat_interleave(branches, 0)
         x = self.network.embed(both, tokens[index].repeat_interleave(branches, 0), repeated)
-        slots = repeated.clamp_max(cache.capacity - 1)
+        slots = inputs.clamp_max(self.network.sizes.tokens)
         width = min(cache.extent + length, cache.capacity)
         visible = torch.arange(width, device=self.device) <= repeated[..., None]
         step = Step(
             cache=cache,
-            turns=self.network.turns_at(slots),
-            slots=slots,
+            turns=self.network.turns_at(slots).repeat_interleave(branches, 0),
+            places=cache.places(slots, None if everyone else index),
             width=width,
-            mask=None if length == 1 and cache.uniform else visible[:, None],
+            mask=None if length == 1 and cache.uniform else additive(visible, self.dtype)[:, None],
             sequences=None if everyone else cache.sequences(index),
             images=[state.images[row] for row in rows],
         )

@@ -11,8 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vvsbench.fusing import fusible
+
 BUCKET = 128
 """Attention reads a multiple of so many slots in static use: few shapes, little waste."""
+ALIGNED = 16
+"""Capacities are multiples of so many slots: attention's fast kernels would copy a mask whose rows are not."""
 
 
 class KVCache:
@@ -24,7 +28,7 @@ class KVCache:
         layers, heads, head_dim: sizes of the attention that owns the cache.
         images: rows of the batch, B.
         branches: sequences per row, G.
-        capacity: slots per sequence, S.
+        capacity: slots per sequence, S, at least.
         device, dtype: of the stored keys and values.
         room: the most slots that hang behind the committed ones in one forward.
 
@@ -47,8 +51,8 @@ class KVCache:
         room: int = 0,
     ) -> None:
         self.room, self.static = room, False
-        self.images, self.branches, self.capacity = images, branches, capacity
-        shape = (layers, 2, images * branches, heads, capacity, head_dim)
+        self.images, self.branches, self.capacity = images, branches, -(-capacity // ALIGNED) * ALIGNED
+        shape = (layers, 2, images * branches, heads, self.capacity, head_dim)
         # zeros, not empty: a masked slot is weighted by zero, and zero times an uninitialised NaN is NaN
         self.slots = torch.zeros(shape, device=device, dtype=dtype)
         self.lengths = torch.zeros(images, device=device, dtype=torch.long)
@@ -71,36 +75,36 @@ class KVCache:
         branch = torch.arange(self.branches, device=rows.device)
         return (rows[:, None] * self.branches + branch).flatten()
 
-    def write(
-        self, layer: int, keys: Tensor, values: Tensor, start: int, slots: Tensor, sequences: Tensor | None
-    ) -> None:
-        """Store a block behind the committed slots.
+    def places(self, slots: Tensor, rows: Tensor | None) -> Tensor | None:
+        """Where in a layer's `table` a block goes, the same for all layers.
 
         Args:
-            layer: whose keys and values.
-            keys, values: [R*G, H, T, hd].
+            slots: [R or 1, T] where each position goes.
+            rows: [R] rows of the batch that the block is of; None for all of them.
+
+        Returns:
+            int64 [R*G H T]; None where a slice does, see `write`.
+        """
+        if self.uniform and rows is None:
+            return None
+        return _places(rows, slots, self.images, self.branches, self.slots.shape[3], self.capacity)
+
+    def table(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of a layer, with a row for each sequence, head and slot: [sequences H S, hd]."""
+        keys, values = self.slots[layer].view(2, -1, self.slots.shape[-1])
+        return keys, values
+
+    def write(self, layer: int, keys: Tensor, values: Tensor, start: int) -> None:
+        """Store keys and values [B*G, H, T, hd] of all rows, which are equally long.
+
+        Args:
+            layer: whose.
+            keys, values: of the block.
             start: slots between the committed ones and the block.
-            slots: [R*G, T] where each goes.
-            sequences: [R*G] which sequences of the cache these are; None for all of them.
         """
-        store = self.slots[layer]
-        if self.uniform and sequences is None:
-            block = slice(self.extent + start, self.extent + start + keys.shape[2])
-            store[0, :, :, block] = keys
-            store[1, :, :, block] = values
-            return
-        index = torch.arange(keys.shape[0], device=keys.device) if sequences is None else sequences
-        places = self._places(index, slots)
-        store[0].view(-1, store.shape[-1]).index_copy_(0, places, keys.reshape(-1, keys.shape[-1]))
-        store[1].view(-1, store.shape[-1]).index_copy_(0, places, values.reshape(-1, values.shape[-1]))
-
-    def _places(self, sequences: Tensor, slots: Tensor) -> Tensor:
-        """Rows [R*G H T] of a layer's store, flattened to [sequences H S, hd], for slots [R*G, T] of some sequences.
-
-        Whole rows are copied faster than the elements of an expanded index.
-        """
-        heads = torch.arange(self.slots.shape[3], device=slots.device)
-        return (((sequences[:, None] * len(heads) + heads) * self.capacity)[..., None] + slots[:, None]).flatten()
+        block = slice(self.extent + start, self.extent + start + keys.shape[2])
+        self.slots[layer, 0, :, :, block] = keys
+        self.slots[layer, 1, :, :, block] = values
 
     def read(self, layer: int, width: int, sequences: Tensor | None) -> tuple[Tensor, Tensor]:
         """Keys and values [R*G, H, width, hd] of the first `width` slots."""
@@ -130,14 +134,8 @@ class KVCache:
         self.uniform = exact and not self.static and min(totals) == self.extent
 
     def _compact(self, kept: Tensor) -> None:
-        layers, two, sequences, heads, _, head_dim = self.slots.shape
-        everyone = torch.arange(sequences, device=kept.device)
-        start = self.lengths[:, None]
-        column = torch.arange(kept.shape[1], device=kept.device)
-        source, target = (
-            self._places(everyone, (start + slots).clamp_max(self.capacity - 1).repeat_interleave(self.branches, 0))
-            for slots in (kept, column)
-        )
+        layers, two, _, heads, capacity, head_dim = self.slots.shape
+        source, target = _moved(self.lengths, kept, self.branches, heads, capacity)
         rows = self.slots.view(layers * two, -1, head_dim)
         rows.index_copy_(1, target, rows.index_select(1, source))
 
@@ -152,3 +150,56 @@ class KVCache:
         """Put the rows of another cache, whose rows are all equally long, in place of these rows [R]."""
         self.slots[:, :, self.sequences(rows), :, : other.extent] = other.slots[:, :, :, :, : other.extent]
         self.lengths.index_copy_(0, rows, other.lengths)
+
+
+@fusible
+def _places(rows: Tensor | None, slots: Tensor, images: int, branches: int, heads: int, capacity: int) -> Tensor:
+    """Rows [R*G H T] of a layer's table for slots [R or 1, T] of some rows [R] of the batch, or of all.
+
+    Whole rows of the table are copied faster than the elements of an expanded index.
+    """
+    image = torch.arange(images, device=slots.device) if rows is None else rows
+    branch = torch.arange(branches * heads, device=slots.device)
+    return ((image[:, None, None] * (branches * heads) + branch[:, None]) * capacity + slots[:, None]).flatten()
+
+
+@fusible
+def _moved(lengths: Tensor, kept: Tensor, branches: int, heads: int, capacity: int) -> tuple[Tensor, Tensor]:
+    """Rows of the layers' tables that hold the kept slots [B, K] of a block, and those that they move to."""
+    column, last, images = torch.arange(kept.shape[1], device=kept.device), capacity - 1, len(lengths)
+    source, target = ((lengths[:, None] + slots).clamp_max(last) for slots in (kept, column))
+    return (
+        _places(None, source, images, branches, heads, capacity),
+        _places(None, target, images, branches, heads, capacity),
+    )
+
+
+def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """A bool mask as what attention adds to its scores: 0 or -inf, once for all layers."""
+    return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, float("-inf"))
+
+
+@fusible
+def block_mask(
+    lengths: Tensor, own: Tensor, text: Tensor | None, width: int, branches: int, dtype: torch.dtype
+) -> Tensor:
+    """What a block sees that hangs behind the committed slots, as `additive` has it.
+
+    Args:
+        lengths: int64 [R or 1], committed slots.
+        own: bool [R or 1, T, M], which of the M slots behind the committed ones each of the last T of them sees.
+        text: bool [R, P], slots of the prefix that anybody may see; None for all.
+        width: slots that attention reads, W.
+        branches: sequences per row.
+        dtype: of queries and keys.
+
+    Returns:
+        [R*G or 1, 1, T, W].
+    """
+    length, behind = own.shape[1:]
+    mask = (torch.arange(width, device=own.device) < lengths[:, None])[:, None].repeat(1, length, 1)
+    slots = lengths[:, None] + torch.arange(behind, device=own.device)
+    mask = mask.scatter(2, slots[:, None].expand(-1, length, -1), own.expand(len(lengths), -1, -1))
+    if text is not None:
+        mask[..., : text.shape[1]] &= text[:, None]
+    return additive(mask, dtype).repeat_interleave(branches if len(lengths) > 1 else 1, 0)[:, None]

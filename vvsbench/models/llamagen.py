@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from vvsbench.models.kv_cache import KVCache
+from vvsbench.models.kv_cache import KVCache, additive, block_mask
 from vvsbench.models.protocols import Block, ModelSpec
 from vvsbench.models.transformer import Step, Transformer, caption_mask
 
@@ -155,9 +155,9 @@ class LlamaGen:
         step = Step(
             cache=cache,
             turns=self.transformer.turns_at(positions),
-            slots=positions.expand(batch * branches, -1),
+            places=None,
             width=prefix,
-            mask=visible,
+            mask=additive(visible, self.dtype),
             sequences=None,
             images=list(images),
             prefill=True,
@@ -186,9 +186,9 @@ class LlamaGen:
         step = Step(
             cache=cache,
             turns=self.transformer.turns_at(positions if alike else positions.repeat_interleave(branches, 0)),
-            slots=slots.repeat_interleave(branches, 0),
+            places=cache.places(slots, rows),
             width=width,
-            mask=self._mask(state, block, lengths, slots, width),
+            mask=self._mask(state, block, lengths, width),
             sequences=None if rows is None else cache.sequences(rows),
             images=images,
         )
@@ -196,20 +196,13 @@ class LlamaGen:
         features = self.transformer(x, step).unflatten(0, (-1, branches))
         return self.head(features, positions - state.prefix + 1), features
 
-    def _mask(self, state: LlamaGenState, block: Block, lengths: Tensor, slots: Tensor, width: int) -> Tensor | None:
-        """Bool [R*G, 1, T, width]: committed slots, the visible part of the block, no padded caption position."""
-        length = block.tokens.shape[1]
-        if length == 1 and state.cache.uniform and state.padding is None:
+    def _mask(self, state: LlamaGenState, block: Block, lengths: Tensor, width: int) -> Tensor | None:
+        """Of [R*G, 1, T, width]: committed slots, the visible part of the block, no padded caption position."""
+        if block.tokens.shape[1] == 1 and state.cache.uniform and state.padding is None:
             return None
-        columns = torch.arange(width, device=self.device)
-        mask = (columns < lengths[:, None])[:, None].repeat(1, length, 1)
-        if state.padding is not None:
-            text = state.padding if block.rows is None else state.padding[block.rows]
-            mask[..., : state.prefix] &= text[:, None]
-        visible = block.visible if block.visible is not None else mask.new_ones(1, 1, 1)
-        rows = mask.shape[0]
-        mask.scatter_(2, slots[:, None].expand(-1, length, -1), visible.expand(rows, -1, -1))
-        return mask[:, None] if rows == 1 else mask.repeat_interleave(self.guidance.branches, 0)[:, None]
+        text = state.padding if state.padding is None or block.rows is None else state.padding[block.rows]
+        own = torch.ones(1, 1, 1, dtype=torch.bool, device=self.device) if block.visible is None else block.visible
+        return block_mask(lengths, own, text, width, self.guidance.branches, self.dtype)
 
     def commit(self, state: LlamaGenState, kept: Tensor | None, added: Tensor) -> None:
         """See `TokenModel.commit`."""

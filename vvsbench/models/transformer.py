@@ -93,7 +93,13 @@ class RMSNorm(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """SwiGLU: w2(silu(w1 x) * w3 x)."""
+    """SwiGLU: w2(silu(w1 x) * w3 x).
+
+    Attributes:
+        packed: w1 over w3 where they lie one behind the other, else None; see `pack`.
+    """
+
+    packed: Tensor | None = None
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__()
@@ -102,7 +108,17 @@ class FeedForward(nn.Module):
         self.w2 = nn.Linear(width, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.w2(F.silu(self.w1(x)) * self.w3(x))
+        gate, up = (self.w1(x), self.w3(x)) if self.packed is None else F.linear(x, self.packed).chunk(2, -1)
+        return self.w2(F.silu(gate) * up)
+
+    def pack(self) -> Tensor:
+        """Lay the weights of w1 and w3 one behind the other, so that one product reads both; returns them so."""
+        first, second = self.w1.weight.detach(), self.w3.weight.detach()
+        if second.data_ptr() == first.data_ptr() + first.nbytes:  # they were packed before
+            return first.as_strided((2 * first.shape[0], first.shape[1]), first.stride())
+        packed = torch.cat([first, second])
+        self.w1.weight.data, self.w3.weight.data = packed.chunk(2)
+        return packed
 
 
 @dataclass
@@ -111,9 +127,9 @@ class Step:
 
     Attributes:
         turns: [R*G, T, hd/2, 2] or [1, T, hd/2, 2], see `rope_table`.
-        slots: int64 [R*G, T] where keys and values go; unused when all rows are equally long.
+        places: where keys and values go, see `KVCache.places`.
         width: slots that attention reads.
-        mask: bool, broadcastable to [R*G, 1, T, width]; None where everything read is visible.
+        mask: what is added to scores, broadcastable to [R*G, 1, T, width]; None where everything read is visible.
         sequences: int64 [R*G], the cache's sequences that take part; None for all of them.
         images: indices of the images that take part; forwards are counted by them.
         prefill: whether this is the forward over the conditioning prefix.
@@ -121,7 +137,7 @@ class Step:
 
     cache: KVCache
     turns: Tensor
-    slots: Tensor
+    places: Tensor | None
     width: int
     mask: Tensor | None
     sequences: Tensor | None
@@ -146,10 +162,8 @@ class Attention(nn.Module):
         turned = rotate(qkv[:, :, :2].flatten(2, 3), turns).transpose(1, 2)
         return turned[:, : self.heads], turned[:, self.heads :], qkv[:, :, 2].transpose(1, 2)
 
-    def attend(self, projected: tuple[Tensor, Tensor, Tensor], layer: int, step: Step) -> Tensor:
-        """What queries, keys and values [R*G, H, T, hd] of a block get from the cache, [R*G, T, D]."""
-        q, k, v = projected
-        step.cache.write(layer, k, v, step.start, step.slots, step.sequences)
+    def attend(self, q: Tensor, layer: int, step: Step) -> Tensor:
+        """What the queries [R*G, H, T, hd] of a block get from the cache, which its keys are in, [R*G, T, D]."""
         keys, values = step.cache.read(layer, step.width, step.sequences)
         out = F.scaled_dot_product_attention(q, keys, values, attn_mask=step.mask)
         return out.transpose(1, 2).flatten(2)
@@ -166,23 +180,35 @@ class Attention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm residual block; all of it but the look into the cache can be compiled as it is."""
+    """Pre-norm residual block; all of it but attention over the cache can be compiled as it is."""
 
-    fusible = ("before", "after")
+    fusible = ("before", "stored", "after")
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.attention = Attention(config.dim, config.heads)
         self.feed_forward = FeedForward(config.dim, config.ffn_width)
-        self.attention_norm = RMSNorm(config.dim, config.norm_eps)
+        self.attention_norm: nn.Module = RMSNorm(config.dim, config.norm_eps)
         self.ffn_norm = RMSNorm(config.dim, config.norm_eps)
 
     def forward(self, x: Tensor, layer: int, step: Step) -> Tensor:
-        return self.after(x, self.attention.attend(self.before(x, step.turns), layer, step))
+        if step.places is None:
+            q, k, v = self.before(x, step.turns)
+            step.cache.write(layer, k, v, step.start)
+        else:
+            q = self.stored(x, step.turns, step.places, *step.cache.table(layer))
+        return self.after(x, self.attention.attend(q, layer, step))
 
     def before(self, x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [R*G, H, T, hd] of the input [R*G, T, D]."""
         return self.attention.project(self.attention_norm(x), turns)
+
+    def stored(self, x: Tensor, turns: Tensor, places: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Queries of the input; its keys and values go to these places of a layer's tables (see `KVCache`)."""
+        q, k, v = self.attention.project(self.attention_norm(x), turns)
+        keys.index_copy_(0, places, k.reshape(-1, k.shape[-1]))
+        values.index_copy_(0, places, v.reshape(-1, v.shape[-1]))
+        return q
 
     def after(self, x: Tensor, seen: Tensor) -> Tensor:
         """The output [R*G, T, D], given the input and what attention has seen."""

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from vvsbench.certify.continuous import decoders
 from vvsbench.certify.continuous.decoders import TOKENS, as_released, speculative
 from vvsbench.models.causal import Causal, CausalNetwork, CausalSizes
+from vvsbench.models.gaussian import ChainHead, GaussianToy
 from vvsbench.models.latents import LatentGuidance, LatentModel, LatentState, Wanted
 from vvsbench.models.mar import MAR, MARNetwork, MARSizes
 
@@ -22,8 +22,8 @@ LENGTH = 3
 
 def pair(kind: str) -> tuple[LatentModel[Any], LatentModel[Any]]:
     """A target and a draft in float64, of random weights where they are networks."""
-    if kind == "toy":
-        return decoders.target(dtype=torch.float64), decoders.draft(dtype=torch.float64)
+    if kind == "toy":  # all tokens alike correlated: were they a Markov chain, only the last one seen would matter
+        return gaussians(0.8), gaussians(0.6)
     torch.manual_seed(0)
 
     def network(width: int) -> LatentModel[Any]:
@@ -34,6 +34,13 @@ def pair(kind: str) -> tuple[LatentModel[Any], LatentModel[Any]]:
         return MAR(mar, None, LatentGuidance(1.5), head_steps=STEPS)
 
     return network(16), network(8)
+
+
+def gaussians(correlation: float) -> GaussianToy:
+    """Tokens each two of which have this correlation."""
+    covariance = torch.full((TOKENS, TOKENS), correlation, dtype=torch.float64).fill_diagonal_(1.0)
+    head = ChainHead((0.8, 0.8, 0.8), (0.5, 0.4, 0.3))
+    return GaussianToy(torch.arange(TOKENS).double(), covariance, head, CHANNELS, dtype=torch.float64)
 
 
 def moved(decode: Callable[[], object], target: LatentModel[Any], draft: LatentModel[Any]) -> Tensor:

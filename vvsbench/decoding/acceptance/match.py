@@ -8,6 +8,7 @@ from torch import Tensor
 from vvsbench.axes import Guarantee
 from vvsbench.decoding.acceptance.base import AcceptanceRule, Verdict
 from vvsbench.drafting.tree import TokenTree
+from vvsbench.fusing import fusible
 from vvsbench.sampling import draw
 
 
@@ -26,9 +27,15 @@ class Match(AcceptanceRule):
         """See `AcceptanceRule.judge`."""
         depths = tree.depths.expand(len(scores), -1)
         wanted = draw(scores, tree.noise.gather(1, depths[..., None].expand(-1, -1, scores.shape[-1])))
-        parents = tree.parents.expand(len(scores), -1)
-        hit = wanted.gather(1, parents) == tree.tokens
-        hit[:, 0] = True
-        reached = ~(tree.visible & ~hit[:, None]).any(-1)
-        node = torch.where(reached, depths, -1).argmax(1)
-        return Verdict(node, depths.gather(1, node[:, None])[:, 0], wanted.gather(1, node[:, None])[:, 0])
+        return Verdict(*_deepest(wanted, tree.tokens, tree.parents.expand(len(scores), -1), depths, tree.visible))
+
+
+@fusible
+def _deepest(
+    wanted: Tensor, tokens: Tensor, parents: Tensor, depths: Tensor, visible: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The deepest node that is all hits, its depth and the token that the target wants behind it; int64 [B] each."""
+    missed = (wanted.gather(1, parents) != tokens) & (depths > 0)
+    reached = ~(visible & missed[:, None]).any(-1)
+    node = torch.where(reached, depths, -1).argmax(1, keepdim=True)
+    return node[:, 0], depths.gather(1, node)[:, 0], wanted.gather(1, node)[:, 0]
