@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -155,7 +155,11 @@ def generated(decoder: Decoder, rows: int, images: int = 0, *, inside: bool = Fa
 
 
 def compared(
-    contenders: Mapping[str, Callable[[], Taken]], rounds: int, left: Callable[[], float], warm_up: int = WARM_UP
+    contenders: Mapping[str, Callable[[], Taken]],
+    rounds: int,
+    left: Callable[[], float],
+    warm_up: int = WARM_UP,
+    once: Collection[str] = (),
 ) -> dict[str, list[Taken]]:
     """Contenders in turn, until the time of the last as a share of the first's is narrow.
 
@@ -166,12 +170,13 @@ def compared(
         rounds: at most; the first is taken whatever time is left.
         left: seconds that are left.
         warm_up: unseen runs of each.
+        once: those that have warmed up after one, since nothing of theirs is recorded.
 
     Returns:
         By name, round by round.
     """
-    for contender in contenders.values():
-        for _ in range(warm_up):
+    for name, contender in contenders.items():
+        for _ in range(min(warm_up, 1) if name in once else warm_up):
             contender()
     first, last = next(iter(contenders)), list(contenders)[-1]
     runs = {name: (lambda number, own=own: own()) for name, own in contenders.items()}
