@@ -64,6 +64,26 @@ def test_the_kernels_as_their_interpreter_runs_them() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_kernels_compile_for_a_gpu_that_is_not_here() -> None:
+    triton = pytest.importorskip("triton", reason="torch was installed without triton")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from vvsbench import selection_kernels
+
+    numbers = {"width": "i32", "BLOCK": "constexpr"}
+    keep = {"logits": "*fp32", "out": "*fp32", "count": "i32", **numbers}
+    few = {"scores": "*fp32", "values": "*fp32", "places": "*i64", "COUNT": "constexpr", **numbers}
+    for kernel, types, constants in (
+        (selection_kernels._keep_largest, keep, {}),
+        (selection_kernels._largest, few, {"COUNT": 10}),
+    ):
+        signature = {name: types[name] for name in kernel.arg_names}
+        source = ASTSource(kernel, signature, {"BLOCK": 16384, **constants})
+        made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 16})
+        assert ".local" not in made.asm["ptx"]  # a row fits into registers
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(DEVICE != "cuda", reason="needs a CUDA device")
 def test_the_kernels_on_a_gpu() -> None:

@@ -5,8 +5,6 @@ Floats are compared as whole numbers of the same order, so that the search is ex
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -17,14 +15,14 @@ LOWEST = tl.constexpr(-(2**31))
 
 
 @triton.jit
-def _ordered(x: Any) -> Any:
+def _ordered(x):  # noqa: ANN001, ANN202 - a kernel's annotations are read by its compiler
     """Whole numbers in the order of the floats x; both zeros are one."""
     bits = tl.where(x == 0.0, 0.0, x).to(tl.int32, bitcast=True)
     return tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
 
 
 @triton.jit
-def _keep_largest(logits: Any, out: Any, width: Any, count: Any, BLOCK: tl.constexpr) -> None:
+def _keep_largest(logits, out, width, count, BLOCK: tl.constexpr):  # noqa: ANN001, ANN202
     place = tl.arange(0, BLOCK)
     row = tl.program_id(0).to(tl.int64) * width
     x = tl.load(logits + row + place, mask=place < width, other=0.0)
@@ -39,7 +37,7 @@ def _keep_largest(logits: Any, out: Any, width: Any, count: Any, BLOCK: tl.const
 
 
 @triton.jit
-def _largest(scores: Any, values: Any, places: Any, width: Any, COUNT: tl.constexpr, BLOCK: tl.constexpr) -> None:
+def _largest(scores, values, places, width, COUNT: tl.constexpr, BLOCK: tl.constexpr):  # noqa: ANN001, ANN202
     place = tl.arange(0, BLOCK)
     number = tl.program_id(0).to(tl.int64)
     x = tl.load(scores + number * width + place, mask=place < width, other=0.0)

@@ -114,7 +114,8 @@ class FeedForward(nn.Module):
     def pack(self) -> Tensor:
         """Lay the weights of w1 and w3 one behind the other, so that one product reads both; returns them so."""
         first, second = self.w1.weight.detach(), self.w3.weight.detach()
-        if second.data_ptr() == first.data_ptr() + first.nbytes:  # they were packed before
+        together = first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
+        if together and second.storage_offset() == first.storage_offset() + first.numel():  # packed before
             return first.as_strided((2 * first.shape[0], first.shape[1]), first.stride())
         packed = torch.cat([first, second])
         self.w1.weight.data, self.w3.weight.data = packed.chunk(2)
