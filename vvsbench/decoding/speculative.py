@@ -22,7 +22,9 @@ from vvsbench.axes import Candidates, Features, Guarantee, Recheck
 from vvsbench.decoding.acceptance import AcceptanceRule, Match, Verdict
 from vvsbench.decoding.base import Decoder, Finished, ignored
 from vvsbench.decoding.batch import Batch, Gain, GainOnHost, Role
+from vvsbench.decoding.chain import Chain, behind, chain_and_tree
 from vvsbench.decoding.engine import Charge, Eager, Engine
+from vvsbench.decoding.flight import Flight, Next, Wanted
 from vvsbench.decoding.phases import Phase, phase
 from vvsbench.decoding.schedule import Moment, Schedule
 from vvsbench.decoding.settings import AblationConfig, SkipConfig
@@ -32,7 +34,7 @@ from vvsbench.drafting.growing import Growth, Structure
 from vvsbench.drafting.protocols import DraftSource
 from vvsbench.drafting.tree import TokenTree
 from vvsbench.fusing import fusible
-from vvsbench.models.protocols import Block, TokenModel
+from vvsbench.models.protocols import TokenModel
 from vvsbench.noise import Purpose, gumbel, uniform
 from vvsbench.sampling import Sampling, draw
 
@@ -74,90 +76,6 @@ class _Path:
         return _Path(self.leaf[rows], self.nodes[rows])
 
 
-@dataclass
-class _Next:
-    """Images that are about to begin: where they stand in the result, their indices and conditions."""
-
-    places: range
-    images: list[int]
-    conditions: Tensor
-
-
-@dataclass
-class _Wanted:
-    """The images that are asked for: the queue of those that have not begun, and the results of those that are done.
-
-    Attributes:
-        begun: how many have begun; they do so in order.
-        tokens: int64 [B, N].
-        origin: int8 [B, N].
-        steps: what each image did.
-        finished: see `Decoder.generate_all`.
-    """
-
-    conditions: Tensor
-    images: Sequence[int]
-    tokens: Tensor
-    origin: Tensor
-    steps: list[list[StepLog]]
-    finished: Finished
-    begun: int = 0
-
-    @classmethod
-    def of(cls, conditions: Tensor, images: Sequence[int], length: int, finished: Finished) -> _Wanted:
-        tokens = torch.zeros(len(images), length, dtype=torch.long, device=conditions.device)
-        return cls(conditions, images, tokens, tokens.to(torch.int8), [[] for _ in images], finished)
-
-    @property
-    def waiting(self) -> int:
-        """Images that have not begun."""
-        return len(self.images) - self.begun
-
-    def take(self, count: int) -> _Next:
-        """The next images."""
-        places = range(self.begun, self.begun + count)
-        self.begun += count
-        return _Next(places, [self.images[place] for place in places], self.conditions[places.start : places.stop])
-
-    def put(self, batch: Batch, rows: list[int]) -> None:
-        """Take the images of some rows as they are."""
-        places = [batch.places[row] for row in rows]
-        length = self.tokens.shape[1]
-        self.tokens[places], self.origin[places] = batch.tokens[rows, :length], batch.origin[rows, :length]
-        self.finished(len(rows))
-
-
-@dataclass
-class _Flight:
-    """Everything about the images in flight.
-
-    Attributes:
-        state, draft: what target and drafter remember of them.
-        roles: of the last step.
-        fresh: rows whose image has come since the trees were grown.
-    """
-
-    engine: Engine
-    state: Any
-    draft: Any
-    batch: Batch
-    seed: int
-    roles: list[Role] = field(default_factory=list)
-    fresh: set[int] = field(default_factory=set)
-    target_calls: CallCounter = field(default_factory=CallCounter)
-    draft_calls: CallCounter = field(default_factory=CallCounter)
-
-    @property
-    def flying(self) -> bool:
-        """Whether any row has an image."""
-        return any(place is not None for place in self.batch.places)
-
-    @property
-    def images(self) -> list[int]:
-        """Indices of the images in flight."""
-        return [image for image, place in zip(self.state.images, self.batch.places, strict=True) if place is not None]
-
-
 class Speculative(Decoder):
     """Drafts with one model and verifies with another, or skips the verification.
 
@@ -197,7 +115,7 @@ class Speculative(Decoder):
         """The most tokens that can be known past the end of an image."""
         wanted = self.skip.scored or bool(grid.schedule.signals)
         self.scored = self.structure.scored or (grid.schedule.ever_skips and wanted)
-        self._idle: dict[tuple[int, int], _Flight] = {}
+        self._idle: dict[tuple[int, int], Flight] = {}
         """What is kept for the next images of a static engine, by rows and seed."""
 
     @property
@@ -221,14 +139,14 @@ class Speculative(Decoder):
             CallCounter().watching(self.target.network) as target_calls,
             CallCounter().watching(self.source.network) as draft_calls,
         ):
-            wanted = _Wanted.of(conditions, images, self.target.spec.tokens, finished)
+            wanted = Wanted.of(conditions, images, self.target.spec.tokens, finished)
             flight = self._begin(wanted, min(rows, len(images)), seed)
             flight.target_calls, flight.draft_calls = target_calls, draft_calls
             self._fly(flight, wanted)
         trace = DecodeTrace(list(images), wanted.origin, wanted.steps, target_calls, draft_calls)
         return wanted.tokens, [trace]
 
-    def _fly(self, flight: _Flight, wanted: _Wanted) -> None:
+    def _fly(self, flight: Flight, wanted: Wanted) -> None:
         """Step until every image is finished."""
         while True:
             tree, path, report = self._draft(flight)
@@ -244,7 +162,7 @@ class Speculative(Decoder):
             if any(role is not Role.WAIT for role in flight.roles):
                 self._step(flight, tree, path)
 
-    def _begin(self, wanted: _Wanted, rows: int, seed: int) -> _Flight:
+    def _begin(self, wanted: Wanted, rows: int, seed: int) -> Flight:
         """Rows with their first images in them."""
         flight = self._idle.get((rows, seed))
         if flight is None:
@@ -258,7 +176,7 @@ class Speculative(Decoder):
         flight.roles, flight.fresh = [Role.WAIT] * rows, set()
         return flight
 
-    def _started(self, next_: _Next, seed: int, engine: Engine) -> _Flight:
+    def _started(self, next_: Next, seed: int, engine: Engine) -> Flight:
         """Prefill some images and draw their first tokens."""
         with phase(Phase.prefill):
             state = self.target.start(next_.conditions, next_.images, self.structure.nodes + 2 * self.margin)
@@ -273,7 +191,7 @@ class Speculative(Decoder):
                 2 * self.reach + self.chain + stale,
             )
             draft = self.source.start(state, first, self.structure.expanded + 2 * self.margin)
-        return _Flight(engine, state, draft, batch, seed)
+        return Flight(engine, state, draft, batch, seed)
 
     def _first(self, logits: Tensor, images: Sequence[int], seed: int) -> Tensor:
         """The first token int64 [B] of every image, from its guided logits [B, V]."""
@@ -281,14 +199,14 @@ class Speculative(Decoder):
         noise = gumbel(seed, keys, torch.zeros_like(keys), self.target.spec.vocab)
         return draw(self.sampling.scores(logits), noise)
 
-    def _place(self, flight: _Flight, rows: list[int], wanted: _Wanted) -> None:
+    def _place(self, flight: Flight, rows: list[int], wanted: Wanted) -> None:
         """Give the next images to rows without one."""
         fresh = self._started(wanted.take(len(rows)), flight.seed, flight.engine)
         self.target.place(flight.state, rows, fresh.state)
         self.source.place(flight.draft, rows, fresh.draft)
         flight.batch.place(rows, fresh.batch)
 
-    def _draft(self, flight: _Flight) -> tuple[TokenTree, _Path | None, Tensor]:
+    def _draft(self, flight: Flight) -> tuple[TokenTree, _Path | None, Tensor]:
         """Grow a tree behind every root, and collect what the host wants to know, float64 [B, 5 + signals]."""
         batch = flight.batch
         self.source.note(flight.draft, [known + self.reach for known in batch.known], exact=False)
@@ -310,7 +228,7 @@ class Speculative(Decoder):
         with phase(Phase.draft):
             return flight.engine.run("draft", self.source.shape(flight.draft), stage, [charge])
 
-    def _hear(self, flight: _Flight, wanted: _Wanted, report: list[list[float]]) -> list[list[float]]:
+    def _hear(self, flight: Flight, wanted: Wanted, report: list[list[float]]) -> list[list[float]]:
         """Take in on the host what the last step gained; returns the signals of the new trees."""
         batch, length = flight.batch, self.target.spec.tokens
         for row, role in enumerate(flight.roles):
@@ -322,7 +240,7 @@ class Speculative(Decoder):
             batch.hear(row, role, number)
         return [line[5:] for line in report]
 
-    def _turn_over(self, flight: _Flight, wanted: _Wanted) -> Tensor | None:
+    def _turn_over(self, flight: Flight, wanted: Wanted) -> Tensor | None:
         """Finished images leave and the next take their rows; returns the rows that stay where some are dropped."""
         batch = flight.batch
         flying = [row for row, place in enumerate(batch.places) if place is not None]
@@ -347,7 +265,7 @@ class Speculative(Decoder):
         flight.fresh = {stay.index(row) for row in flight.fresh}
         return torch.tensor(stay, device=batch.tokens.device)
 
-    def _note(self, flight: _Flight) -> None:
+    def _note(self, flight: Flight) -> None:
         """Tell the caches how long the rows are."""
         self.target.note(flight.state, flight.batch.cached)
         self.source.note(flight.draft, flight.batch.known, exact=True)
@@ -420,7 +338,7 @@ class Speculative(Decoder):
             before=before,
         )
 
-    def _step(self, flight: _Flight, tree: TokenTree, path: _Path | None) -> None:
+    def _step(self, flight: Flight, tree: TokenTree, path: _Path | None) -> None:
         """Skip or verify, and let everybody know."""
         batch, roles, engine = flight.batch, flight.roles, flight.engine
         verifying = [row for row, role in enumerate(roles) if role is Role.VERIFY]
@@ -445,7 +363,7 @@ class Speculative(Decoder):
                 [Charge(flight.draft_calls, flight.images)],
             )
 
-    def _settle(self, flight: _Flight, gain: Gain) -> None:
+    def _settle(self, flight: Flight, gain: Gain) -> None:
         """Caches, known tokens and the drafter take in what was gained."""
         self.target.commit(flight.state, gain.kept, gain.added)
         flight.batch.take_in(gain)
@@ -455,7 +373,7 @@ class Speculative(Decoder):
 
     def _gain(
         self,
-        flight: _Flight,
+        flight: Flight,
         tree: TokenTree,
         path: _Path | None,
         verifying: list[int],
@@ -492,12 +410,12 @@ class Speculative(Decoder):
         return gain.without(waiting) if static or Role.WAIT in flight.roles else gain
 
     def _verify(
-        self, flight: _Flight, tree: TokenTree, rows: Tensor, row_list: list[int], images: list[int], width: int
+        self, flight: Flight, tree: TokenTree, rows: Tensor, row_list: list[int], images: list[int], width: int
     ) -> Gain:
         """One target forward over the pending chains, right-padded to `width`, and the trees of some rows."""
         batch, seed = flight.batch, flight.seed
         pending, known = batch.pending_count[rows], batch.known_count[rows]
-        block = _chain_and_tree(batch.tokens[rows], known, pending, width, tree)
+        block = chain_and_tree(batch.tokens[rows], known, pending, width, tree)
         block.rows = None if len(row_list) == len(batch.places) else rows
         block.charged = images
         with phase(Phase.verify):
@@ -505,7 +423,7 @@ class Speculative(Decoder):
         with phase(Phase.accept):
             verdict = self._judged(batch, tree, logits[:, width:], rows, row_list, seed)
             path = tree.path_to(verdict.node)
-            seen = _Chain(features[:, :, :width], pending, torch.full_like(pending, -1), torch.zeros_like(pending))
+            seen = Chain(features[:, :, :width], pending, torch.full_like(pending, -1), torch.zeros_like(pending))
             if width and self.skip.recheck is not Recheck.none:
                 seen = self._rechecked(batch, rows, logits[:, :width], seen, seed)
             on_path = features[:, :, width:].gather(2, _wide(path, features))
@@ -530,7 +448,7 @@ class Speculative(Decoder):
         node = torch.where(swap, other.gather(1, depth[:, None])[:, 0], verdict.node)
         return Verdict(node, torch.where(swap, depth, verdict.accepted), verdict.bonus)
 
-    def _rechecked(self, batch: Batch, rows: Tensor, logits: Tensor, chain: _Chain, seed: int) -> _Chain:
+    def _rechecked(self, batch: Batch, rows: Tensor, logits: Tensor, chain: Chain, seed: int) -> Chain:
         """Compare skipped tokens with what the target would have drawn, from the chain's guided logits [R, W, V]."""
         slot = torch.arange(logits.shape[1], device=logits.device)
         positions = (batch.known_count[rows] - chain.count)[:, None] + slot
@@ -540,12 +458,12 @@ class Speculative(Decoder):
         alike = (wanted == batch.tokens[rows].gather(1, positions)) | ~real
         agreed = torch.where(chain.count > 0, (alike & real).sum(1), -1)
         if self.skip.recheck is not Recheck.rollback:
-            return _Chain(chain.features, chain.count, agreed, chain.rolled)
+            return Chain(chain.features, chain.count, agreed, chain.rolled)
         rolled = ~alike.all(1)
         first = (~alike).long().argmax(1)
         count = torch.where(rolled, first + 1, chain.count)
         corrected = wanted.gather(1, first[:, None])[:, 0]
-        return _Chain(chain.features, count, agreed, rolled.long(), corrected)
+        return Chain(chain.features, count, agreed, rolled.long(), corrected)
 
     def _verified(
         self,
@@ -556,7 +474,7 @@ class Speculative(Decoder):
         verdict: Verdict,
         path: Tensor,
         on_path: Tensor,
-        chain: _Chain,
+        chain: Chain,
         width: int,
     ) -> Gain:
         """What the verification of some rows adds: the accepted path, behind the chain where that is decided anew."""
@@ -572,28 +490,28 @@ class Speculative(Decoder):
             accepted=torch.where(chain.rolled > 0, 0, verdict.accepted),
             agreed=chain.agreed,
             rolled=chain.rolled,
-            kept=_behind(
+            kept=behind(
                 torch.arange(width, device=path.device).expand(len(path), -1), path + width, chain.count, self.chain
             ),
             added=added,
         )
         return self._with_chain(gain, batch, rows, on_path, chain, width) if self.skip.rewinds else gain
 
-    def _with_chain(self, gain: Gain, batch: Batch, rows: Tensor, on_path: Tensor, chain: _Chain, width: int) -> Gain:
+    def _with_chain(self, gain: Gain, batch: Batch, rows: Tensor, on_path: Tensor, chain: Chain, width: int) -> Gain:
         """The same with the skipped tokens in front, as far as they stay, and the features that belong to them."""
         pending, known = batch.pending_count[rows], batch.known_count[rows]
         slot = torch.arange(width, device=known.device)
         skipped = batch.tokens[rows].gather(1, (known - pending)[:, None] + slot)
         marks = torch.full_like(skipped, Origin.SKIPPED, dtype=torch.int8)
-        gain.tokens = _behind(skipped, gain.tokens, chain.count, self.chain)
-        gain.origin = _behind(marks, gain.origin, chain.count, self.chain)
+        gain.tokens = behind(skipped, gain.tokens, chain.count, self.chain)
+        gain.origin = behind(marks, gain.origin, chain.count, self.chain)
         if chain.corrected is not None:
             last, rolled = (chain.count - 1).clamp_min(0)[:, None], chain.rolled[:, None] > 0
             kept = gain.tokens.gather(1, last), gain.origin.gather(1, last)
             drawn = torch.full_like(kept[1], Origin.DRAWN)
             gain.tokens = gain.tokens.scatter(1, last, torch.where(rolled, chain.corrected[:, None], kept[0]))
             gain.origin = gain.origin.scatter(1, last, torch.where(rolled, drawn, kept[1]))
-        gain.features = _behind(chain.features.transpose(1, 2), gain.features.transpose(1, 2), chain.count, self.chain)
+        gain.features = behind(chain.features.transpose(1, 2), gain.features.transpose(1, 2), chain.count, self.chain)
         gain.features = gain.features.transpose(1, 2)
         gain.count, gain.rewound = gain.added, pending
         return gain
@@ -632,69 +550,11 @@ class Speculative(Decoder):
         )
 
 
-@dataclass
-class _Chain:
-    """Skipped tokens as the target sees them one step later.
-
-    Attributes:
-        features: [R, G, W, D].
-        count: int64 [R], tokens that stay in the target's cache.
-        agreed, rolled: as in `Gain`.
-        corrected: int64 [R], the target's own token where the chain is taken back.
-    """
-
-    features: Tensor
-    count: Tensor
-    agreed: Tensor
-    rolled: Tensor
-    corrected: Tensor | None = None
-
-
-@fusible
-def _behind(front: Tensor, back: Tensor, count: Tensor, room: int) -> Tensor:
-    """The first count[r] columns of front [R, W, ...], then all of back [R, M, ...]: [R, room + M, ...]."""
-    width, column = front.shape[1], torch.arange(room + back.shape[1], device=front.device)
-    after = (column - count[:, None]).clamp(0, back.shape[1] - 1)
-    index = torch.where(column < count[:, None], column, width + after)
-    both = torch.cat([front, back.to(front.dtype)], 1)
-    return both.gather(1, index.view(*index.shape, *[1] * (both.ndim - 2)).expand(-1, -1, *both.shape[2:]))
-
-
 @fusible
 def _origins(tokens: Tensor, drafted: Tensor, kind: int) -> Tensor:
     """Int8 [R, M]: the `Origin` `kind` for the first drafted[r] tokens, drawn for the rest."""
     column = torch.arange(tokens.shape[1], device=tokens.device)
     return torch.where(column < drafted[:, None], kind, int(Origin.DRAWN)).to(torch.int8)
-
-
-def _chain_and_tree(tokens: Tensor, known: Tensor, pending: Tensor, width: int, tree: TokenTree) -> Block:
-    """The pending chains, right-padded to `width`, in front of the trees, as one block behind each row's cache.
-
-    Args:
-        tokens: int64 [R, N + margin], known tokens.
-        known, pending: int64 [R].
-        width: the longest chain.
-        tree: of the same rows.
-    """
-    if width == 0:
-        return Block(tree.tokens, tree.depths, tree.visible)
-    return Block(*_joined(tokens, known, pending, width, tree.tokens, tree.depths, tree.visible))
-
-
-@fusible
-def _joined(
-    tokens: Tensor, known: Tensor, pending: Tensor, width: int, nodes: Tensor, depths: Tensor, visible: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Tokens, offsets and visibility of the block of `_chain_and_tree`."""
-    batch, count = nodes.shape
-    slot = torch.arange(width, device=tokens.device)
-    chain = tokens.gather(1, (known - 1 - pending)[:, None] + slot)
-    real = (slot < pending[:, None])[:, None].expand(-1, count, -1)
-    causal = (slot <= slot[:, None]).expand(batch, -1, -1)
-    above = torch.nn.functional.pad(causal, (0, count))
-    below = torch.cat([real, visible.expand(batch, -1, -1)], 2)
-    offsets = torch.cat([slot.expand(batch, -1), pending[:, None] + depths], 1)
-    return torch.cat([chain, nodes], 1), offsets, torch.cat([above, below], 1)
 
 
 def _wide(index: Tensor, features: Tensor) -> Tensor:
