@@ -162,6 +162,14 @@ def test_damaged_files_are_named(tmp_path: Path, damage: str) -> None:
         checkpoints.read(path)
 
 
+@pytest.mark.parametrize("content", [b"junk\n", b"", b"\x80\x02}q\x00", b"0" * 50])
+def test_what_only_looks_like_a_pickle_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "c.pt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"c\.pt"):
+        checkpoints.read(path)
+
+
 def test_missing_files_say_where_to_put_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(checkpoints.WEIGHTS_VARIABLE, str(tmp_path))
     with pytest.raises(CheckpointError) as caught:

@@ -186,6 +186,8 @@ def _read_pickle(path: Path, entries: Sequence[str]) -> dict[str, Tensor]:
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); fetch it again.") from error
+    except (LookupError, TypeError, AttributeError) as error:  # bytes that only look like a pickle
+        raise CheckpointError(f"{path} is damaged, or no file of weights; fetch it again.") from error
     for entry in entries:
         if isinstance(content, dict) and isinstance(content.get(entry), dict):
             content = content[entry]
