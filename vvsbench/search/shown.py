@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -72,7 +71,7 @@ def _table(search: Search, front: Sequence[Member], own: Mapping[str, Values]) -
     for label, values in own.items():
         table.add_row(label, *_numbers(values), "of the study itself", style="dim")
     for member in front:
-        settings = [re.sub(r"@[^=]*", "", word).removeprefix("decoder.") for word in member.trial.overrides]
+        settings = search.space.told(member.trial.overrides).split(" ")
         beaten = [f"(beaten by {label})" for label, values in own.items() if _beats(values, member.trial.values)]
         table.add_row(member.name, *_numbers(member.trial.values), "\n".join([*settings, *beaten]))
     return table
@@ -100,7 +99,7 @@ def _ended(search: Search, found: int) -> list[str]:
     for state in (State.failed, State.impossible):
         if number := search.count(state):
             first = next(trial for trial in search.trials if trial.state is state)
-            said.append(f"{number} {state.value}, the first with {' '.join(first.overrides)}: {first.why}")
+            said.append(f"{number} {state.value}, the first with {search.space.told(first.overrides)}: {first.why}")
     return said
 
 

@@ -7,6 +7,7 @@ of that schedule.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -132,6 +133,12 @@ class Space:
         several = len(self.alternatives) > 1
         number = trial.suggest_categorical("alternative", range(len(self.alternatives))) if several else 0
         return self.alternatives[number].suggest(trial)
+
+    def told(self, overrides: Sequence[str]) -> str:
+        """The overrides that tell a trial from others, without what all of them share."""
+        shared = set.intersection(*(set(alternative.fixed) for alternative in self.alternatives))
+        words = [word.removeprefix("decoder.") for word in overrides if word not in shared]
+        return " ".join(re.sub(r"@[^=]*", "", word) for word in words)
 
 
 def space(parser: OverridesParser, written: Sequence[Sequence[str]], added: Sequence[Override]) -> Space:

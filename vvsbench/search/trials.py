@@ -109,24 +109,25 @@ class Search:
             examine: says what is wrong with a trial.
             launch: runs those that are sound.
         """
-        console = Console()
         while (left := self.settings.trials - len(self.trials)) > 0:
-            asked = []
-            for _ in range(min(left, self.settings.parallel)):
-                asked.append(self._study.ask())  # each before the next, which keeps its distance
-                overrides = self.space.suggest(asked[-1])
-                trial = Trial(asked[-1].number, overrides)
-                trial.run, problems = examine(overrides)
-                if problems:
-                    trial.state, trial.why = State.impossible, " ".join(problems)
-                console.say(
-                    f"trial {trial.number + 1} of {self.settings.trials}: {' '.join(overrides)}{_end(trial.why)}"
-                )
-                self.trials.append(trial)
-            batch = self.trials[-len(asked) :]
-            self._measure([trial for trial in batch if trial.state is not State.impossible], launch)
-            for one, trial in zip(asked, batch, strict=True):
-                self._tell(one, trial)
+            batch = [self._ask(examine) for _ in range(min(left, self.settings.parallel))]
+            self._measure([trial for _, trial in batch if trial.state is not State.impossible], launch)
+            for asked, trial in batch:
+                self._tell(asked, trial)
+
+    def _ask(self, examine: Examine) -> tuple[Any, Trial]:
+        """A trial, as the sampler knows it and as we do; it keeps its distance from those that are under way."""
+        asked = self._study.ask()
+        overrides = self.space.suggest(asked)
+        run, problems = examine(overrides)
+        trial = Trial(asked.number, overrides, run)
+        said = f"trial {trial.number + 1} of {self.settings.trials}: {self.space.told(overrides)}"
+        if problems:
+            trial.state, trial.why = State.impossible, " ".join(problems)
+            said += f"; impossible: {trial.why}"
+        Console().say(said)
+        self.trials.append(trial)
+        return asked, trial
 
     def _measure(self, batch: Sequence[Trial], launch: Launch) -> None:
         """Run the cells of trials and read what they are worth."""
@@ -163,10 +164,6 @@ class Search:
     def count(self, state: State) -> int:
         """How many trials ended so."""
         return sum(trial.state is state for trial in self.trials)
-
-
-def _end(why: str) -> str:
-    return f"; impossible: {why}" if why else ""
 
 
 def optuna() -> Any:
