@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import ListConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from vvsbench.composition import typed
 from vvsbench.config import RunConfig
@@ -46,7 +46,10 @@ def search(cells: CellsSweeper, overrides: Sequence[Override], parser: Overrides
     def job(trial: Sequence[str]) -> list[str]:
         return [*common, *trial]
 
-    own = _own_cells(cells.config.study.cells, study, common)
+    own: list[list[str]] = OmegaConf.to_container(cells.config.study.cells)  # type: ignore[assignment]
+    if not own and (baseline := baseline_decoder(study, common)):  # what fits the target, if none was named
+        own = [baseline]
+        common.append(f"study.baseline={baseline[0].removeprefix('decoder=')}")
     app.check(cells.loads([job(cell) for cell in own]))
     app.check(cells.loads([job(trial) for trial in _wrong(tried, lambda trial: _examined(cells, job(trial))[1])]))
     made = Search(study.search, objectives(study), tried)
@@ -71,14 +74,6 @@ def _varies(override: Override) -> bool:
 
 def _word(override: Override) -> str:
     return f"{override.get_key_element()}={override.get_value_element_as_str()}"
-
-
-def _own_cells(declared: ListConfig, study: RunConfig, common: Sequence[str]) -> list[list[str]]:
-    """The cells that the study declares, or its baseline where it declares none."""
-    if declared:
-        return OmegaConf.to_container(declared)  # type: ignore[return-value]
-    baseline = baseline_decoder(study, common)
-    return [baseline] if baseline else []
 
 
 def _wrong(tried: Space, problems: Callable[[list[str]], list[str]]) -> list[list[str]]:
