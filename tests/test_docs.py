@@ -138,7 +138,7 @@ def _overrides(line):
     words = [word for word in shlex.split(line.split("&&")[0], comments=True) if word not in ("-m", "\\")]
     if any(word.startswith("-") or re.search(r"=[A-Z_]+$", word) for word in words):
         return None
-    kept = [word for word in words if not word.startswith("size=")]
+    kept = [re.sub(r"=[\w,(]*\(", "=", word) for word in words if not word.startswith("size=")]  # choice(1,2): 1
     return tuple(word if "[" in word else word.split(",")[0] for word in kept)
 
 

@@ -1,7 +1,7 @@
 """What can be chosen: decoders, models, studies and metric suites, with one line each and where they come from.
 
 A file of settings is an option, and its first comment is its description. Other packages add theirs by an entry point
-(see `vvsbench.registry`); a user's own studies are found in ./experiments.
+(see `vvsbench.registry`); a user's own studies are found in ./experiments, what a search found in outputs/search.
 """
 
 from __future__ import annotations
@@ -96,6 +96,8 @@ def folders() -> Iterator[tuple[Path, str]]:
     own = Path("experiments").resolve()
     if own.is_dir() and own != config.folder("experiments").resolve():
         yield own, "./experiments"
+    for found in sorted(Path(config.RunConfig.output_root, "search").glob("*/")):
+        yield found.resolve(), found.as_posix()
 
 
 def summary(file: Path) -> str:

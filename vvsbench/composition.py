@@ -24,6 +24,7 @@ def prepare() -> None:
     config.register()
     OmegaConf.register_new_resolver("help_groups", _help_groups, replace=True)
     OmegaConf.register_new_resolver("cell_key", _cell_key, replace=True)
+    OmegaConf.register_new_resolver("sweep_if", lambda trials: "MULTIRUN" if trials else None, replace=True)
 
 
 def composed(overrides: Sequence[str]) -> RunConfig:

@@ -25,6 +25,7 @@ from vvsbench.drafting.structures import STRUCTURES, StructureConfig
 from vvsbench.models.settings import MODELS, ModelConfig
 from vvsbench.quality.config import MetricsConfig
 from vvsbench.registry import Registry
+from vvsbench.search.settings import SearchConfig
 
 PACKAGE = Path(__file__).resolve().parent
 GROUPS = (
@@ -211,6 +212,7 @@ class RunConfig:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     stage: Stage = Stage.images
     speed: SpeedConfig = field(default_factory=SpeedConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
     count: int = 256
     batch_size: int = 16
     shard_size: int = 64

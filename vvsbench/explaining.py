@@ -137,6 +137,10 @@ def _unreadable(text: str) -> str | None:
     """Overrides that Hydra cannot read or place, with its own reason."""
     if found := re.search(r"Ambiguous value for argument '([^']*)'", text):
         return f"{found.group(1)}: several values need a sweep: vvsbench run -m {found.group(1)}"
+    if found := re.search(r"Sweep parameters '([^']*)' requires", text):
+        return (
+            f"{found.group(1)}: needs a sweep, vvsbench run -m, or a search, as in search.trials=20 (docs/search.md)."
+        )
     if found := re.search(r"Error merging override (.*)\n(.*)", text):
         return f"{found.group(1)}: {found.group(2)}"
     if found := re.search(r"Error parsing override '(.*)'", text):

@@ -39,6 +39,7 @@ def validate(cfg: RunConfig) -> list[str]:
         *_metric_files(cfg),
         *cfg.speed.problems(),
         *_rerun(cfg),
+        *_search(cfg),
         *_network_file("model", cfg.model),
         *_tokenizer_file("model.tokenizer", cfg.model),
         *_drafter_file(cfg),
@@ -48,6 +49,14 @@ def validate(cfg: RunConfig) -> list[str]:
 def _rerun(cfg: RunConfig) -> Iterator[str]:
     if cfg.rerun is not Rerun.all and cfg.stage is not Stage.images:
         yield f"rerun={cfg.rerun.value}: chooses cells by what became of their images; leave it out with stage=speed."
+
+
+def _search(cfg: RunConfig) -> Iterator[str]:
+    yield from cfg.search.problems(cfg.metrics.values, cfg.metrics.name)
+    if cfg.search.trials and cfg.stage is not Stage.images:
+        yield f"stage={cfg.stage.value}: a search goes by images and counts; leave it out, and time what was found."
+    if cfg.search.trials and cfg.rerun is not Rerun.all:
+        yield f"rerun={cfg.rerun.value}: chooses among cells that are known; leave it out with search.trials."
 
 
 def _counts(cfg: RunConfig) -> Iterator[str]:

@@ -17,7 +17,7 @@ from vvsbench.errors import ConfigError
 from vvsbench.sizes import sized
 from vvsbench.validation import validate
 
-STUDIES = [option.name for option in catalog.options("study")]
+STUDIES = [option.name for option in catalog.options("study") if option.origin == "vvsbench"]
 ZOO = {"tiny", "tiny_mar", "tiny_causal"}
 """Models whose weights are here, so that cells on them can be validated as well."""
 

@@ -87,6 +87,11 @@ def of_study(
         machine = timed["hardware"].iloc[0]
         what = f"the cells ran on different machines; seconds are compared on {machine} only, without"
         found.append(Trouble("Times", f"{what} {', '.join(left_out)}"))
+    if searched := max((int((config.get("search") or {}).get("trials") or 0) for config in configs), default=0):
+        what = (
+            f"chose cells by their numbers on these images ({searched} trials), so the best look better than they are"
+        )
+        found.append(Trouble("A search", f"{what}; confirm them under another seed (docs/search.md)"))
     uncounted = [str(label) for label in usable.loc[usable[axis.column].isna(), "label"]]
     if uncounted:
         found.append(Trouble("Fronts", f"count the {axis.short}, which these cells do not: {', '.join(uncounted)}"))

@@ -145,20 +145,33 @@ def check(jobs: Sequence[tuple[Sequence[str], Callable[[], DictConfig]]]) -> lis
     problems: dict[str, list[str]] = {}
     runs: list[RunConfig] = []
     for overrides, load in jobs:
-        try:
-            runs.append(typed(load()))
-            found = validate(runs[-1])
-        except EXPECTED as error:
-            reason = explained(error)
-            found = reason.problems if isinstance(reason, ConfigError) else [str(reason)]
-        except ConfigError as error:
-            found = error.problems
+        run, found = examined(load)
+        runs += [run] if run else []
         for problem in found:
             problems.setdefault(problem, []).append(" ".join(overrides))
     check_files(runs)
     if problems:
         raise ConfigError([_placed(text, cells, len(jobs)) for text, cells in problems.items()])
     return runs
+
+
+def examined(load: Callable[[], DictConfig]) -> tuple[RunConfig | None, list[str]]:
+    """Compose and validate one cell.
+
+    Args:
+        load: composes it.
+
+    Returns:
+        Its settings, None where they cannot be composed, and what is wrong with them.
+    """
+    try:
+        run = typed(load())
+        return run, validate(run)
+    except EXPECTED as error:
+        reason = explained(error)
+        return None, reason.problems if isinstance(reason, ConfigError) else [str(reason)]
+    except ConfigError as error:
+        return None, error.problems
 
 
 def chosen(runs: Sequence[RunConfig]) -> list[bool]:

@@ -160,8 +160,8 @@ def baseline_of(cfg: RunConfig, overrides: Sequence[str]) -> Baseline | None:
     """
     if not cfg.speed.baseline:
         return None
-    kept = [override for override in overrides if not _of_decoder(override)]
-    chosen = _chosen(cfg, kept)
+    kept = [override for override in overrides if not of_decoder(override)]
+    chosen = baseline_decoder(cfg, kept)
     if chosen is None:
         raise ConfigError(
             [
@@ -177,10 +177,18 @@ def baseline_of(cfg: RunConfig, overrides: Sequence[str]) -> Baseline | None:
     return None if found.cfg.decoder == cfg.decoder else found
 
 
-def _chosen(cfg: RunConfig, kept: Sequence[str]) -> list[str] | None:
-    """Overrides of the baseline's decoder: as the study's first such cell has it, else as its own file says."""
+def baseline_decoder(cfg: RunConfig, kept: Sequence[str]) -> list[str] | None:
+    """Overrides of the baseline's decoder: as the study's first such cell has it, else as its own file says.
+
+    Args:
+        cfg: settings of a cell of the study.
+        kept: what composes them, but for the decoder.
+
+    Returns:
+        None where the study's baseline is neither a decoder nor one of its cells.
+    """
     wanted = cfg.study.baseline
-    cells = [[override for override in cell if _of_decoder(override)] for cell in cfg.study.cells]
+    cells = [[override for override in cell if of_decoder(override)] for cell in cfg.study.cells]
     if named := [cell for cell in cells if f"decoder={wanted}" in cell]:
         return named[0]
     if not cells and wanted == StudyConfig.baseline:  # nobody chose it: take what fits the target
@@ -194,7 +202,8 @@ def _chosen(cfg: RunConfig, kept: Sequence[str]) -> list[str] | None:
     return None
 
 
-def _of_decoder(override: str) -> bool:
+def of_decoder(override: str) -> bool:
+    """Whether an override, or its key alone, sets the decoder or a part of it."""
     key = override.split("=", 1)[0].lstrip("+~")
     return key == "decoder" or key.startswith("decoder.") or "@decoder." in key
 

@@ -8,10 +8,10 @@ fails does not stop the others.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -21,6 +21,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from vvsbench.runs.app import Outcome
 
 # A dict and no dataclass: Hydra runs this module without a name of its own, which dataclasses need.
 SETTINGS = {"_target_": "hydra_plugins.vvsbench_cells.sweeper.CellsSweeper", "max_batch_size": None}
@@ -63,21 +66,43 @@ class CellsSweeper(Sweeper):
 
         assert self.config is not None
         assert self.hydra_context is not None
-        assert self.launcher is not None
-        loader = self.hydra_context.config_loader
-        parsed = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        parsed = parser.parse_overrides(arguments)
+        if self.config.search.trials or self.config.search.space:
+            from vvsbench.search.sweep import search
+
+            return search(self, parsed, parser)
         combined = combinations(parsed)
         cells: list[list[str]] = OmegaConf.to_container(self.config.study.cells) or [[]]  # type: ignore[assignment]
         jobs = crossed(cells, combined, study=str(self.config.study.name))
-        loads = [(overrides, partial(loader.load_sweep_config, self.config, overrides)) for overrides in jobs]
-        wanted = app.chosen(app.check(loads))
-        jobs = [overrides for overrides, chosen in zip(jobs, wanted, strict=True) if chosen]
+        wanted = app.chosen(app.check(self.loads(jobs)))
+        return app.finish(self.outcomes([job for job, chosen in zip(jobs, wanted, strict=True) if chosen]))
+
+    def load(self, overrides: Sequence[str]) -> DictConfig:
+        """Compose a cell."""
+        assert self.hydra_context is not None
+        assert self.config is not None
+        return self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+
+    def loads(self, jobs: Sequence[Sequence[str]]) -> list[tuple[Sequence[str], Callable[[], DictConfig]]]:
+        """The overrides of cells, each with what composes it."""
+        return [(overrides, partial(self.load, overrides)) for overrides in jobs]
+
+    def outcomes(self, jobs: Sequence[list[str]], before: int = 0) -> list[Outcome]:
+        """Have the launcher run cells.
+
+        Args:
+            jobs: the overrides of each.
+            before: how many have run before them.
+        """
+        assert self.config is not None
+        assert self.launcher is not None
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         results: list[Any] = []
         size = self.max_batch_size or max(1, len(jobs))
         for first in range(0, len(jobs), size):
-            results.extend(self.launcher.launch(jobs[first : first + size], initial_job_idx=first))
-        return app.finish([result.return_value for result in results])
+            results.extend(self.launcher.launch(jobs[first : first + size], initial_job_idx=before + first))
+        return [result.return_value for result in results]
 
 
 def combinations(overrides: Sequence[Override]) -> list[list[str]]:
@@ -96,7 +121,12 @@ def combinations(overrides: Sequence[Override]) -> list[list[str]]:
         elif override.is_discrete_sweep():
             choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
         else:
-            raise ConfigError([f"{override.input_line}: only lists and ranges of values can be run: {key}=1,2,3."])
+            raise ConfigError(
+                [
+                    f"{override.input_line}: only lists and ranges of values can all be run: {key}=1,2,3. "
+                    "To search an interval say how often: search.trials=20."
+                ]
+            )
     return [list(combination) for combination in itertools.product(*choices)]
 
 

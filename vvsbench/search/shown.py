@@ -1,0 +1,119 @@
+"""What a search says at its end: the front, how far it can be trusted, and what to type next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from vvsbench.analysis import tables
+from vvsbench.analysis.estimate import Estimate
+from vvsbench.config import RunConfig
+from vvsbench.errors import UserError
+from vvsbench.runs.app import Outcome
+from vvsbench.runs.console import Console
+from vvsbench.runs.store import read_record
+from vvsbench.search.found import Member, confirmation, folder
+from vvsbench.search.objectives import NotMeasured, measured
+from vvsbench.search.settings import OBJECTIVES
+from vvsbench.search.trials import Search, State
+
+COLUMNS = {column.name: column for column in (*tables.COST_COLUMNS, *tables.QUALITY_COLUMNS)}
+Values = Mapping[str, Estimate]
+
+
+def show(search: Search, front: Sequence[Member], ran: Sequence[Outcome]) -> None:
+    """Print the front of a search.
+
+    Args:
+        search: that is over.
+        front: what it found.
+        ran: how the study's own cells ended.
+    """
+    console = Console()
+    console.show(_table(search, front, _own(search, front[0].run, ran)))
+    for line in (*_ended(search, len(front)), *_next(front[-1], len(search.trials))):
+        console.show(line)
+
+
+def _own(search: Search, run: RunConfig, ran: Sequence[Outcome]) -> dict[str, Values]:
+    """What the study's own cells are worth, by their labels; those that are not measured are left out."""
+    found: dict[str, Values] = {}
+    for outcome in ran:
+        place = Path(outcome.root) / "cells" / outcome.study / outcome.name
+        try:
+            values = measured(place, run.metrics.name, search.names)
+            record = read_record(place)
+        except (NotMeasured, UserError):
+            continue
+        found[record.label if record else outcome.name] = values
+    return found
+
+
+def _table(search: Search, front: Sequence[Member], own: Mapping[str, Values]) -> Table:
+    """The study's own cells, then the front."""
+    table = Table(
+        title=f"{front[0].run.study.name}: front of {len(search.trials)} trials",
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("name", overflow="fold", min_width=20)
+    for name in search.names:
+        title, arrow = COLUMNS[name].title, "↑" if OBJECTIVES[name] else "↓"
+        table.add_column(title if arrow in title else f"{title} {arrow}", justify="right")
+    table.add_column("settings", overflow="fold")
+    for label, values in own.items():
+        table.add_row(label, *_numbers(values), "of the study itself", style="dim")
+    for member in front:
+        settings = search.space.told(member.trial.overrides).split(" ")
+        beaten = [f"(beaten by {label})" for label, values in own.items() if _beats(values, member.trial.values)]
+        table.add_row(member.name, *_numbers(member.trial.values), "\n".join([*settings, *beaten]))
+    return table
+
+
+def _numbers(values: Values) -> list[str]:
+    found = []
+    for name, one in values.items():
+        row = pd.Series({name: one.value, f"{name}_low": one.low, f"{name}_high": one.high, "is_baseline": False})
+        entry = tables.entry(COLUMNS[name], row)
+        found.append(f"{entry.text}\n{entry.interval}" if entry.interval else entry.text)
+    return found
+
+
+def _beats(one: Values, other: Values) -> bool:
+    """Whether one is at least as good in every objective and better in some."""
+    ahead = [(one[name].value - other[name].value) * (1 if OBJECTIVES[name] else -1) for name in other]
+    return min(ahead) >= 0 and max(ahead) > 0
+
+
+def _ended(search: Search, found: int) -> list[str]:
+    """How the trials ended."""
+    cells = len({trial.folder for trial in search.trials if trial.state is State.measured})
+    said = [f"{len(search.trials)} trials: {cells} different cells measured, {found} of them on the front"]
+    for state in (State.failed, State.impossible):
+        if number := search.count(state):
+            first = next(trial for trial in search.trials if trial.state is state)
+            said.append(f"{number} {state.value}, the first with {search.space.told(first.overrides)}: {first.why}")
+    return said
+
+
+def _next(member: Member, trials: int) -> list[str]:
+    """What the front is worth, and what to do with it."""
+    run, root, confirm = member.run, folder(member.run), confirmation(member.run)
+    usual = run.output_root == RunConfig.output_root
+    place = "" if usual else f"--config-dir {shlex.quote(str(root.resolve()))} "
+    where = "" if usual else f" output_root={shlex.quote(run.output_root)}"
+    uses = [f"decoder={member.name}", *([f"schedule@decoder.schedule={member.name}"] if member.schedule else [])]
+    return [
+        f"The front was chosen on these very {run.count} images, and the best of {trials} noisy trials look better "
+        "than they are.",
+        f"to confirm it under another seed: vvsbench run {place}study={confirm} && "
+        f"vvsbench report study={confirm}{where}",
+        f"saved in {root}; each is an option of vvsbench run{f' {place}'.rstrip()}: {' or '.join(uses)}",
+    ]
