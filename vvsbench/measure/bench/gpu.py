@@ -127,7 +127,7 @@ def plans(settings: Settings) -> list[Plan]:
         Plan("rounds B", f"what a step costs, in ar steps: {B}", rounds_of, 3, rounds, (B,), B),
     ]
     found += [
-        Plan(name, f"an AR step of {name}, {AR_STEPS} AR steps", masked, 2, "", (name,), name)
+        Plan(name, f"an AR step of {name}, {AR_STEPS} AR steps", masked, 3, "", (name,), name)
         for name in (MAR_B, MAR_H)
     ]
     return found
@@ -318,11 +318,12 @@ def masked(task: Task, name: str) -> Found:
         target = MAR(network, None, guidance, 1.0, cfg.model.head_steps, 1.0, name, engines.make(kind, device))
         decoder = Masked(target, AR_STEPS, raster=False, last_noise=False, whole=False)
         for batch in (1, chosen.batch):
-            yield {"engine": kind.value, "batch": batch, **_phases(decoder, batch, chosen)}
+            yield {"engine": kind.value, "batch": batch, **_phases(decoder, batch, task)}
 
 
-def _phases(decoder: Decoder, batch: int, chosen: Settings) -> Row:
+def _phases(decoder: Decoder, batch: int, task: Task) -> Row:
     """Milliseconds of an AR step and of its phases; the phases are of a pass of their own."""
+    chosen: Settings = task.settings
     conditions, watch = decoder.target.conditions(list(range(batch))), Stopwatch(decoder.target.device)
     seconds = []
     for number in range(chosen.warm_up + chosen.rounds):
@@ -330,6 +331,8 @@ def _phases(decoder: Decoder, batch: int, chosen: Settings) -> Row:
             decoder.generate(conditions, range(batch), seed=0)
         if number >= chosen.warm_up:
             seconds.append(watch.seconds)
+            if task.left <= 0:
+                break
     clock = PhaseClock(lambda: None if watch.device.type == "cpu" else torch.cuda.synchronize(watch.device))
     with clock.running():
         decoder.generate(conditions, range(batch), seed=0)
