@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +83,11 @@ def _engine(cfg: RunConfig) -> Iterator[str]:
 
 def _sampling(cfg: RunConfig) -> Iterator[str]:
     sampling = cfg.sampling
-    if sampling.temperature < 0:
-        yield f"sampling.temperature={sampling.temperature} must be 0 (greedy) or more."
+    if not 0 <= sampling.temperature < inf:
+        yield f"sampling.temperature={sampling.temperature} must be a number, 0 (greedy) or more."
     if not 0 < sampling.top_p <= 1:
         yield f"sampling.top_p={sampling.top_p} must lie in (0, 1]; 1 keeps every token."
-    if sampling.guidance_scale < 1:
+    if not 1 <= sampling.guidance_scale < inf:
         yield f"sampling.guidance_scale={sampling.guidance_scale} must be at least 1; 1 switches guidance off."
     if sampling.guidance_interval < -1:
         yield f"sampling.guidance_interval={sampling.guidance_interval} must be -1 (never stops) or a step number."
@@ -103,11 +104,11 @@ def _prompts(cfg: RunConfig) -> Iterator[str]:
         if outside := [label for label in prompts.classes if not 0 <= label < model.classes]:
             yield f"prompts.classes has {_few(outside)}; class ids of model={model.name} are 0 to {model.classes - 1}."
     elif not prompts.file:
-        yield "prompts.file is not set: name a .txt with one caption a line or a .json with a list of captions."
+        yield "prompts.file is not set: name a .txt with one caption a line, a .json with a list, or COCO's captions."
     elif not Path(prompts.file).is_file():
         yield f"prompts.file={prompts.file} does not exist (looked in {Path.cwd()})."
     elif Path(prompts.file).suffix not in {".txt", ".json"}:
-        yield f"prompts.file={prompts.file} must end in .txt (one caption a line) or .json (a list of captions)."
+        yield f"prompts.file={prompts.file} must end in .txt (one caption a line) or .json (a list, or COCO's)."
 
 
 def _decoder(cfg: RunConfig) -> Iterator[str]:

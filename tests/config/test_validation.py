@@ -57,6 +57,7 @@ def test_everything_is_listed_at_once(weights):
         ("threads=-1", "threads=-1 must be 0"),
         ("seed=-1", "seed=-1 must be 0 or more"),
         ("sampling.top_k=99", "sampling.top_k=99 must lie in [0, 32]"),
+        ("sampling.temperature=nan", "sampling.temperature=nan must be a number"),
         ("sampling.guidance_scale=0.5", "sampling.guidance_scale=0.5 must be at least 1"),
         ("sampling.guidance_interval=-2", "sampling.guidance_interval=-2 must be -1"),
         ("prompts.classes=[0,4]", "prompts.classes has 4; class ids of model=tiny are 0 to 3"),
