@@ -192,7 +192,9 @@ def test_export_says_what_it_needs(verb, tmp_path):
 def test_without_captions_what_needs_none_is_measured(verb, tmp_path, monkeypatch):
     measured = []
     monkeypatch.setattr("vvsbench.importing.measure", lambda cell, protocol, *rest: measured.append(protocol.values))
-    monkeypatch.setattr("vvsbench.importing.protocol_of", lambda *where: MetricsConfig("tiny", values=["fid", "clip", "is"]))
+    monkeypatch.setattr(
+        "vvsbench.importing.protocol_of", lambda *where: MetricsConfig("tiny", values=["fid", "clip", "is"])
+    )
     folder = tmp_path / "theirs"
     folder.mkdir()
     picture(folder / "0.png")
