@@ -147,6 +147,8 @@ def _metric_files(cfg: RunConfig) -> Iterator[str]:
         return
     if 0 < cfg.count < LEAST_IMAGES:
         yield f"count={cfg.count} is too few for metrics={cfg.metrics.name}; take {LEAST_IMAGES} or more."
+    elif 0 < cfg.count < 2 * cfg.metrics.splits and "is" in cfg.metrics.values:
+        yield f"count={cfg.count} is too few for metrics.splits={cfg.metrics.splits}, which needs two images in each."
     try:
         metric_weights(cfg.metrics)
     except UserError as error:

@@ -72,12 +72,13 @@ def test_everything_is_listed_at_once(weights):
         ("model.vocab=64", "model.tokenizer.codebook_size=32 is not model.vocab=64"),
         ("model.checkpoint=/nowhere/x.pt", "model.checkpoint=/nowhere/x.pt: weights not found: /nowhere/x.pt"),
         ("decoder.drafter=null", "no drafter is known for model=tiny"),
+        ("metrics=tiny metrics.splits=9 count=16", "count=16 is too few for metrics.splits=9"),
         ("metrics=tiny", "count=8 is too few for metrics=tiny; take 16 or more"),
         ("metrics.values=[fdi]", "metrics.values=fdi is unknown"),
     ],
 )
 def test_a_contradiction_names_its_key(weights, override, message):
-    found = problems(weights, override)
+    found = problems(weights, *override.split())
     assert any(message in problem for problem in found), found
 
 
