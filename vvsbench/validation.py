@@ -12,8 +12,9 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from vvsbench import catalog
 from vvsbench.axes import EngineKind
-from vvsbench.config import Device, PromptKind, Rerun, RunConfig, Stage, folder
+from vvsbench.config import Device, PromptKind, Rerun, RunConfig, Stage
 from vvsbench.drafting.sources import DrafterConfig, LatentDrafterConfig
 from vvsbench.errors import CheckpointError, UserError
 from vvsbench.identity import device
@@ -127,10 +128,11 @@ def _decoder(cfg: RunConfig) -> Iterator[str]:
 def _fit(drafter: DrafterConfig | None, model: ModelConfig) -> Iterator[str]:
     """Whether a drafter was made for a target of these sizes."""
     if drafter is None:
-        known = ", ".join(sorted(path.stem for path in (folder("conf") / "drafter").glob("*.yaml")))
+        known = catalog.names("drafter")  # Hydra is told that it is optional, so a name that is no option is none
+        why = "there is none of that name" if model.name in known else f"none is known for model={model.name}"
         yield (
-            f"decoder.drafter: no drafter is known for model={model.name}. Choose one that fits with "
-            f"drafter@decoder.drafter=NAME ({known}), or train one with vvsbench train."
+            f"decoder.drafter: {why}. Choose one that fits with drafter@decoder.drafter=NAME ({', '.join(known)}), or "
+            "train one with vvsbench train."
         )
     elif drafter.tokens != model.tokens:
         yield (
