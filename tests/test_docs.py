@@ -16,6 +16,7 @@ from vvsbench.analysis import frame, tables
 from vvsbench.composition import composed
 from vvsbench.quality import config as protocols
 from vvsbench.quality import scorers
+from vvsbench.runs import store
 
 ADDING = Path(__file__).parent.parent / "docs" / "adding.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -26,8 +27,15 @@ USES = {
     "generous": ["decoder=eagle2", "acceptance@decoder.acceptance=generous", "decoder.acceptance.factor=3"],
     "binary": ["decoder=sd", "structure@decoder.structure=binary", "decoder.structure.depth=2"],
     "bold": ["decoder=sd", "structure@decoder.structure=chain", "drafter@decoder.drafter=bold"],
+    "cooling": ["decoder=cooling", "decoder.last=0.3"],
 }
-LABELS = {"cheap": "vvs m=2", "generous": "eagle2 generous", "binary": "sd", "bold": "sd chain 5"}
+LABELS = {
+    "cheap": "vvs m=2",
+    "generous": "eagle2 generous",
+    "binary": "sd",
+    "bold": "sd chain 5",
+    "cooling": "cooling 0.3",
+}
 
 
 @pytest.fixture
@@ -56,9 +64,21 @@ def weights(tmp_path_factory):
 @pytest.mark.parametrize("name", USES)
 def test_an_example_runs_as_it_is_written(name, examples, weights, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    command = [*USES[name], *nano.overrides(weights, True), "count=2", "batch_size=2", "shard_size=2", "metrics=none"]
+    command = [*USES[name], *nano.overrides(weights, drafter=name != "cooling"), "count=2", "shard_size=2"]
     assert cli.main(["run", *command, "study.name=docs"]) == 0
     assert LABELS[name] in capsys.readouterr().out
+
+
+def test_the_decoder_of_the_page_is_vanilla_ar_where_nothing_cools(examples, weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    few = [*nano.overrides(weights), "count=3", "batch_size=2", "shard_size=4", "study.name=docs"]
+    for decoder in (["decoder=ar"], ["decoder=cooling", "decoder.last=1"], ["decoder=cooling", "decoder.last=0.3"]):
+        assert cli.main(["run", *decoder, *few]) == 0
+    drawn = {cell.record.label: cell for cell in store.Store(tmp_path / "outputs").cells("docs")}
+    images = {label: cell.images.tolist() for label, cell in drawn.items()}
+    assert images["ar"] == images["cooling 1"] != images["cooling 0.3"]
+    forwards = {cell.record.summaries["target_forwards"].mean for cell in drawn.values()}
+    assert forwards == {nano.GRID**2 - 1}  # the first token comes from the prefill
 
 
 @pytest.fixture
@@ -152,7 +172,7 @@ def test_every_axis_has_an_example(examples):
     from vvsbench.config import PLUGINS
 
     announced = set(re.findall(r'entry-points\."([\w.]+)"', text))
-    assert announced == {registry.group for registry in PLUGINS.values()} - {"vvsbench.decoders"}
+    assert announced == {registry.group for registry in PLUGINS.values()}
 
 
 def test_the_keys_of_the_released_knobs_exist():

@@ -9,6 +9,7 @@ from PIL import Image
 from tests import synthetic
 from vvsbench import cli
 from vvsbench.analysis import report
+from vvsbench.quality.config import MetricsConfig
 from vvsbench.runs import store
 from vvsbench.runs.shards import ranges
 from vvsbench.runs.store import Store
@@ -186,3 +187,21 @@ def test_export_says_what_it_needs(verb, tmp_path):
     assert (code, "means 2 cells of study demo" in err) == (2, True)
     code, _, err = verb("export", "study=demo", "cell=ar", f"to={tmp_path}")
     assert (code, "is there already" in err) == (2, True)
+
+
+def test_without_captions_what_needs_none_is_measured(verb, tmp_path, monkeypatch):
+    measured = []
+    monkeypatch.setattr("vvsbench.importing.measure", lambda cell, protocol, *rest: measured.append(protocol.values))
+    monkeypatch.setattr(
+        "vvsbench.importing.protocol_of", lambda *where: MetricsConfig("tiny", values=["fid", "clip", "is"])
+    )
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    picture(folder / "0.png")
+    code, out, _ = verb("import", folder, "study=demo", "label=theirs")
+    assert (code, measured) == (0, [["fid", "is"]])
+    assert "without captions=FILE clip of tiny cannot be measured" in out
+    code, _, err = verb("import", folder, "study=demo", "label=other", "metrics=tiny")
+    assert (code, len(measured)) == (2, 1)
+    assert "clip, accuracy need captions=FILE; without one metrics.values=[fid,is,kid,precision,recall]" in err
+    assert not [cell for cell in Store(tmp_path / "outputs").cells("demo") if cell.record.label == "other"]

@@ -163,7 +163,7 @@ class PromptsConfig:
 
     kind: PromptKind = PromptKind.classes
     classes: list[int] = field(default_factory=list)  # class ids in order; empty means all
-    file: str | None = None  # captions: .txt with one a line, or .json with a list
+    file: str | None = None  # captions: .txt with one a line, .json with a list, or COCO's captions_*.json
 
 
 @dataclass

@@ -153,7 +153,9 @@ def _one_model(arguments: Sequence[str], console: Console) -> int:
             f"  none     no drafter is known for this model: decoder={alone} needs none; {drafting} cannot run without"
         )
     if cfg.prompts.kind == PromptKind.captions:
-        console.print("  choose   prompts.file=FILE, a .txt with one caption a line or a .json with a list")
+        console.print(
+            "  choose   prompts.file=FILE: .txt with one caption a line, .json with a list, or COCO's captions_*.json"
+        )
     required = [need for need in missing if role(need) != DRAFTER]
     if not missing:
         console.print("\nEverything is there.")

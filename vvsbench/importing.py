@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from omegaconf import OmegaConf
 
 from vvsbench.composition import composed
 from vvsbench.errors import ConfigError
-from vvsbench.quality.config import MetricsConfig
+from vvsbench.quality.config import WORDED, MetricsConfig, protocol_version
 from vvsbench.reporting import parse
 from vvsbench.runs import external, provenance
 from vvsbench.runs.console import Console
@@ -26,8 +28,9 @@ usage: vvsbench import FOLDER_OR_NPZ study=NAME label=TEXT [captions=FILE] [metr
 
 Takes a folder of pictures, or an .npz file with arr_0 uint8 [N, H, W, 3], into a study and scores it under the protocol
 of the study's own cells, or under metrics=NAME (metrics=none: not now). Reports show it as external, never as ours.
-captions: .txt with one a line or .json with a list; image i belongs to number i modulo their number. CLIP scores and
-intervals by prompt need them. Images are in the order of their names. The same command again only scores.
+captions: .txt with one a line or .json with a list; image i belongs to number i modulo their number. Without them CLIP
+score, preference score and accuracy are left out. Images are in the order of their names. The same command again only
+scores.
 """
 
 
@@ -51,6 +54,10 @@ def main(arguments: Sequence[str]) -> int:
     root, study = Path(settings["output_root"]), settings["study"]
     protocol = composed(metrics).metrics if metrics else protocol_of(Store(root), study)
     captions = read_captions(Path(settings["captions"]).expanduser()) if settings["captions"] else None
+    if captions is None:
+        protocol = _without_words(protocol, bool(metrics))
+    os.environ.setdefault("TQDM_DISABLE", "1")  # libraries show no bars and no warnings beside our lines
+    warnings.simplefilter("ignore")
     os.environ[provenance.COMMAND] = shlex.join(["vvsbench", "import", *arguments])
     source = Path(sources[0]).expanduser()
     folder, new = external.add(root, study, settings["label"], source, captions)
@@ -58,8 +65,29 @@ def main(arguments: Sequence[str]) -> int:
     assert record is not None
     print(f"{record.label} {record.key}: {record.count} images {'imported' if new else 'are here already'}: {folder}")
     if measure(StoredCell(folder, record), protocol, root / "cache", Console()):
-        print(f"scored under {protocol.name} {protocol.version}: vvsbench report study={study}")
+        print(f"scored under {protocol.name} {protocol_version(protocol)}: vvsbench report study={study}")
     return 0
+
+
+def _without_words(protocol: MetricsConfig, asked: bool) -> MetricsConfig:
+    """The protocol for images without captions.
+
+    Args:
+        protocol: named on the command line, or the study's own.
+        asked: whether it was named.
+
+    Raises:
+        ConfigError: metrics were asked for that need captions; nothing has been imported yet.
+    """
+    worded = [name for name in protocol.values if name in WORDED]
+    rest = [name for name in protocol.values if name not in WORDED]
+    if not worded:
+        return protocol
+    if asked:
+        values = f"metrics.values=[{','.join(rest)}]" if rest else "metrics=none"
+        raise ConfigError([f"metrics={protocol.name}: {', '.join(worded)} need captions=FILE; without one {values}."])
+    print(f"without captions=FILE {', '.join(worded)} of {protocol.name} cannot be measured and are left out")
+    return dataclasses.replace(protocol, values=rest)
 
 
 def protocol_of(store: Store, study: str) -> MetricsConfig:

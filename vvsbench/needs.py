@@ -76,9 +76,12 @@ def _scoring(metrics: MetricsConfig) -> Iterator[Need]:
     """The networks that a protocol scores with."""
     if networks.needs_extractor(metrics) and metrics.extractor.kind != "classifier":
         own = metrics.extractor.weights
-        path = Path(own) if own else networks.torch_home() / "hub" / "checkpoints" / networks.INCEPTION_FILE
-        path = checkpoints.resolve(own) if own else path
-        yield Need("metrics.extractor.weights", own or networks.INCEPTION_FILE, path, path.exists())
+        name = own or (networks.VGG_FILE if metrics.extractor.kind == "vgg" else networks.INCEPTION_FILE)
+        path = checkpoints.resolve(own) if own else networks.downloads() / name
+        yield Need("metrics.extractor.weights", name, path, path.exists())
+    if "hps" in metrics.values and metrics.hps:
+        path = checkpoints.resolve(metrics.hps)
+        yield Need("metrics.hps", metrics.hps, path, path.exists())
     if "clip" in metrics.values and metrics.clip:
         try:
             networks.locate(dataclasses.replace(metrics, values=["clip"]))

@@ -62,6 +62,8 @@ def parse(arguments: Sequence[str], defaults: dict[str, str]) -> dict[str, str]:
         key, equals, value = argument.partition("=")
         if not equals:
             problems.append(f"{argument}: write KEY=VALUE, with a key of {', '.join(defaults)}.")
+        elif key == "size" and "study" in defaults:
+            problems.append(f"{argument}: is part of a study's name here, as in study=NAME_{value}.")
         elif key not in defaults:
             near = difflib.get_close_matches(key, defaults, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""

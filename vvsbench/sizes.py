@@ -61,7 +61,7 @@ def _file(study: str) -> Mapping[str, Any]:
 
 
 def _derived(study: str, name: str, file: Mapping[str, Any], size: Mapping[str, Any]) -> dict[str, Any]:
-    """The file that one would write by hand for this size.
+    """The file that one would write by hand for this size; cells that coincide in it are one.
 
     Args:
         study: whose file it inherits from.
@@ -76,10 +76,10 @@ def _derived(study: str, name: str, file: Mapping[str, Any], size: Mapping[str, 
     for key, value in settings:
         if key not in chosen:
             OmegaConf.update(node, key, yaml.safe_load(value), force_add=True)
-    cells = [[instead.get(word, word) for word in cell] for cell in file["study"]["cells"]]
+    cells = [tuple(instead.get(word, word) for word in cell) for cell in file["study"]["cells"]]
     written = _written(file)
     stands_for = instead | {f"{key}={written[key]}": f"{key}={value}" for key, value in settings if key in written}
-    node["study"] = {"name": name, "cells": cells, "stands_for": stands_for}
+    node["study"] = {"name": name, "cells": [list(cell) for cell in dict.fromkeys(cells)], "stands_for": stands_for}
     found: Any = OmegaConf.to_container(node)
     return dict(found)
 

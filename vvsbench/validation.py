@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from math import inf
 from pathlib import Path
 from typing import Any
 
+from vvsbench import catalog
 from vvsbench.axes import EngineKind
-from vvsbench.config import Device, PromptKind, Rerun, RunConfig, Stage, folder
+from vvsbench.config import Device, PromptKind, Rerun, RunConfig, Stage
 from vvsbench.drafting.sources import DrafterConfig, LatentDrafterConfig
 from vvsbench.errors import CheckpointError, UserError
 from vvsbench.identity import device
@@ -91,11 +93,11 @@ def _engine(cfg: RunConfig) -> Iterator[str]:
 
 def _sampling(cfg: RunConfig) -> Iterator[str]:
     sampling = cfg.sampling
-    if sampling.temperature < 0:
-        yield f"sampling.temperature={sampling.temperature} must be 0 (greedy) or more."
+    if not 0 <= sampling.temperature < inf:
+        yield f"sampling.temperature={sampling.temperature} must be a number, 0 (greedy) or more."
     if not 0 < sampling.top_p <= 1:
         yield f"sampling.top_p={sampling.top_p} must lie in (0, 1]; 1 keeps every token."
-    if sampling.guidance_scale < 1:
+    if not 1 <= sampling.guidance_scale < inf:
         yield f"sampling.guidance_scale={sampling.guidance_scale} must be at least 1; 1 switches guidance off."
     if sampling.guidance_interval < -1:
         yield f"sampling.guidance_interval={sampling.guidance_interval} must be -1 (never stops) or a step number."
@@ -112,11 +114,11 @@ def _prompts(cfg: RunConfig) -> Iterator[str]:
         if outside := [label for label in prompts.classes if not 0 <= label < model.classes]:
             yield f"prompts.classes has {_few(outside)}; class ids of model={model.name} are 0 to {model.classes - 1}."
     elif not prompts.file:
-        yield "prompts.file is not set: name a .txt with one caption a line or a .json with a list of captions."
+        yield "prompts.file is not set: name a .txt with one caption a line, a .json with a list, or COCO's captions."
     elif not Path(prompts.file).is_file():
         yield f"prompts.file={prompts.file} does not exist (looked in {Path.cwd()})."
     elif Path(prompts.file).suffix not in {".txt", ".json"}:
-        yield f"prompts.file={prompts.file} must end in .txt (one caption a line) or .json (a list of captions)."
+        yield f"prompts.file={prompts.file} must end in .txt (one caption a line) or .json (a list, or COCO's)."
 
 
 def _decoder(cfg: RunConfig) -> Iterator[str]:
@@ -135,10 +137,11 @@ def _decoder(cfg: RunConfig) -> Iterator[str]:
 def _fit(drafter: DrafterConfig | None, model: ModelConfig) -> Iterator[str]:
     """Whether a drafter was made for a target of these sizes."""
     if drafter is None:
-        known = ", ".join(sorted(path.stem for path in (folder("conf") / "drafter").glob("*.yaml")))
+        known = catalog.names("drafter")  # Hydra is told that it is optional, so a name that is no option is none
+        why = "there is none of that name" if model.name in known else f"none is known for model={model.name}"
         yield (
-            f"decoder.drafter: no drafter is known for model={model.name}. Choose one that fits with "
-            f"drafter@decoder.drafter=NAME ({known}), or train one with vvsbench train."
+            f"decoder.drafter: {why}. Choose one that fits with drafter@decoder.drafter=NAME ({', '.join(known)}), or "
+            "train one with vvsbench train."
         )
     elif drafter.tokens != model.tokens:
         yield (
@@ -155,6 +158,8 @@ def _metric_files(cfg: RunConfig) -> Iterator[str]:
         return
     if 0 < cfg.count < LEAST_IMAGES:
         yield f"count={cfg.count} is too few for metrics={cfg.metrics.name}; take {LEAST_IMAGES} or more."
+    elif 0 < cfg.count < 2 * cfg.metrics.splits and "is" in cfg.metrics.values:
+        yield f"count={cfg.count} is too few for metrics.splits={cfg.metrics.splits}, which needs two images in each."
     try:
         metric_weights(cfg.metrics)
     except UserError as error:

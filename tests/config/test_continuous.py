@@ -71,7 +71,7 @@ def test_a_model_brings_its_decoder_its_sampling_and_its_draft(model, draft, sca
             "decoder.drafter.model.classes=9 does not fit the target's model.classes=4",
         ),
         ("decoder.drafter.model.tokenizer.scale=2", "decoder.drafter.model.tokenizer.scale=2.0 does not fit"),
-        ("decoder.drafter=null", "decoder.drafter: no drafter is known for model=tiny_mar"),
+        ("decoder.drafter=null", "decoder.drafter: there is none of that name"),
         ("decoder.tolerance=-1", "decoder.tolerance=-1.0 must be 0 (exact) or more"),
         ("decoder.inner_temperature=1", "decoder.inner_temperature=1.0 has an effect in decoder.mode=released only"),
         (

@@ -57,6 +57,7 @@ def test_everything_is_listed_at_once(weights):
         ("threads=-1", "threads=-1 must be 0"),
         ("seed=-1", "seed=-1 must be 0 or more"),
         ("sampling.top_k=99", "sampling.top_k=99 must lie in [0, 32]"),
+        ("sampling.temperature=nan", "sampling.temperature=nan must be a number"),
         ("sampling.guidance_scale=0.5", "sampling.guidance_scale=0.5 must be at least 1"),
         ("sampling.guidance_interval=-2", "sampling.guidance_interval=-2 must be -1"),
         ("prompts.classes=[0,4]", "prompts.classes has 4; class ids of model=tiny are 0 to 3"),
@@ -70,13 +71,15 @@ def test_everything_is_listed_at_once(weights):
         ("model.layers=2", "model.layers=2 but the checkpoint"),
         ("model.vocab=64", "model.tokenizer.codebook_size=32 is not model.vocab=64"),
         ("model.checkpoint=/nowhere/x.pt", "model.checkpoint=/nowhere/x.pt: weights not found: /nowhere/x.pt"),
-        ("decoder.drafter=null", "no drafter is known for model=tiny"),
+        ("decoder.drafter=null", "decoder.drafter: there is none of that name"),
+        ("decoder.drafter=null model.name=x", "decoder.drafter: none is known for model=x"),
+        ("metrics=tiny metrics.splits=9 count=16", "count=16 is too few for metrics.splits=9"),
         ("metrics=tiny", "count=8 is too few for metrics=tiny; take 16 or more"),
         ("metrics.values=[fdi]", "metrics.values=fdi is unknown"),
     ],
 )
 def test_a_contradiction_names_its_key(weights, override, message):
-    found = problems(weights, override)
+    found = problems(weights, *override.split())
     assert any(message in problem for problem in found), found
 
 

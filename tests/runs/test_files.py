@@ -23,6 +23,7 @@ def test_a_written_file_leaves_nothing_else(tmp_path):
         (errno.ENOSPC, OutOfSpaceError, "no space left"),
         (errno.EDQUOT, OutOfSpaceError, "no space left"),
         (errno.EACCES, NotWritableError, "cannot write"),
+        (errno.ENOTDIR, NotWritableError, "cannot write"),
         (errno.EROFS, NotWritableError, "Set output_root to a folder"),
     ],
 )

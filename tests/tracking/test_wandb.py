@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -118,6 +120,9 @@ class Run:
         content = json.loads((self.path.parent / "files" / where["path"]).read_text())
         return pd.DataFrame(content["data"], columns=content["columns"])
 
+    def names(self) -> set[str]:
+        return {*self.summary, *(name for entry in self.history for name in entry)}
+
     def artifacts(self) -> dict[str, list[str]]:
         return {found.name: [entry.path for entry in found.manifest.contents] for found in self._all("artifact")}
 
@@ -195,6 +200,20 @@ def test_the_chart_of_the_docs_uses_columns_that_are_there(runs: Path) -> None:
     used = {layer["encoding"][axis]["field"] for layer in spec["layer"] for axis in layer["encoding"]}
     used = {name.replace("${field:cost}", "step_compression").replace("${field:quality}", "fid") for name in used}
     assert used <= set(Run(runs, "demo-report").table("pareto/step_compression").columns)
+
+
+def test_the_view_of_the_docs_shows_what_is_logged(runs: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the request that saves it."""
+    workspaces = importlib.import_module("wandb_workspaces.workspaces")
+    saved: list[Any] = []
+    monkeypatch.setattr(workspaces.Workspace, "save", lambda view: saved.append(view))
+    docs = (Path(__file__).parents[2] / "docs" / "dashboards.md").read_text()
+    exec(docs.split("```python\n")[1].split("```")[0], {})
+    spec = saved[0]._to_model().model_dump_json()
+    named = set(re.findall(r'"(?:summary:|summary_metrics\.)?((?:trace|quality|timing)/\w+|samples|repeat)"', spec))
+    logged = {name for path in runs.glob("offline-run-*") for name in Run(runs, path.name.split("-", 3)[3]).names()}
+    assert len(named) > 5
+    assert named <= logged
 
 
 def test_logging_again_writes_newer_versions_of_the_same_runs(

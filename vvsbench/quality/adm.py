@@ -26,6 +26,8 @@ from vvsbench.quality.config import QualityError
 
 IMAGES = "arr_0"
 POOLED, SPATIAL = ("mu", "sigma"), ("mu_s", "sigma_s")
+SHOWN = 6
+"""Arrays that a message names."""
 BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
 """What a file that is not what it should be raises while it is read."""
 
@@ -70,8 +72,9 @@ def images(path: Path) -> Images:
     try:
         with zipfile.ZipFile(path) as archive:
             if f"{IMAGES}.npy" not in archive.namelist():
-                held = ", ".join(name.removesuffix(".npy") for name in archive.namelist()) or "nothing"
-                raise QualityError(f"{path} has no array {IMAGES} with images; it holds {held}.")
+                names = [name.removesuffix(".npy") for name in archive.namelist()]
+                held = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+                raise QualityError(f"{path} has no array {IMAGES} with images; it holds {held or 'nothing'}.")
             with archive.open(f"{IMAGES}.npy") as array:
                 shape, fortran, dtype = _header(array)
     except BROKEN as error:

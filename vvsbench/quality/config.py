@@ -21,7 +21,9 @@ FIDELITY = ("fid", "sfid", "is", "kid", "precision", "recall")
 COMPARED = frozenset(FIDELITY) - {"is"}
 FROM_IMAGES = frozenset({"kid", "precision", "recall"})
 """Metrics that need the features of every reference image: statistics are not enough."""
-METRICS = (*FIDELITY, "clip", "hps", "accuracy")
+WORDED = ("clip", "hps", "accuracy")
+"""Metrics that need a caption of every image."""
+METRICS = (*FIDELITY, *WORDED)
 EXTRACTORS = ("classifier", "inception", "inception_clean", "vgg")
 REFERENCES = ("shapes", "folder", "statistics", "adm")
 FILTERS = ("bicubic", "lanczos", "squash")

@@ -79,7 +79,7 @@ def _extractor(config: MetricsConfig) -> Path:
 
 def _downloaded(what: str, file: str, source: str) -> Path:
     """A file in torch's own folder of downloads."""
-    path = torch_home() / "hub" / "checkpoints" / file
+    path = downloads() / file
     if not path.is_file():
         raise QualityError(
             f"{what} weights not found: {path}. Put {file} ({source}) there, or name the file with "
@@ -104,10 +104,10 @@ def _hps(name: str) -> Path:
     return path
 
 
-def torch_home() -> Path:
-    """The folder in which torch keeps downloads ($TORCH_HOME, else torch below the user's cache folder)."""
+def downloads() -> Path:
+    """The folder in which torch keeps downloads (below $TORCH_HOME, else below torch in the user's cache folder)."""
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    return Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser()
+    return Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser() / "hub" / "checkpoints"
 
 
 def _clip(name: str) -> Path:
