@@ -157,7 +157,11 @@ def frames(study: str, root: Path, timed_only: bool = False) -> list[StudyFrame]
         raise NothingToReport(f"no cell of study {study} can be shown ({'; '.join(reasons)}); run the study again.")
     found = replace(found, rows=_relative(found))
     imported = [cell for cell in stored if cell.record.external]
-    return [_scored(found, protocol, imported) for protocol in _protocols(cells)]
+    first, *others = _protocols(cells)
+    return [
+        _scored(found, first, imported),
+        *(_scored(found, name, [cell for cell in imported if name in cell.quality]) for name in others),
+    ]
 
 
 def frame(study: str, root: Path, timed_only: bool = False) -> StudyFrame:

@@ -17,6 +17,7 @@ from rich.table import Table as RichTable
 from vvsbench.analysis import tables
 from vvsbench.analysis.frame import hardware
 from vvsbench.analysis.tables import Column, Entry, Line, Table
+from vvsbench.decoding.phases import Phase
 from vvsbench.runs import speed_record
 from vvsbench.runs.speed_record import Measured, SpeedRecord
 from vvsbench.runs.speed_table import warnings
@@ -29,8 +30,16 @@ COLUMNS = (
     Column("speed_up", "speed-up", "median of the ratios of baseline and cell within rounds", suffix="×"),
     Column("compression", "fewer forwards", "target forwards of the baseline divided by these", suffix="×"),
     Column(
-        "round_cost", "round cost", "seconds per target forward, in those of the baseline: fewer forwards / speed-up"
+        "round_cost",
+        "round cost",
+        "seconds per target forward, skipped steps and all, in those of the baseline: fewer forwards / speed-up",
     ),
+    Column(
+        "verified_cost",
+        "a verified step",
+        "in steps of the baseline: its verification, and its share of all other work; from the phases",
+    ),
+    Column("skipped_cost", "a skipped step", "in steps of the baseline: its share of all work but verification"),
     Column(
         "floor_share",
         "floor",
@@ -45,6 +54,8 @@ COLUMNS = (
     Column("load_seconds", "loading, seconds", "until the weights are where they are needed", 1),
     Column("rounds", "rounds", "timed repeats of cell and baseline in turn", 0),
 )
+VERIFYING = (Phase.verify, Phase.accept)
+"""Phases that a step without verification does not have."""
 SHORT = ("images_per_second", "seconds_per_image", "speed_up", "round_cost", "floor_share")
 """Columns for a terminal."""
 
@@ -133,7 +144,8 @@ def _row(record: SpeedRecord, found: Measured) -> dict[str, Any]:
         **_interval("device_seconds_per_image", own.device_seconds_per_image),
         **_interval("speed_up", found.speed_up),
         "compression": found.compression,
-        "round_cost": found.round_cost,
+        **_round_cost(found),
+        **_steps(found),
         "floor_share": own.floor_share,
         "paint_seconds": found.paint_seconds_per_image.value,
         "gpu_gib": None if found.memory.allocated is None else found.memory.allocated / GIB,
@@ -143,6 +155,36 @@ def _row(record: SpeedRecord, found: Measured) -> dict[str, Any]:
         "load_seconds": own.load_seconds,
         "rounds": seconds.n,
         **{f"phase_{name}": share for name, share in found.phases.items()},
+    }
+
+
+def _round_cost(found: Measured) -> dict[str, float | None]:
+    """What a round costs in steps of the baseline; the interval is that of the speed-up, for forwards are counts."""
+    if found.compression is None or found.speed_up is None:
+        return _interval("round_cost", None)
+    low, high = found.compression / found.speed_up.high, found.compression / found.speed_up.low
+    return {"round_cost": found.round_cost, "round_cost_low": low, "round_cost_high": high}
+
+
+def _steps(found: Measured) -> dict[str, float | None]:
+    """A verified and a skipped step apart, in steps of the baseline; None for a decoder that skips none.
+
+    Phases that only a verified step has are shared out over those, the others over all steps. No interval: the phases
+    are of one pass, which waits at every mark.
+    """
+    none = {"verified_cost": None, "skipped_cost": None}
+    verified, skipped = (found.own.counts.get(name, 0.0) for name in ("verified_steps", "skipped_steps"))
+    if not found.baseline or not found.phases or not verified or not skipped:
+        return none
+    shares = {name: share for name, share in found.phases.items() if name != speed_record.PIXELS}
+    only = sum(shares.get(phase, 0.0) for phase in VERIFYING)
+    both = sum(share for name, share in shares.items() if name not in (*VERIFYING, Phase.prefill))
+    seconds = found.own.seconds_per_image.value / sum(shares.values())
+    step = found.baseline.seconds_per_image.value / found.baseline.forwards
+    every = both / (verified + skipped)
+    return {
+        "verified_cost": (every + only / verified) * seconds / step,
+        "skipped_cost": every * seconds / step,
     }
 
 
