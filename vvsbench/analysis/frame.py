@@ -182,8 +182,15 @@ def _costed(study: str, cells: Sequence[StoredCell]) -> StudyFrame:
     rows["x"] = pd.Series([None if value is ABSENT else value for value in values], rows.index, dtype=object)
     rows = _ordered(_named(rows, cells), axis)
     return StudyFrame(
-        *(study, str(settings.get("title") or study), baseline, rows, {cell.record.key: cell for cell in cells}, []),
-        **{"x": x, "axis": axis, "front": str(settings.get("front") or "")},
+        name=study,
+        title=str(settings.get("title") or study),
+        baseline=baseline,
+        rows=rows,
+        cells={cell.record.key: cell for cell in cells},
+        troubles=[],
+        x=x,
+        axis=axis,
+        front=str(settings.get("front") or ""),
         claims=claims.published(settings.get("claims") or []),
         stands_for=settings.get("stands_for") or {},
     )

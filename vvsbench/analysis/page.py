@@ -58,7 +58,7 @@ def html(studies: Sequence[StudyFrame], proofs: Proofs, speed: Speeds) -> str:
         study=study.name,
         date=_date(study),
         glance=glance(studies),
-        troubles=troubles(studies),
+        troubles=troubles(studies, speed),
         slots=slots,
         parts=_parts(study, slots),
         apart=[part for one in others for part in _quality_parts(one, slots)],
@@ -71,16 +71,19 @@ def html(studies: Sequence[StudyFrame], proofs: Proofs, speed: Speeds) -> str:
         folded=FOLDED,
         speed=speed,
         commands=[*speed.commands, *commands(study)],
-        provenance=[origin(study.cells[str(key)], str(row["label"])) for key, row in study.usable.iterrows()],
+        provenance=[
+            origin(study.cells[str(key)], f"{row['label']} {row['setting']}".strip())
+            for key, row in study.usable.iterrows()
+        ],
         version=__version__,
         css=Markup((TEMPLATES / "page.css").read_text()),
         js=Markup((TEMPLATES / "page.js").read_text()),
     )
 
 
-def troubles(studies: Sequence[StudyFrame]) -> list[Trouble]:
-    """What has to be told first, of all protocols, each once."""
-    return list(dict.fromkeys(trouble for study in studies for trouble in study.troubles))
+def troubles(studies: Sequence[StudyFrame], speed: Speeds) -> list[Trouble]:
+    """What has to be told first, of all protocols and of speed, each once."""
+    return list(dict.fromkeys([*(trouble for study in studies for trouble in study.troubles), *speed.troubles]))
 
 
 def families(study: StudyFrame) -> dict[str, int]:
@@ -197,7 +200,7 @@ def within(study: StudyFrame, rows: pd.DataFrame) -> list[Curves]:
 
 def across(study: StudyFrame) -> list[Curves]:
     """Charts against any other setting, which is another in every comparison."""
-    if study.x.startswith("decoder."):
+    if not study.x or study.x.startswith("decoder."):
         return []
     rows = study.usable
     return curves(rows if scored_alike(rows) else rows.drop(columns="fid"), study.x, study.axis)

@@ -18,7 +18,7 @@ from vvsbench.runs.store import StoredCell
 
 SHOWN = 12
 """Images per decoder in a gallery."""
-SMALL, LARGEST = 96, 192
+SMALL, LARGEST = 96, 160
 """Images from the first size on become thumbnails of at most the second."""
 
 

@@ -106,8 +106,8 @@ def _more(studies: Sequence[StudyFrame], target: Path) -> list[Path]:
                 made["differences"] += _differences(named, found)
     for setting, rows in studies[0].comparisons():
         for key, diagnosis in findings.diagnoses(studies[0], rows).items():
-            named = {"setting": setting, "key": key, "label": rows.loc[key, "label"]}
-            made["depths"] += [named | asdict(depth) | {"share": _share(depth)} for depth in diagnosis.depths]
+            labelled = {"setting": setting, "key": key, "label": rows.loc[key, "label"]}
+            made["depths"] += [labelled | asdict(depth) | {"share": _share(depth)} for depth in diagnosis.depths]
     if proven := certificates.known(certificates.path()):
         made |= {f"certificates-{name}": lines for name, lines in certificates.plain(proven).items()}
     none = {f"certificates-{name}": list[dict[str, Any]]() for name in certificates.KINDS}
@@ -224,7 +224,7 @@ def markdown(studies: Sequence[StudyFrame], figures: tuple[Path, ...], proofs: P
     """The report for readers of plain text; figures by their file names beside it."""
     study, *others = studies
     blocks = [f"# {study.title}"]
-    if told := page.troubles(studies):
+    if told := page.troubles(studies, speed):
         blocks.append("\n".join(["**Before the numbers**", "", *(f"- {t.subject}: {t.what}" for t in told)]))
     blocks.append("\n".join(f"- {name}: {text}" for name, text in glance(studies)))
     drawings = {path.stem: f"![{path.stem}]({path.name})" for path in figures if path.suffix == ".svg"}
@@ -335,7 +335,7 @@ def print_front(study: str, root: Path, console: Console) -> None:
     """
     speed = speeds(study, Path(root))
     found, *others = frames(study, Path(root), timed_only=speed.anything)
-    for trouble in page.troubles([found, *others]):
+    for trouble in page.troubles([found, *others], speed):
         console.print(Text(f"{trouble.subject}: {trouble.what}", style="yellow"))
     for setting, rows in found.comparisons():
         console.print()

@@ -107,8 +107,8 @@ def attained(found: Attainment, family: Family, slot: int, size: tuple[int, int]
         grid(x_of, y_of, found.axis.short),
         Markup('<polygon class="band f{}" points="{}"/>').format(slot, band),
         *(
-            Markup('<polyline class="edge f{}" points="{}"/>').format(slot, _path(lines[name]))
-            for name in (BEST, WORST)
+            Markup('<polyline class="{} f{}" points="{}"/>').format(name, slot, _path(corners))
+            for name, corners in lines.items()
         ),
     ]
     own = found.points[(found.points["family"] == family.name) & ~found.points["is_baseline"]]

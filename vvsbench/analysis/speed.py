@@ -17,6 +17,7 @@ from rich.table import Table as RichTable
 from vvsbench.analysis import tables
 from vvsbench.analysis.frame import hardware
 from vvsbench.analysis.tables import Column, Entry, Line, Table
+from vvsbench.analysis.troubles import Trouble, together
 from vvsbench.decoding.phases import Phase
 from vvsbench.runs import speed_record
 from vvsbench.runs.speed_record import Measured, SpeedRecord
@@ -65,13 +66,15 @@ class Speeds:
     """What a report shows of speed.
 
     Attributes:
-        said: what has to be known first.
+        said: what has to be known beside the tables.
+        troubles: what has no times, and why: told before all numbers of a report.
         tables: per machine its times, and where they go.
         rows: every number, unrounded, a row per cell.
         commands: what was typed.
     """
 
     said: Sequence[str]
+    troubles: Sequence[Trouble]
     tables: Sequence[Table]
     rows: pd.DataFrame
     commands: Sequence[str]
@@ -79,7 +82,7 @@ class Speeds:
     @property
     def anything(self) -> bool:
         """Whether any cell was timed, or was to be."""
-        return bool(self.said or self.tables)
+        return bool(self.troubles or self.tables)
 
 
 def speeds(study: str, root: Path) -> Speeds:
@@ -93,12 +96,10 @@ def speeds(study: str, root: Path) -> Speeds:
         RecordError: a record is damaged.
     """
     records = Store(root).speeds(study)
-    said, fresh = list[str](), list[SpeedRecord]()
-    for record in records:
-        if trouble := _trouble(record):
-            said.append(f"{record.label} {trouble}.")
-        else:
-            fresh.append(record)
+    wrong = [(record, _trouble(record)) for record in records]
+    fresh = [record for record, trouble in wrong if not trouble]
+    troubles = together([Trouble(record.label, trouble) for record, trouble in wrong if trouble])
+    said = list[str]()
     rows = pd.DataFrame([_row(record, record.measured) for record in fresh if record.measured])
     machines = list(dict.fromkeys(rows["machine"])) if len(rows) else []
     if len(machines) > 1:
@@ -106,7 +107,7 @@ def speeds(study: str, root: Path) -> Speeds:
     said += [f"{record.label}: {text}." for record in fresh if record.measured for text in warnings(record.measured)]
     made = [table for machine in machines for table in _tables(machine, rows[rows["machine"] == machine])]
     commands = dict.fromkeys(record.provenance.command for record in fresh if record.provenance.command)
-    return Speeds(said, made, rows, list(commands))
+    return Speeds(said, troubles, made, rows, list(commands))
 
 
 def _trouble(record: SpeedRecord) -> str:
@@ -172,10 +173,9 @@ def _steps(found: Measured) -> dict[str, float | None]:
     Phases that only a verified step has are shared out over those, the others over all steps. No interval: the phases
     are of one pass, which waits at every mark.
     """
-    none = {"verified_cost": None, "skipped_cost": None}
     verified, skipped = (found.own.counts.get(name, 0.0) for name in ("verified_steps", "skipped_steps"))
     if not found.baseline or not found.phases or not verified or not skipped:
-        return none
+        return {"verified_cost": None, "skipped_cost": None}
     shares = {name: share for name, share in found.phases.items() if name != speed_record.PIXELS}
     only = sum(shares.get(phase, 0.0) for phase in VERIFYING)
     both = sum(share for name, share in shares.items() if name not in (*VERIFYING, Phase.prefill))
