@@ -153,7 +153,11 @@ def side(name: str, root: Path) -> Side:
         UserError: there is none, or none of its cells has numbers.
     """
     folders = _folders(name, root)
-    found = of_folders([folder for folder in folders if (folder / RECORD).is_file()])
+    studies: dict[str, list[Path]] = {}
+    for folder in folders:
+        if (folder / RECORD).is_file():
+            studies.setdefault(folder.parent.name, []).append(folder)
+    found = [cell for members in studies.values() for cell in of_folders(members)]
     speeds = {folder: record for folder in folders if (record := read_speed(folder)) is not None}
     usable = [StoredCell(one.folder, one.record) for one in found if one.record and _usable(one)]
     timed = [Timed(record) for record in speeds.values() if record.measured]
@@ -189,20 +193,17 @@ def _usable(cell: CellState) -> bool:
 
 def _json(one: Side, other: Side, found: Found) -> dict[str, Any]:
     return {
-        "a": {
-            "name": one.name,
-            "left_out": list(one.left_out),
-            "unmatched": [cell.record.label for cell in found.left],
-        },
-        "b": {
-            "name": other.name,
-            "left_out": list(other.left_out),
-            "unmatched": [cell.record.label for cell in found.right],
-        },
+        "a": _told(one, found.left),
+        "b": _told(other, found.right),
         "refused": found.refused,
         "pairs": [diff.as_json(pair) for pair in found.pairs],
         "speeds": [diff.as_json(pair) for pair in found.speeds],
     }
+
+
+def _told(side: Side, unmatched: Sequence[StoredCell | Timed]) -> dict[str, Any]:
+    labels = [cell.record.label for cell in unmatched]
+    return {"name": side.name, "left_out": list(side.left_out), "unmatched": labels}
 
 
 def _show(one: Side, other: Side, found: Found) -> None:

@@ -21,6 +21,7 @@ from vvsbench.analysis import comparison
 from vvsbench.analysis.estimate import Estimate
 from vvsbench.analysis.frame import METRICS, hardware
 from vvsbench.analysis.settings import flat
+from vvsbench.analysis.speed import machine
 from vvsbench.analysis.tables import LOWER_IS_BETTER
 from vvsbench.identity import WITHOUT_EFFECT
 from vvsbench.runs.record import CellRecord, MetricValue, QualityRecord
@@ -205,7 +206,7 @@ def compare_speed(a: Timed, b: Timed, across_hardware: bool = False) -> Pair:
     notes += _origins(a.record, b.record)
     if mine.threads != theirs.threads:
         notes.append(f"A ran on {mine.threads} threads, B on {theirs.threads}")
-    machines = [f"{one.device}, {hardware(cell.record.provenance.hardware)}" for one, cell in ((mine, a), (theirs, b))]
+    machines = [machine(a.record, mine), machine(b.record, theirs)]
     refused = _refused(machines, across_hardware, notes)
     rows = [] if refused else [*_measured(mine.own, theirs.own), *_over_baseline(mine, theirs)]
     return Pair(a, b, _changed(a.record, b.record), None, rows, notes, refused)

@@ -124,17 +124,22 @@ def _trouble(record: SpeedRecord) -> str:
     )
 
 
+def machine(record: SpeedRecord, found: Measured) -> str:
+    """What a cell was timed on: those whose seconds may be set side by side have the same."""
+    described = hardware(record.provenance.hardware)
+    return described if found.device in described else f"{found.device} ({described})"
+
+
 def _row(record: SpeedRecord, found: Measured) -> dict[str, Any]:
     own, config = found.own, record.config
     seconds = own.seconds_per_image
     how = [config["model"]["name"], config["engine"], config["dtype"], f"batch {config['batch_size']}"]
     how.append(f"{found.threads} {'thread' if found.threads == 1 else 'threads'}")
-    machine = hardware(record.provenance.hardware)
     return {
         "key": record.key,
         "label": record.label,
         "note": ", ".join(how),
-        "machine": machine if found.device in machine else f"{found.device} ({machine})",
+        "machine": machine(record, found),
         "device": found.device,
         "baseline": found.baseline.label if found.baseline else "",
         "is_baseline": False,
