@@ -43,25 +43,25 @@ def write(root: Path, seeds: dict[str, list[int]]) -> None:
     """The cells of the demo, each with its own seeds; a seed makes FID worse by its number."""
     cells = [
         replace(cell, harm=cell.harm + seed, changes={"seed": seed})
-        for cell in synthetic.recipes()
+        for cell in synthetic.recipes()[:6]
         for seed in seeds.get(cell.label, seeds[""])
     ]
     synthetic.write(root, 16, cells=cells)
 
 
 def test_families_are_compared_over_the_seeds_that_all_have(tmp_path):
-    write(tmp_path, {"": [0, 1, 2], "eagle2": [1, 2, 3], "vvs i=5": [0]})
+    write(tmp_path, {"": [0, 1, 2], "eagle2": [1, 2, 3], "vvs i=4": [0]})
     (found,) = attainments(frame("demo", tmp_path))
     assert list(found.seeds) == [1, 2]
-    assert (list(found.once), found.uneven) == (["vvs i=5"], True)
+    assert (list(found.once), found.uneven) == (["vvs i=4"], True)
     assert found.drawn["eagle2"] == [1, 2, 3]
-    assert {family.name: family.cells for family in found.families} == {"vvs": 3, "sd": 1, "eagle2": 1}
+    assert {family.name: family.cells for family in found.families} == {"vvs": 2, "sd": 1, "eagle2": 1}
     best, worst = (found.families[0].surfaces[name].points[:, 1].min() for name in (BEST, WORST))
     assert best < worst  # the seeds differ in FID alone, and the larger one is the worse
     told = sentences.about_attainment(found, "demo")
     assert "Two seeds have no median" in told
     assert "Only seeds that all these cells have count; drawn were: ar 0, 1 and 2; sd 0, 1 and 2; vvs" in told
-    assert "drawn with one seed only: vvs i=5" in told
+    assert "drawn with one seed only: vvs i=4" in told
 
 
 def test_the_report_shows_surfaces_over_three_seeds(tmp_path):

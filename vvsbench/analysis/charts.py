@@ -14,11 +14,13 @@ from markupsafe import Markup
 from vvsbench.analysis.costs import Axis
 from vvsbench.analysis.estimate import Estimate, estimate, number
 from vvsbench.analysis.hypervolume import on_front
-from vvsbench.analysis.layout import Box, Scale, padded, place, segments, ticks
+from vvsbench.analysis.layout import Box, Scale, lines, padded, place, segments, ticks
 from vvsbench.analysis.pareto import QUALITY, Front, outline
 
 LETTER = 7.1
 """Mean width of a letter of a label, in pixels."""
+LINE = 16.0
+"""Height of a line of it."""
 SHAPES = ("circle", "square", "diamond", "triangle", "cross", "hexagon")
 TOP, RIGHT, BOTTOM, LEFT = 34, 18, 48, 44
 CROWD = 40
@@ -66,13 +68,17 @@ def front(found: Front, slots: Mapping[str, int], size: tuple[int, int]) -> Mark
     for (key, row), box in zip(named(points).iterrows(), labels(found, x_of, y_of, width), strict=True):
         if box is None:
             continue
-        parts.append(
-            Markup('<text class="name f{}" data-key="{}" x="{:.1f}" y="{:.1f}">{}</text>').format(
-                slots[str(row["family"])], key, box.x, box.y + box.height - 4, row["label"]
-            )
-        )
+        parts.append(_label(str(key), lines(str(row["label"])), slots[str(row["family"])], box))
     parts.append(_better(found, x_of, y_of))
     return svg(size, f"FID against {found.axis.title}", parts, "crowd" if len(points) > CROWD else "")
+
+
+def _label(key: str, texts: Sequence[str], slot: int, box: Box) -> Markup:
+    rows = [
+        Markup('<tspan x="{:.1f}" y="{:.1f}">{}</tspan>').format(box.x, box.y + LINE * (number + 1) - 4, text)
+        for number, text in enumerate(texts)
+    ]
+    return Markup('<text class="name f{}" data-key="{}">{}</text>').format(slot, key, Markup(" ").join(rows))
 
 
 def named(points: pd.DataFrame) -> pd.DataFrame:
@@ -121,7 +127,8 @@ def labels(found: Front, x_of: Scale, y_of: Scale, width: float) -> list[Box | N
     obstacles += segments([(x_of(x), y_of(y)) for x, y in outline(found, (x_of.low, x_of.high), y_of.high)], 3)
     told = named(points)
     places = [(x_of(float(row[column])), y_of(float(row[QUALITY]))) for _, row in told.iterrows()]
-    sizes = [(LETTER * len(str(label)) + 2, 17.0) for label in told["label"]]
+    texts = [lines(str(label)) for label in told["label"]]
+    sizes = [(LETTER * max(map(len, rows)) + 2, LINE * len(rows)) for rows in texts]
     inside = Box(LEFT, TOP - 8, width - LEFT - 4, y_of.start - TOP + 8)
     return place(places, sizes, obstacles, inside, 9.0)
 

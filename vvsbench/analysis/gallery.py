@@ -17,7 +17,7 @@ from vvsbench.analysis.selection import prominent
 from vvsbench.runs.store import StoredCell
 
 MOST = 900
-"""Thumbnails of a comparison; one has 2 to 8 kB."""
+"""Thumbnails of a comparison; one has 2 to 9 kB."""
 FEWEST = 4
 """Images that every decoder shows."""
 

@@ -80,7 +80,7 @@ def uri(image: NDArray[np.uint8]) -> str:
         picture.save(buffer, "PNG", optimize=True)
         return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
     picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
-    picture.save(buffer, "WEBP", quality=86, method=4)
+    picture.save(buffer, "WEBP", quality=75, method=4)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

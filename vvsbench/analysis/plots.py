@@ -22,7 +22,7 @@ from vvsbench.analysis.curves import Curves
 from vvsbench.analysis.diagnostics import Diagnosis
 from vvsbench.analysis.estimate import estimate
 from vvsbench.analysis.hypervolume import on_front
-from vvsbench.analysis.layout import Box, Scale, padded, place, segments
+from vvsbench.analysis.layout import Box, Scale, lines, padded, place, segments
 from vvsbench.analysis.pareto import QUALITY, Front, outline, stair
 from vvsbench.runs.store import StoredCell
 
@@ -153,14 +153,15 @@ def _name_points(front: Front, slots: Mapping[str, int], axis: Axes) -> None:
     obstacles += segments([(x_of(x), y_of(y)) for x, y in corners], 2)
     told = named(points)
     places = [place for place, key in zip(places, points.index, strict=True) if key in told.index]
-    sizes = [(4.6 * len(str(label)), 10.0) for label in told["label"]]
+    texts = [lines(str(label)) for label in told["label"]]
+    sizes = [(4.6 * max(map(len, rows)), 10.0 * len(rows)) for rows in texts]
     inside = Box(x_of.start, y_of.end, x_of.end - x_of.start, y_of.start - y_of.end)
     boxes = place(places, sizes, obstacles, inside, 5.0)
-    for (_, row), (x, y), box in zip(told.iterrows(), places, boxes, strict=True):
+    for (_, row), rows, (x, y), box in zip(told.iterrows(), texts, places, boxes, strict=True):
         if box is None:
             continue
         axis.annotate(
-            str(row["label"]),
+            "\n".join(rows),
             (float(row[front.axis.column]), float(row[QUALITY])),
             (box.x - x, y - box.y - box.height / 2),
             textcoords="offset points",
@@ -188,12 +189,12 @@ def attainment(found: Attainment, slots: Mapping[str, int], folder: Path, name: 
             axis.set_axis_off()
         for family, axis in zip(found.families, axes, strict=False):
             colour = COLOURS[slots[family.name] % len(COLOURS)]
-            lines = {
+            stairs = {
                 name: stair(surface.points, found.axis, costs, fids[1]) for name, surface in family.surfaces.items()
             }
-            axis.fill(*zip(*lines[BEST], *reversed(lines[WORST]), strict=True), color=colour, alpha=0.18, linewidth=0)
-            if MEDIAN in lines:
-                axis.plot(*zip(*lines[MEDIAN], strict=True), color=colour, linewidth=1.1)
+            axis.fill(*zip(*stairs[BEST], *reversed(stairs[WORST]), strict=True), color=colour, alpha=0.18, linewidth=0)
+            if MEDIAN in stairs:
+                axis.plot(*zip(*stairs[MEDIAN], strict=True), color=colour, linewidth=1.1)
             own = found.points[(found.points["family"] == family.name) & ~found.points["is_baseline"]]
             axis.scatter(own[column], own[QUALITY], color=colour, s=5, linewidths=0, zorder=3)
             axis.set_xlim(*costs)

@@ -116,6 +116,8 @@ def _time(found: Verdict, ratio: Estimate | None, base: str) -> None:
     elif ratio.high is not None and ratio.high < 1:
         slower = inverse(ratio)
         found.lost.append(f"is {times(slower)} slower per image {interval(slower, 2)}")
+    elif ratio.low is None:
+        found.even.append(f"ran at {times(ratio)} the speed of {base}, timed once: too little to tell them apart")
     else:
         found.even.append(f"its time per image cannot be told from {base}’s ({times(ratio)} {interval(ratio, 2)})")
 

@@ -81,7 +81,7 @@
       stage.style.setProperty("--cut", seam.value + "%");
     };
     const follow = event => { const box = stage.getBoundingClientRect(); seam.value = 100 * (event.clientX - box.left) / box.width; show(); };
-    other.value = 1;
+    other.value = Math.max(1, names.findIndex((_, number) => images[number * indices.length].src !== images[0].src));
     [one, other, index, seam].forEach(part => part.addEventListener("input", show));
     stage.addEventListener("pointermove", follow);
     stage.addEventListener("pointerdown", follow);
