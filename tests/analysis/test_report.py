@@ -182,6 +182,19 @@ def test_troubles_come_before_the_numbers(tmp_path: Path) -> None:
     assert "is stale" in content
 
 
+def test_troubles_are_told_for_each_seed(tmp_path: Path) -> None:
+    first, sd, eagle2, vvs = synthetic.recipes()[:4]
+    seeds = [replace(cell, changes={"seed": seed}) for seed in (0, 1) for cell in (first, sd)]
+    broken = [replace(eagle2, changes={"seed": 0}), replace(eagle2, stale=True, changes={"seed": 1})]
+    again = [replace(first, seconds=0.3, stale=True, changes={"seed": 1}), replace(vvs, status="failed")]
+    synthetic.write(tmp_path, 8, cells=[*seeds, *broken, *again])
+    told = {trouble.subject: trouble.what for trouble in frame("demo", tmp_path).troubles}
+    assert told["eagle2 seed=1"].startswith("is stale (the code that draws tokens has changed)")
+    assert told["vvs i=2 seed=0"] == "failed: stopped by the user"
+    assert told["Older records"].endswith("run again: ar seed=1")
+    assert "seed=1 decoder=vvs decoder.schedule.interval=2" in told["Not run yet"]
+
+
 def test_the_terminal_shows_the_front(root: Path) -> None:
     console = Console(width=80, record=True, file=io.StringIO())
     report.print_front("demo", root, console)
@@ -279,6 +292,7 @@ def test_every_protocol_is_shown_apart(tmp_path: Path) -> None:
         assert "37.2" not in first
         assert "37.2" in second.split("Certificates")[0]
         assert "has no quality record under protocol vgg-pr" in first  # vvs i=2, told before the numbers
+        assert "vvsbench run study=demo metrics=vgg-pr   # scores what is there" in second
     assert "(protocol vgg-pr)" in paths.latex.read_text()
     assert {path.name for path in paths.figures} >= {"fronts.svg", "fronts-vgg-pr.svg"}
     assert {path.name for path in paths.more} >= {"cells-vgg-pr.csv"}

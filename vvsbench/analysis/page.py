@@ -70,7 +70,7 @@ def html(studies: Sequence[StudyFrame], proofs: Proofs, speed: Speeds) -> str:
         long=LONG,
         folded=FOLDED,
         speed=speed,
-        commands=[*speed.commands, *commands(study)],
+        commands=[*speed.commands, *commands(studies)],
         provenance=[
             origin(study.cells[str(key)], f"{row['label']} {row['setting']}".strip())
             for key, row in study.usable.iterrows()

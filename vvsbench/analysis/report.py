@@ -247,7 +247,7 @@ def markdown(studies: Sequence[StudyFrame], figures: tuple[Path, ...], proofs: P
     blocks += ["## Certificates", " ".join(proofs.said)]
     for table in proofs.tables:
         blocks += [f"### {table.caption}", tables.markdown(table)]
-    blocks += ["## How to get these numbers again", "\n".join(["```", *speed.commands, *commands(study), "```"])]
+    blocks += ["## How to get these numbers again", "\n".join(["```", *speed.commands, *commands(studies), "```"])]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 

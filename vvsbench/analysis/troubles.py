@@ -11,6 +11,7 @@ import pandas as pd
 from vvsbench.analysis.costs import Axis
 from vvsbench.analysis.settings import unmet
 from vvsbench.runs.record import QualityRecord
+from vvsbench.runs.states import same_settings
 from vvsbench.runs.store import StoredCell
 
 NAMED = 6
@@ -64,7 +65,7 @@ def of_study(
         study: its name.
         axis: the cost of its fronts.
     """
-    found = [*_of_cells(rows), *_missing(study, cells)]
+    found = [*_of_cells(rows, cells), *_missing(study, cells)]
     usable = rows[rows["usable"]]
     bare = [str(row["label"]) for key, row in usable.iterrows() if not cells[str(key)].has_images]
     if bare:
@@ -106,15 +107,17 @@ def several(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 2 * NAMED else f"{', '.join(names[:NAMED])} and {len(names) - NAMED} more"
 
 
-def _of_cells(rows: pd.DataFrame) -> list[Trouble]:
-    """What is wrong with single cells."""
-    again = {str(label) for label in rows.loc[rows["usable"], "label"]}
-    replaced = (rows["stale"] != "") & (rows["status"] == "ok") & rows["label"].isin(again)
-    told = rows[(rows["trouble"] != "") & ~replaced]
-    found = together([Trouble(str(row["label"]), str(row["trouble"])) for _, row in told.iterrows()])
-    if replaced.any():
-        names = list(dict.fromkeys(str(label) for label in rows.loc[replaced, "label"]))
-        what = f"are stale and left out, since these cells have been run again: {several(names)}"
+def _of_cells(rows: pd.DataFrame, cells: Mapping[str, StoredCell]) -> list[Trouble]:
+    """What is wrong with single cells; of older records of cells that have been run again only that they are there."""
+    names = (rows["label"].astype(str) + " " + rows["setting"].astype(str)).str.strip()
+    again = [cells[str(key)].record.config for key in rows.index[rows["usable"]]]
+    stale = rows.index[(rows["stale"] != "") & (rows["status"] == "ok")]
+    replaced = [key for key in stale if any(same_settings(cells[str(key)].record.config, one) for one in again)]
+    told = rows.index[(rows["trouble"] != "") & ~rows.index.isin(replaced)]
+    found = together([Trouble(str(names[key]), str(rows.loc[key, "trouble"])) for key in told])
+    if replaced:
+        older = several(list(dict.fromkeys(str(names[key]) for key in replaced)))
+        what = f"are stale and left out, since these cells have been run again: {older}"
         found.append(Trouble("Older records", what))
     return found
 
