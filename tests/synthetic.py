@@ -288,12 +288,17 @@ def _write_cell(root: Path, study: str, count: int, number: int, recipe: Recipe)
         image_digest=files.digest("\n".join(digests).encode()),
         summaries=tables.summaries(trace, repeats),
         timing={"load_seconds": 0.8, "first_image_seconds": 2.1, "total_seconds": recipe.seconds * count + 3},
-        started=f"2026-01-01T10:{number:02d}:00.000+00:00",
-        finished=f"2026-01-01T10:{number:02d}:40.000+00:00",
+        started=_moment(number, 0),
+        finished=_moment(number, 40),
     )
     store.write_record(folder, record)
     files.write(folder / store.QUALITY / "tiny.json", _quality(recipe, record).model_dump_json(indent=2).encode())
     return folder
+
+
+def _moment(number: int, second: int) -> str:
+    """A time of day for every cell, in the order in which they are written."""
+    return f"2026-01-01T{10 + number // 60:02d}:{number % 60:02d}:{second:02d}.000+00:00"
 
 
 def _provenance(recipe: Recipe, config: dict[str, Any]) -> Provenance:

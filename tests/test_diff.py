@@ -83,6 +83,64 @@ def test_seconds_of_two_machines_are_compared_only_when_asked_for(run, roots):
     assert "speed-up" in rows(pairs_of(out)["ar"])
 
 
+def test_the_refusal_is_one_message_that_says_what_allows_it(run, roots):
+    _, out, _ = run("demo", roots[1] / "cells" / "demo")
+    assert out.count("across_hardware=true") == 1
+    assert (
+        "seconds are not compared: A ran on Invented Processor 9000, 2 cores and B on Another Processor, 2 cores" in out
+    )
+
+
+def test_output_roots_are_compared_study_by_study(run, tmp_path):
+    cells = synthetic.recipes()
+    for name, changed in (("a", cells[1]), ("b", replace(cells[1], accept=0.2))):
+        for study in ("one", "two"):
+            synthetic.write(tmp_path / name, 16, study, [cells[0], changed if study == "one" else cells[1]])
+    code, out, _ = run(tmp_path / "a", tmp_path / "b", "--json")
+    assert code == 0
+    pairs = json.loads(out)["pairs"]
+    assert all(pair["a"]["study"] == pair["b"]["study"] for pair in pairs)
+    verdicts = {(pair["a"]["study"], pair["label"]): rows(pair)["target_forwards"]["verdict"] for pair in pairs}
+    assert verdicts == {
+        ("one", "ar"): "the same",
+        ("one", "sd"): "worse",
+        ("two", "ar"): "the same",
+        ("two", "sd"): "the same",
+    }
+
+
+def test_speed_records_are_compared(run, tmp_path):
+    for name, seconds in (("a", 0.1), ("b", 0.05)):
+        (folder,) = synthetic.write(tmp_path / name, 16, cells=synthetic.recipes()[1:2])
+        synthetic.write_speed(folder, seconds)
+    code, out, _ = run(tmp_path / "a", tmp_path / "b", "--json")
+    assert code == 0
+    (pair,) = json.loads(out)["speeds"]
+    row = rows(pair)["speed-up, timed apart"]
+    assert (row["verdict"], row["paired"]) == ("better", False)
+    assert row["change"] == pytest.approx(2)
+    assert 1.6 < row["low"] < 2 < row["high"] < 2.4
+    assert rows(pair)["times as fast as ar"]["verdict"] == "cannot be told"  # both are twice as fast
+
+
+def test_studies_that_were_only_timed_are_refused_across_machines(run, tmp_path):
+    for name in ("a", "b"):
+        (folder,) = synthetic.write(tmp_path / name, 16, cells=synthetic.recipes()[1:2])
+        record = synthetic.write_speed(folder, 0.1)
+        origin = record.provenance.model_copy(update={"hardware": {"cpu": f"machine {name}", "cores": 2}})
+        moved = record.model_copy(update={"provenance": origin})
+        (folder / store.SPEED).write_text(moved.model_dump_json())
+        (folder / store.RECORD).unlink()
+    code, _, err = run(tmp_path / "a", tmp_path / "b")
+    assert code == 2
+    assert "seconds are not compared" in err
+    assert "To compare them all the same: across_hardware=true." in err
+    code, out, _ = run(tmp_path / "a", tmp_path / "b", "across_hardware=true")
+    assert code == 0
+    assert "speed of sd, timed apart" in out
+    assert "seconds of two machines" in out
+
+
 def test_two_cells_are_compared_whatever_their_settings(run):
     code, out, _ = run("demo/ar", "demo/sd", "--json")
     assert code == 0

@@ -7,9 +7,9 @@ import sys
 
 from tests import synthetic
 from vvsbench import cli
+from vvsbench.analysis.settings import unmet
 from vvsbench.runs import store
 from vvsbench.runs.store import Store
-from vvsbench.status import unmet
 
 
 def shown(capsys, *arguments):

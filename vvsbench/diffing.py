@@ -14,12 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from vvsbench.analysis import diff
-from vvsbench.analysis.diff import Pair, Row
+from vvsbench.analysis.diff import Pair, Row, Timed
 from vvsbench.analysis.estimate import Estimate
 from vvsbench.errors import ConfigError
 from vvsbench.reporting import exists, parse
+from vvsbench.runs.record import CellRecord
 from vvsbench.runs.states import CellState, State, of_folders
-from vvsbench.runs.store import RECORD, Store, StoredCell
+from vvsbench.runs.store import RECORD, SPEED, Store, StoredCell, read_speed
 
 DEFAULTS = {"output_root": "outputs", "across_hardware": "false"}
 JSON = "--json"
@@ -28,10 +29,11 @@ SHOWN = 12
 USAGE = """\
 usage: vvsbench diff A B [output_root=outputs] [across_hardware=true] [--json]
 
-A and B: a study (demo), one of its cells (demo/sd, demo/KEY), or the folder of either (elsewhere/outputs/cells/demo).
+A and B: a study (demo), one of its cells (demo/sd, demo/KEY), the folder of either (elsewhere/outputs/cells/demo), or a
+whole output root (elsewhere/outputs), of which studies of the same name are compared.
 Cells of equal settings are compared, then those that alone share a label: counts, metrics and seconds of B less those
-of A, with intervals, paired image by image where both drew from the same prompts and noise. Seconds of different
-machines are compared only with across_hardware=true.
+of A, with intervals, paired image by image where both drew from the same prompts and noise; then their speed records.
+Seconds of different machines are compared only with across_hardware=true.
 """
 STYLES = {diff.BETTER: "green", diff.WORSE: "red", diff.OTHER: "yellow"}
 
@@ -43,12 +45,36 @@ class Side:
     Attributes:
         name: as typed.
         cells: that have numbers.
+        timed: the same or others, by their speed records.
         left_out: cells without, and why.
     """
 
     name: str
     cells: Sequence[StoredCell]
+    timed: Sequence[Timed]
     left_out: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What of two result sets belongs together.
+
+    Attributes:
+        pairs: cells that are compared.
+        speeds: speed records that are compared.
+        left: cells of the first alone.
+        right: cells of the second alone.
+    """
+
+    pairs: Sequence[Pair]
+    speeds: Sequence[Pair]
+    left: Sequence[StoredCell | Timed]
+    right: Sequence[StoredCell | Timed]
+
+    @property
+    def refused(self) -> list[str]:
+        """Machines whose seconds were not compared, each two once."""
+        return list(dict.fromkeys(pair.refused for pair in [*self.pairs, *self.speeds] if pair.refused))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -72,15 +98,48 @@ def main(arguments: Sequence[str]) -> int:
     if len(names) != 2 or across is None:
         raise ConfigError(["write: vvsbench diff A B [across_hardware=true] [--json]; A and B are studies or cells."])
     one, other = (side(name, Path(settings["output_root"])) for name in names)
-    couples, left, right = diff.matched(one.cells, other.cells)
-    if not couples:
-        raise ConfigError([f"{one.name} and {other.name} have no cell in common: neither settings nor labels agree."])
-    pairs = [diff.compare(a, b, across) for a, b in couples]
+    found = compared(one, other, across)
     if JSON in arguments:
-        print(json.dumps(_json(one, other, pairs, left, right), indent=2))
+        print(json.dumps(_json(one, other, found), indent=2))
     else:
-        _show(one, other, pairs, left, right)
+        _show(one, other, found)
     return 0
+
+
+def compared(one: Side, other: Side, across: bool) -> Found:
+    """Compare whatever of two result sets belongs together.
+
+    Args:
+        one: what the other is measured against.
+        other: the other.
+        across: whether seconds of two machines are compared.
+
+    Raises:
+        UserError: nothing belongs together, or nothing of it may be compared.
+    """
+    couples, left, right = diff.matched(one.cells, other.cells)
+    timed, left_timed, right_timed = diff.matched(one.timed, other.timed)
+    if not couples and not timed:
+        raise ConfigError([f"{one.name} and {other.name} have no cell in common: neither settings nor labels agree."])
+    found = Found(
+        [diff.compare(a, b, across) for a, b in couples],
+        [diff.compare_speed(a, b, across) for a, b in timed],
+        [*left, *_only(left_timed, one)],
+        [*right, *_only(right_timed, other)],
+    )
+    if found.refused and not any(pair.rows for pair in [*found.pairs, *found.speeds]):
+        raise ConfigError([_refusal(found.refused)])
+    return found
+
+
+def _only(timed: Sequence[Timed], of: Side) -> list[Timed]:
+    """Those that are not there as cells with images too."""
+    drawn = {cell.record.key for cell in of.cells}
+    return [one for one in timed if one.record.key not in drawn]
+
+
+def _refusal(machines: Sequence[str]) -> str:
+    return f"{diff.REFUSED}: {'; '.join(machines)}. To compare them all the same: {diff.ALLOWED}."
 
 
 def side(name: str, root: Path) -> Side:
@@ -93,21 +152,38 @@ def side(name: str, root: Path) -> Side:
     Raises:
         UserError: there is none, or none of its cells has numbers.
     """
-    path = Path(name).expanduser()
-    if (path / RECORD).is_file():
-        found = of_folders([path])
-    elif folders := sorted(record.parent for record in path.glob(f"*/{RECORD}")):
-        found = of_folders(folders)
-    else:
-        study, _, cell = name.partition("/")
-        exists(study, root)
-        store = Store(root)
-        found = of_folders([store.cell(study, cell).folder] if cell else store.folders(study))
+    folders = _folders(name, root)
+    studies: dict[str, list[Path]] = {}
+    for folder in folders:
+        if (folder / RECORD).is_file():
+            studies.setdefault(folder.parent.name, []).append(folder)
+    found = [cell for members in studies.values() for cell in of_folders(members)]
+    speeds = {folder: record for folder in folders if (record := read_speed(folder)) is not None}
     usable = [StoredCell(one.folder, one.record) for one in found if one.record and _usable(one)]
+    timed = [Timed(record) for record in speeds.values() if record.measured]
     left_out = [f"{one.folder.name}: {one.state.value} ({one.why})" for one in found if not _usable(one)]
-    if not usable:
+    left_out += [f"speed of {one.label}: {one.status} ({one.error})" for one in speeds.values() if not one.measured]
+    if not usable and not timed:
         raise ConfigError([f"{name} has no finished cell: {'; '.join(left_out)}."])
-    return Side(name, usable, left_out)
+    return Side(name, usable, timed, left_out)
+
+
+def _folders(name: str, root: Path) -> list[Path]:
+    """The folders of the cells that a name means.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(name).expanduser()
+    if (path / RECORD).is_file() or (path / SPEED).is_file():
+        return [path]
+    for depth in ("*", "cells/*/*"):
+        if found := sorted({file.parent for kind in (RECORD, SPEED) for file in path.glob(f"{depth}/{kind}")}):
+            return found
+    study, _, cell = name.partition("/")
+    exists(study, root)
+    store = Store(root)
+    return [store.cell(study, cell).folder] if cell else sorted({*store.folders(study), *store.timed(study)})
 
 
 def _usable(cell: CellState) -> bool:
@@ -115,44 +191,63 @@ def _usable(cell: CellState) -> bool:
     return cell.state in (State.done, State.stale)
 
 
-def _json(
-    one: Side, other: Side, pairs: Sequence[Pair], left: Sequence[StoredCell], right: Sequence[StoredCell]
-) -> dict[str, Any]:
+def _json(one: Side, other: Side, found: Found) -> dict[str, Any]:
     return {
-        "a": {"name": one.name, "left_out": list(one.left_out), "unmatched": [cell.record.label for cell in left]},
-        "b": {"name": other.name, "left_out": list(other.left_out), "unmatched": [cell.record.label for cell in right]},
-        "pairs": [diff.as_json(pair) for pair in pairs],
+        "a": _told(one, found.left),
+        "b": _told(other, found.right),
+        "refused": found.refused,
+        "pairs": [diff.as_json(pair) for pair in found.pairs],
+        "speeds": [diff.as_json(pair) for pair in found.speeds],
     }
 
 
-def _show(
-    one: Side, other: Side, pairs: Sequence[Pair], left: Sequence[StoredCell], right: Sequence[StoredCell]
-) -> None:
+def _told(side: Side, unmatched: Sequence[StoredCell | Timed]) -> dict[str, Any]:
+    labels = [cell.record.label for cell in unmatched]
+    return {"name": side.name, "left_out": list(side.left_out), "unmatched": labels}
+
+
+def _show(one: Side, other: Side, found: Found) -> None:
     console = Console(highlight=False)
     console.print(Text(f"A = {one.name}, B = {other.name}; changes are B less A, with 95 % intervals\n"))
-    for pair in pairs:
-        console.print(Text(_title(pair), style="bold"))
-        for name, (mine, theirs) in list(pair.settings.items())[:SHOWN]:
-            console.print(Text(f"  {name}: {mine} in A, {theirs} in B"))
-        if len(pair.settings) > SHOWN:
-            console.print(Text(f"  and {len(pair.settings) - SHOWN} more settings differ; {JSON} has them all"))
-        for note in pair.notes:
-            console.print(Text(f"  {note}", style="yellow"))
-        console.print(_table(pair.rows) if pair.rows else Text("  nothing that both have is comparable\n"))
-    for name, cells in (("A", left), ("B", right)):
+    if found.refused:
+        console.print(Text(f"{_refusal(found.refused)}\n", style="yellow"))
+    for pair in found.pairs:
+        _show_pair(pair, _title(pair), console)
+    for pair in found.speeds:
+        if not pair.refused:
+            names = f"{pair.a.record.key} and {pair.b.record.key}"
+            _show_pair(pair, f"speed of {_label(pair)}, timed apart: {names}", console)
+    for name, cells in (("A", found.left), ("B", found.right)):
         if cells:
             console.print(Text(f"only in {name}: {', '.join(cell.record.label for cell in cells)}"))
-    for name, found in (("A", one), ("B", other)):
-        for text in found.left_out:
+    for name, side in (("A", one), ("B", other)):
+        for text in side.left_out:
             console.print(Text(f"left out of {name}: {text}", style="yellow"))
-    console.print(Text(_summary(pairs)))
+    console.print(Text(_summary([*found.pairs, *found.speeds])))
+
+
+def _show_pair(pair: Pair, title: str, console: Console) -> None:
+    console.print(Text(title, style="bold"))
+    for name, (mine, theirs) in list(pair.settings.items())[:SHOWN]:
+        console.print(Text(f"  {name}: {mine} in A, {theirs} in B"))
+    if len(pair.settings) > SHOWN:
+        console.print(Text(f"  and {len(pair.settings) - SHOWN} more settings differ; {JSON} has them all"))
+    for note in pair.notes:
+        console.print(Text(f"  {note}", style="yellow"))
+    console.print(_table(pair.rows) if pair.rows else Text("  nothing that both have is comparable\n"))
+
+
+def _label(pair: Pair) -> str:
+    a, b = pair.a.record, pair.b.record
+    return a.label if a.label == b.label else f"{a.label} and {b.label}"
 
 
 def _title(pair: Pair) -> str:
     a, b = pair.a.record, pair.b.record
-    name = a.label if a.label == b.label else f"{a.label} and {b.label}"
-    images = "" if pair.identical is None else f", {pair.identical} of {a.count} images have the same tokens"
-    return f"{name}: {a.key} and {b.key}{images}"
+    images = ""
+    if pair.identical is not None and isinstance(a, CellRecord):
+        images = f", {pair.identical} of {a.count} images have the same tokens"
+    return f"{_label(pair)}: {a.key} and {b.key}{images}"
 
 
 def _table(rows: Sequence[Row]) -> Table:
@@ -162,14 +257,14 @@ def _table(rows: Sequence[Row]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("B is", no_wrap=True)
     for row in rows:
-        name = f"{row.name} (seconds)" if row.name == diff.SPEED_UP else row.name
+        name = f"{row.name} (seconds)" if row.name in diff.RATIOS else row.name
         said = Text(row.verdict, style=STYLES.get(row.verdict, "dim"))
         table.add_row(name, f"{row.a:.4g}", f"{row.b:.4g}", _change(row), _interval(row.change, row.paired), said)
     return table
 
 
 def _change(row: Row) -> str:
-    return f"{row.change.value:.3g}x" if row.name == diff.SPEED_UP else f"{row.change.value:+.3g}"
+    return f"{row.change.value:.3g}x" if row.name in diff.RATIOS else f"{row.change.value:+.3g}"
 
 
 def _interval(found: Estimate, paired: bool) -> str:

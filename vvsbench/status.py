@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vvsbench import catalog
-from vvsbench.analysis.settings import differences, flat, missing
+from vvsbench.analysis.settings import differences, flat, unmet
 from vvsbench.errors import ConfigError
 from vvsbench.identity import WITHOUT_EFFECT
 from vvsbench.reporting import parse
@@ -58,11 +58,10 @@ def main(arguments: Sequence[str]) -> int:
     settings = parse(arguments, DEFAULTS)
     study, store = settings["study"], Store(settings["output_root"])
     cells = of_study(store, study)
-    declared = _declared(study, cells)
-    if declared is None and not cells:
+    own = [cell.record.config for cell in cells if cell.record and cell.record.external is None]
+    if not cells and study not in catalog.names("study"):
         raise ConfigError([_unknown(study, store)])
-    own = [cell.record for cell in cells if cell.record and cell.record.external is None]
-    absent = unmet(declared or [], [record.config for record in own])
+    absent = unmet(_declared(study, own[-1] if own else {}), own)
     console = Console(highlight=False)
     console.print(_table(study, cells, absent))
     console.print(_counts(cells, absent))
@@ -78,40 +77,13 @@ def _unknown(study: str, store: Store) -> str:
     return f"study={study} has neither a file nor cells below {store.root}; there are {', '.join(known)}.{hint}"
 
 
-def _declared(study: str, cells: Sequence[CellState]) -> list[list[str]] | None:
-    """The overrides of each cell of a study: from its file, else as its latest record has them; None without either."""
+def _declared(study: str, config: Mapping[str, Any]) -> list[list[str]]:
+    """The overrides of each cell of a study: from its file, else as a record has them."""
     for folder, _ in catalog.folders():
         if (file := folder / "study" / f"{study}.yaml").is_file():
             content = yaml.safe_load(file.read_text()) or {}
             return (content.get("study") or {}).get("cells") or []
-    records = [cell.record for cell in cells if cell.record and cell.record.external is None]
-    return (records[-1].config.get("study") or {}).get("cells") or [] if records else None
-
-
-def unmet(declared: Sequence[Sequence[str]], configs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """The declared cells without a record, for every setting that the command line gave the whole study.
-
-    A study that was run with seed=0 and with seed=1 lacks whatever one of them lacks.
-
-    Args:
-        declared: the overrides of each cell.
-        configs: the resolved settings of the records.
-
-    Returns:
-        Overrides of each cell that is missing, those of its setting in front.
-    """
-    own = {override.lstrip("+").split("=")[0].split(".")[0] for cell in declared for override in cell}
-    varied = [key for key, value in configs[0].items() if not isinstance(value, Mapping)] if configs else []
-    varied = [key for key in varied if key not in own and key not in WITHOUT_EFFECT]
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for config in configs:
-        groups.setdefault(tuple(str(config.get(key)) for key in varied), []).append(config)
-    found: list[list[str]] = []
-    for values, members in groups.items() or [((), [])]:
-        same = {key: {other[index] for other in groups} for index, key in enumerate(varied)}
-        named = [f"{key}={value}" for key, value in zip(varied, values, strict=True) if len(same[key]) > 1]
-        found += [[*named, *overrides] for overrides in missing(declared, members)]
-    return found
+    return (config.get("study") or {}).get("cells") or []
 
 
 def _table(study: str, cells: Sequence[CellState], absent: Sequence[Sequence[str]]) -> Table:

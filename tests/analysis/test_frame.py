@@ -212,7 +212,7 @@ def test_a_study_without_numbers_is_refused(tmp_path: Path) -> None:
 def test_reading_a_study_imports_no_torch(root: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from vvsbench.analysis import report\n"
-        f"report.frame('demo', Path({str(root)!r}))\n"
+        f"report.frames('demo', Path({str(root)!r}))\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from vvsbench.analysis.layout import Box, Scale, padded, place, ticks
+from vvsbench.analysis.layout import Box, Scale, lines, padded, place, ticks
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.9, 4.1), (17, 30), (0.0481, 0.127), (-3, 3), (1000, 90000)])
@@ -43,3 +43,23 @@ def test_a_crowd_loses_labels_rather_than_legibility() -> None:
     assert 3 <= len(boxes) < 20
     for number, box in enumerate(boxes):
         assert all(box.overlap(other) < 0.13 * 40 * 14 for other in boxes[number + 1 :])
+
+
+def test_a_long_label_hides_no_mark_and_stays_inside() -> None:
+    marks = [Box(x - 7, 93, 14, 14) for x in (100.0, 140.0, 180.0)]
+    walls = [Box(0, 60, 300, 25), Box(0, 115, 300, 25)]  # nothing is free but the row of the marks
+    (box,) = place([(100.0, 100.0)], [(120.0, 14.0)], [*marks, *walls], Box(0, 60, 300, 80), 8)
+    assert box is None
+    assert place([(100.0, 100.0)], [(120.0, 14.0)], marks[:1], Box(90, 0, 20, 300), 8) == [None]
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        ("vvs_coupled c=0.08", ["vvs_coupled c=0.08"]),
+        ("vvs_released i=2 lantern delta=0.1", ["vvs_released i=2", "lantern delta=0.1"]),
+        ("a_long_label_of_one_word", ["a_long_label_of_one_word"]),
+    ],
+)
+def test_a_long_label_has_two_lines(label: str, shown: list[str]) -> None:
+    assert lines(label) == shown

@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+import base64
 import csv
 import io
+import json
+import math
 import re
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from tests import synthetic
-from vvsbench.analysis import certificates, report
+from vvsbench.analysis import certificates, pictures, report, selection
+from vvsbench.analysis.frame import frame
 from vvsbench.analysis.report import ReportPaths
 
 MIB = 2**20
@@ -26,11 +32,13 @@ class Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.addresses: list[str] = []
+        self.ids: list[str] = []
         self.open: list[str] = []
         self.text: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -64,7 +72,11 @@ def test_everything_is_written_where_it_is_said(paths: ReportPaths, root: Path) 
 def test_the_page_stands_alone(page: Page, paths: ReportPaths) -> None:
     assert not page.open
     assert page.addresses
-    assert all(address.startswith("data:") for address in page.addresses)
+    inside = [address[1:] for address in page.addresses if address.startswith("#")]
+    assert "front-1" in inside
+    assert set(inside) <= set(page.ids)
+    assert len(set(page.ids)) == len(page.ids)
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
     content = paths.html.read_text()
     assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest|https?://", content)
     assert len(content) < 6 * MIB
@@ -110,7 +122,7 @@ def test_markdown_shows_the_figures_of_each_comparison(paths: ReportPaths, root:
     synthetic.write(tmp_path, 8, cells=cells + [replace(cell, changes={"seed": 1}) for cell in cells])
     both = report.write("demo", tmp_path)
     shown = re.findall(r"!\[.*?\]\((.*?)\)", both.markdown.read_text())
-    assert shown == [*names, *(f"{name[:-4]}-2.svg" for name in names)]
+    assert shown == ["attainment.svg", *names, *(f"{name[:-4]}-2.svg" for name in names)]
     assert all((both.markdown.parent / name).is_file() for name in shown)
 
 
@@ -168,6 +180,19 @@ def test_troubles_come_before_the_numbers(tmp_path: Path) -> None:
     content = report.write("demo", tmp_path).html.read_text()
     assert 0 < content.index("Before the numbers") < content.index("What is won")
     assert "is stale" in content
+
+
+def test_troubles_are_told_for_each_seed(tmp_path: Path) -> None:
+    first, sd, eagle2, vvs = synthetic.recipes()[:4]
+    seeds = [replace(cell, changes={"seed": seed}) for seed in (0, 1) for cell in (first, sd)]
+    broken = [replace(eagle2, changes={"seed": 0}), replace(eagle2, stale=True, changes={"seed": 1})]
+    again = [replace(first, seconds=0.3, stale=True, changes={"seed": 1}), replace(vvs, status="failed")]
+    synthetic.write(tmp_path, 8, cells=[*seeds, *broken, *again])
+    told = {trouble.subject: trouble.what for trouble in frame("demo", tmp_path).troubles}
+    assert told["eagle2 seed=1"].startswith("is stale (the code that draws tokens has changed)")
+    assert told["vvs i=2 seed=0"] == "failed: stopped by the user"
+    assert told["Older records"].endswith("run again: ar seed=1")
+    assert "seed=1 decoder=vvs decoder.schedule.interval=2" in told["Not run yet"]
 
 
 def test_the_terminal_shows_the_front(root: Path) -> None:
@@ -228,16 +253,65 @@ def test_a_decoder_whose_drafts_all_fail_is_reported(tmp_path: Path) -> None:
     assert "depths.csv" not in {path.name for path in paths.more}
 
 
-def test_twenty_decoders_stay_readable(tmp_path: Path, no_figures: None) -> None:
+def many(number: int) -> list[synthetic.Recipe]:
     cells = synthetic.recipes()
-    many = [
-        replace(cell, label=f"{cell.label} {number}", decoder=cell.decoder | {"number": number})
-        for number in range(5)
+    rest = [
+        replace(cell, label=f"{cell.label} {turn}", decoder=cell.decoder | {"number": turn})
+        for turn in range(number // 4 + 1)
         for cell in cells[3:]
     ]
-    synthetic.write(tmp_path, 16, cells=[cells[0], *many])
+    return [cells[0], *rest][:number]
+
+
+def test_many_cells_are_all_in_the_tables_and_the_first_of_them_in_pictures(tmp_path: Path, no_figures: None) -> None:
+    synthetic.write(tmp_path, 16, cells=many(60))
     paths = report.write("demo", tmp_path)
-    parsed = Page()
-    parsed.feed(paths.html.read_text())
+    parsed, content = Page(), paths.html.read_text()
+    parsed.feed(content)
     assert not parsed.open
-    assert paths.html.stat().st_size < 6 * MIB
+    assert paths.html.stat().st_size < 3 * MIB
+    assert content.count('class="draft ') == selection.MOST - 1  # all that are chosen draft, but for the baseline
+    assert re.search(r"Dominated: .*? and \d+ more\.", content)
+    assert re.search(r"<summary>\d+ more decoders</summary>", content)
+    table = content.split("<caption>What it costs")[1].split("</table>")[0]
+    assert table.count("<tr data-key") == 60
+    assert content.count("<img") >= 12 * 60
+
+
+def test_every_protocol_is_shown_apart(tmp_path: Path) -> None:
+    folders = synthetic.write(tmp_path, 16, cells=synthetic.recipes()[:4])
+    for folder in folders[:3]:
+        found = json.loads((folder / "quality" / "tiny.json").read_text())
+        values = [value | {"value": 2 * value["value"]} for value in found["values"]]
+        other = found | {"protocol": "vgg-pr", "version": "v3", "values": values}
+        (folder / "quality" / "vgg-pr.json").write_text(json.dumps(other))
+    paths = report.write("demo", tmp_path)
+    for text in (paths.html.read_text(), paths.markdown.read_text()):
+        first, second = re.split("Under protocol vgg-pr v3", text, maxsplit=1)
+        assert "18.6" in first
+        assert "37.2" not in first
+        assert "37.2" in second.split("Certificates")[0]
+        assert "has no quality record under protocol vgg-pr" in first  # vvs i=2, told before the numbers
+        assert "vvsbench run study=demo metrics=vgg-pr   # scores what is there" in second
+    assert "(protocol vgg-pr)" in paths.latex.read_text()
+    assert {path.name for path in paths.figures} >= {"fronts.svg", "fronts-vgg-pr.svg"}
+    assert {path.name for path in paths.more} >= {"cells-vgg-pr.csv"}
+    assert frame("demo", tmp_path).protocol == "tiny"
+
+
+def test_quality_of_another_version_is_told_and_left_out(tmp_path: Path) -> None:
+    folders = synthetic.write(tmp_path, 16, cells=synthetic.recipes()[:4])
+    quality = folders[3] / "quality" / "tiny.json"
+    quality.write_text(json.dumps(json.loads(quality.read_text()) | {"version": "v2"}))
+    rows = frame("demo", tmp_path).rows.set_index("label")
+    assert math.isnan(rows.loc["vvs i=2", "fid"])
+    assert rows.loc["vvs i=2", "step_compression"] > 1
+    assert rows.loc["vvs i=2", "trouble"].startswith("was scored as tiny v2; its quality is left out")
+
+
+def test_large_images_become_thumbnails() -> None:
+    large = np.random.default_rng(0).integers(0, 256, (3, 512, 512), dtype=np.uint8)
+    address = pictures.uri(large)
+    picture = Image.open(io.BytesIO(base64.b64decode(address.removeprefix("data:image/webp;base64,"))))
+    assert max(picture.size) == pictures.LARGEST
+    assert pictures.uri(large[:, :32, :32]).startswith("data:image/png")

@@ -8,6 +8,7 @@ from vvsbench import identity
 from vvsbench.analysis import report
 from vvsbench.analysis.frame import NothingToReport
 from vvsbench.analysis.speed import speeds
+from vvsbench.analysis.troubles import Trouble
 from vvsbench.reporting import main
 from vvsbench.runs import files, store
 from vvsbench.runs.record import Provenance
@@ -85,12 +86,27 @@ def test_a_cell_shows_what_it_is_worth(tmp_path):
     assert found.said == []
     times, phases = found.tables
     shown = numbers(times, "vvs i=2")
+    (line,) = times.lines
+    round_cost = next(e for c, e in zip(times.columns, line.entries, strict=True) if c.name == "round_cost")
+    assert round_cost.interval == "[1.54, 1.67]"  # 4 times fewer forwards, 2.4 to 2.6 times as fast
     assert shown["images_per_second"].startswith("50")
     assert shown["speed_up"] == "2.50× over ar"
     assert (shown["compression"], shown["round_cost"], shown["floor_share"]) == ("4.00×", "1.60", "50 %")
     assert "joules" not in shown  # nobody has any
     assert numbers(phases, "vvs i=2") == {"phase_verify": "60 %", "phase_draft": "30 %", "phase_host": "10 %"}
     assert times.lines[0].note == "tiny, eager, fp32, batch 4, 1 thread"
+
+
+def test_a_verified_and_a_skipped_step_are_told_apart(tmp_path):
+    own = subject("vvs i=2", 0.02, 17.0)
+    counts = own.counts | {"verified_steps": 16.0, "skipped_steps": 8.0}
+    phases = {"verify": 0.4, "accept": 0.08, "draft": 0.24, "host": 0.08, "pixels": 0.2}
+    write(tmp_path, "one", own=own.model_copy(update={"counts": counts}), phases=phases)
+    row = speeds("s", tmp_path).rows.iloc[0]
+    step = 0.05 / 64  # of the baseline; 0.02 s hold 16 verifications of 0.6 and 24 times the rest of 0.4
+    assert row["skipped_cost"] == pytest.approx(0.4 * 0.02 / 24 / step)
+    assert row["verified_cost"] == pytest.approx((0.4 / 24 + 0.6 / 16) * 0.02 / step)
+    assert {"a verified step", "a skipped step"} <= {column.title for column in speeds("s", tmp_path).tables[0].columns}
 
 
 def test_two_machines_are_two_tables(tmp_path):
@@ -114,11 +130,12 @@ def test_what_has_no_number_is_said(tmp_path):
         speed_up=None,
     )
     found = speeds("s", tmp_path)
-    assert "vvs i=2 was timed before a change and is stale" in found.said[0]
-    assert found.said[1] == "sd was not timed, crashed: its process was ended by SIGSEGV."
-    assert found.said[2] == "ar: the GPU's clocks were held down: power cap."
-    assert found.said[3] == "ar: others used this machine too: its load average was 4.0, and it has 2 cores."
-    assert found.said[4] == "ar: other processes computed on this GPU: 7."
+    stale, crashed = found.troubles
+    assert (stale.subject, stale.what[:37]) == ("vvs i=2", "was timed before a change and is stal")
+    assert crashed == Trouble("sd", "was not timed, crashed: its process was ended by SIGSEGV")
+    assert found.said[0] == "ar: the GPU's clocks were held down: power cap."
+    assert found.said[1] == "ar: others used this machine too: its load average was 4.0, and it has 2 cores."
+    assert found.said[2] == "ar: other processes computed on this GPU: 7."
     assert [line.label for line in found.tables[0].lines] == ["ar"]
 
 

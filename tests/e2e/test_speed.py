@@ -47,4 +47,4 @@ def test_a_cell_whose_process_is_killed_is_told_and_the_next_is_timed(start, wei
     assert not (folder / "record.json").exists()  # timed, never drawn
     found = speeds("s", tmp_path / "outputs")
     assert [table.name for table in found.tables][:1] == ["speed"]
-    assert "crashed" in found.said[0]
+    assert "crashed" in found.troubles[0].what

@@ -14,13 +14,17 @@ from markupsafe import Markup
 from vvsbench.analysis.costs import Axis
 from vvsbench.analysis.estimate import Estimate, estimate, number
 from vvsbench.analysis.hypervolume import on_front
-from vvsbench.analysis.layout import Box, Scale, padded, place, segments, ticks
+from vvsbench.analysis.layout import Box, Scale, lines, padded, place, segments, ticks
 from vvsbench.analysis.pareto import QUALITY, Front, outline
 
 LETTER = 7.1
 """Mean width of a letter of a label, in pixels."""
+LINE = 16.0
+"""Height of a line of it."""
 SHAPES = ("circle", "square", "diamond", "triangle", "cross", "hexagon")
 TOP, RIGHT, BOTTOM, LEFT = 34, 18, 48, 44
+CROWD = 40
+"""Points beyond which marks shrink, and only those on the front and the baseline are named."""
 
 
 def shape(slot: int, x: float, y: float, radius: float = 5.5) -> Markup:
@@ -53,32 +57,39 @@ def front(found: Front, slots: Mapping[str, int], size: tuple[int, int]) -> Mark
     width, height = size
     points = found.points.sort_values("on_front", ascending=False, kind="stable")
     x_of, y_of = scales(found, width, height)
-    parts = [_grid(x_of, y_of, found.axis.title), _stair(found, x_of, y_of)]
+    parts = [grid(x_of, y_of, found.axis.title), _stair(found, x_of, y_of)]
     base = points[points["is_baseline"]]
     if len(base):
         y = y_of(float(base[QUALITY].iloc[0]))
         parts.append(line("base", x_of.start, y, x_of.end, y))
     for family, rows in points.groupby("family", sort=False):
         parts.append(_family_line(rows, slots[str(family)], found.axis, x_of, y_of))
-    boxes = labels(found, x_of, y_of, width)
-    for (key, row), box in zip(points.iterrows(), boxes, strict=True):
-        parts.append(_point(str(key), row, found, slots, x_of, y_of))
+    parts += [_point(str(key), row, found, slots, x_of, y_of) for key, row in points.iloc[::-1].iterrows()]
+    for (key, row), box in zip(named(points).iterrows(), labels(found, x_of, y_of, width), strict=True):
         if box is None:
             continue
-        parts.append(
-            Markup('<text class="name f{}" data-key="{}" x="{:.1f}" y="{:.1f}">{}</text>').format(
-                slots[str(row["family"])], key, box.x, box.y + box.height - 4, row["label"]
-            )
-        )
+        parts.append(_label(str(key), lines(str(row["label"])), slots[str(row["family"])], box))
     parts.append(_better(found, x_of, y_of))
-    title = f"FID against {found.axis.title}"
-    return svg(size, title, parts)
+    return svg(size, f"FID against {found.axis.title}", parts, "crowd" if len(points) > CROWD else "")
 
 
-def svg(size: tuple[int, int], title: str, parts: Sequence[Markup]) -> Markup:
-    """A drawing with its name for those who do not see it."""
-    head = Markup('<svg viewBox="0 0 {} {}" width="{}" height="{}" role="img" aria-label="{}">').format(
-        *size, *size, title
+def _label(key: str, texts: Sequence[str], slot: int, box: Box) -> Markup:
+    rows = [
+        Markup('<tspan x="{:.1f}" y="{:.1f}">{}</tspan>').format(box.x, box.y + LINE * (number + 1) - 4, text)
+        for number, text in enumerate(texts)
+    ]
+    return Markup('<text class="name f{}" data-key="{}">{}</text>').format(slot, key, Markup(" ").join(rows))
+
+
+def named(points: pd.DataFrame) -> pd.DataFrame:
+    """The points of a front that have a label: of many those on the front and the baseline."""
+    return points if len(points) <= CROWD else points[points["on_front"] | points["is_baseline"]]
+
+
+def svg(size: tuple[int, int], title: str, parts: Sequence[Markup], kind: str = "") -> Markup:
+    """A drawing with its name for those who do not see it, and a class of the page's style if it has one."""
+    head = Markup('<svg viewBox="0 0 {} {}" width="{}" height="{}" role="img" aria-label="{}"{}>').format(
+        *size, *size, title, Markup(' class="{}"').format(kind) if kind else ""
     )
     return head + Markup("").join(parts) + Markup("</svg>")
 
@@ -100,7 +111,7 @@ def _ends(found: Estimate | None) -> tuple[float, float]:
 
 
 def labels(found: Front, x_of: Scale, y_of: Scale, width: float) -> list[Box | None]:
-    """Where the labels of a scatter go: clear of marks, intervals and lines; None where it is too crowded."""
+    """Where the labels of `named` points go: clear of marks, intervals and lines; None where it is too crowded."""
     points, column = found.points.sort_values("on_front", ascending=False, kind="stable"), found.axis.column
     places = [(x_of(float(row[column])), y_of(float(row[QUALITY]))) for _, row in points.iterrows()]
     obstacles = [Box(x - 7, y - 7, 14, 14) for x, y in places]
@@ -114,12 +125,16 @@ def labels(found: Front, x_of: Scale, y_of: Scale, width: float) -> list[Box | N
         y = y_of(float(base[QUALITY].iloc[0]))
         obstacles.append(Box(x_of.start, y - 1, x_of.end - x_of.start, 2))
     obstacles += segments([(x_of(x), y_of(y)) for x, y in outline(found, (x_of.low, x_of.high), y_of.high)], 3)
-    sizes = [(LETTER * len(str(label)) + 2, 17.0) for label in points["label"]]
+    told = named(points)
+    places = [(x_of(float(row[column])), y_of(float(row[QUALITY]))) for _, row in told.iterrows()]
+    texts = [lines(str(label)) for label in told["label"]]
+    sizes = [(LETTER * max(map(len, rows)) + 2, LINE * len(rows)) for rows in texts]
     inside = Box(LEFT, TOP - 8, width - LEFT - 4, y_of.start - TOP + 8)
     return place(places, sizes, obstacles, inside, 9.0)
 
 
-def _grid(x_of: Scale, y_of: Scale, x_title: str) -> Markup:
+def grid(x_of: Scale, y_of: Scale, x_title: str) -> Markup:
+    """Axes of a chart of FID: levels, ticks and titles."""
     parts = []
     y_ticks = ticks(y_of.low, y_of.high, 5)
     x_ticks = ticks(x_of.low, x_of.high, max(3, int((x_of.end - x_of.start) / 90)))
@@ -190,7 +205,7 @@ def _point(key: str, row: pd.Series[Any], found: Front, slots: Mapping[str, int]
         tip if row["on_front"] else f"{tip}|dominated",
         line("error", x_of(left), y, x_of(right), y),
         line("error", x, y_of(low), x, y_of(high)),
-        shape(slot, x, y),
+        shape(slot, x, y, 5.5 if len(found.points) <= CROWD else 3.6),
     )
 
 

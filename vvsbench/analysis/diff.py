@@ -1,16 +1,18 @@
 """Two result sets against each other: which cells are the same cell, and what of them differs beyond its interval.
 
 For what happens between two states of the program or two machines. Cells of equal settings are compared image by image
-wherever they drew from the same prompts and noise; other pairs as independent sets. Seconds of two machines are not
-compared unless that is asked for.
+wherever they drew from the same prompts and noise; other pairs as independent sets. Speed records, which were taken at
+two times, are compared as independent too. Seconds of two machines are not compared unless that is asked for.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +21,13 @@ from vvsbench.analysis import comparison
 from vvsbench.analysis.estimate import Estimate
 from vvsbench.analysis.frame import METRICS, hardware
 from vvsbench.analysis.settings import flat
+from vvsbench.analysis.speed import machine
 from vvsbench.analysis.tables import LOWER_IS_BETTER
 from vvsbench.identity import WITHOUT_EFFECT
 from vvsbench.runs.record import CellRecord, MetricValue, QualityRecord
+from vvsbench.runs.speed_record import Measured, SpeedRecord, Subject
 from vvsbench.runs.states import same_settings
-from vvsbench.runs.store import StoredCell
+from vvsbench.runs.store import StoredCell, changed_since
 
 COUNTS = (
     "step_compression",
@@ -39,7 +43,9 @@ COUNTS = (
 """Columns of a trace, per image."""
 MORE_IS_BETTER = frozenset({"step_compression", *METRICS}) - LOWER_IS_BETTER
 NEUTRAL = frozenset({"skipped_steps"})
-SPEED_UP = "speed-up"
+SPEED_UP, MEASURED = "speed-up", "speed-up, timed apart"
+"""Names of ratios of seconds: of the batches that drew the images, and of speed records."""
+RATIOS = (SPEED_UP, MEASURED)
 SAME, BETTER, WORSE, OTHER, UNKNOWN = "the same", "better", "worse", "differs", "cannot be told"
 
 
@@ -75,50 +81,88 @@ class Pair:
         identical: images that have the same tokens; None when they cannot be compared.
         rows: quantities that both have.
         notes: what a reader must know before them.
+        refused: two machines whose seconds were not compared, in words; empty when nothing was refused.
     """
 
-    a: StoredCell
-    b: StoredCell
+    a: StoredCell | Timed
+    b: StoredCell | Timed
     settings: Mapping[str, tuple[str, str]]
     identical: int | None
     rows: Sequence[Row]
     notes: Sequence[str] = field(default_factory=tuple)
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A cell by its speed record.
+
+    Attributes:
+        record: of a cell that was timed.
+    """
+
+    record: SpeedRecord
+
+    @cached_property
+    def stale_because(self) -> str:
+        """What changed since; empty when nothing did."""
+        return changed_since(self.record.provenance, self.record.config)
+
+
+Record = CellRecord | SpeedRecord
+Found = TypeVar("Found", StoredCell, Timed)
 
 
 def matched(
-    ones: Sequence[StoredCell], others: Sequence[StoredCell]
-) -> tuple[list[tuple[StoredCell, StoredCell]], list[StoredCell], list[StoredCell]]:
+    ones: Sequence[Found], others: Sequence[Found]
+) -> tuple[list[tuple[Found, Found]], list[Found], list[Found]]:
     """Which cells of two sets belong together: those of equal settings, then those that alone share a label.
 
-    A single cell on either side belongs to the other, whatever its settings.
+    Where a side has several studies, only cells of studies of one name belong together. A single cell on either side
+    belongs to the other, whatever its settings.
 
     Returns:
         The pairs, and what is left of both sides.
     """
     if len(ones) == len(others) == 1:
         return [(ones[0], others[0])], [], []
-    pairs: list[tuple[StoredCell, StoredCell]] = []
     left, right = list(ones), list(others)
-    for one in ones:
-        twin = next((other for other in right if _same(one.record, other.record)), None)
+    many = any(len({cell.record.study for cell in cells}) > 1 for cells in (ones, others))
+
+    def related(one: Record, other: Record) -> bool:
+        return not many or one.study == other.study
+
+    pairs = _taken(left, right, lambda one, other: related(one, other) and _same(one, other))
+    counts = [Counter((cell.record.study, cell.record.label) for cell in cells) for cells in (left, right)]
+
+    def alone(one: Record, other: Record) -> bool:
+        unique = counts[0][one.study, one.label] == counts[1][other.study, other.label] == 1
+        return related(one, other) and one.label == other.label and unique
+
+    pairs += _taken(left, right, alone)
+    return pairs, left, right
+
+
+def _taken(left: list[Found], right: list[Found], agree: Callable[[Record, Record], bool]) -> list[tuple[Found, Found]]:
+    """The first of the right that agrees with each of the left; both are taken out of their lists."""
+    pairs: list[tuple[Found, Found]] = []
+    for one in list(left):
+        twin = next((other for other in right if agree(one.record, other.record)), None)
         if twin is not None:
             pairs.append((one, twin))
             left.remove(one)
             right.remove(twin)
-    for one in list(left):
-        mine = [cell for cell in left if cell.record.label == one.record.label]
-        theirs = [cell for cell in right if cell.record.label == one.record.label]
-        if len(mine) == len(theirs) == 1:
-            pairs.append((one, theirs[0]))
-            left.remove(one)
-            right.remove(theirs[0])
-    return pairs, left, right
+    return pairs
 
 
-def _same(one: CellRecord, other: CellRecord) -> bool:
-    if one.external or other.external:
-        return bool(one.external and other.external) and one.label == other.label
+def _same(one: Record, other: Record) -> bool:
+    if _external(one) or _external(other):
+        return _external(one) and _external(other) and one.label == other.label
     return same_settings(one.config, other.config)
+
+
+def _external(record: Record) -> bool:
+    return isinstance(record, CellRecord) and record.external is not None
 
 
 def compare(a: StoredCell, b: StoredCell, across_hardware: bool = False) -> Pair:
@@ -138,17 +182,75 @@ def compare(a: StoredCell, b: StoredCell, across_hardware: bool = False) -> Pair
         notes.append("other prompts, seed or count: the sets are compared as independent ones")
     rows = [*_counts(a, b, aligned), *_metrics(a, b, aligned, notes)]
     machines = [hardware(cell.record.provenance.hardware) for cell in (a, b)]
-    timed = not (a.record.external or b.record.external)
-    if timed and machines[0] != machines[1] and not across_hardware:
-        notes.append(
-            f"seconds are not compared, since A ran on {machines[0]} and B on {machines[1]} (across_hardware=true does)"
-        )
-    elif timed:
-        if machines[0] != machines[1]:
-            notes.append(f"seconds of two machines: A of {machines[0]}, B of {machines[1]}")
-        rows += _seconds(a, b)
+    timed, refused = not (a.record.external or b.record.external), ""
+    if timed:
+        refused = _refused(machines, across_hardware, notes)
+        rows += [] if refused else _seconds(a, b)
     found = comparison.pairs(a, b) if aligned and timed and a.has_images and b.has_images else None
-    return Pair(a, b, _changed(a.record, b.record), int(found.identical.sum()) if found else None, rows, notes)
+    identical = int(found.identical.sum()) if found else None
+    return Pair(a, b, _changed(a.record, b.record), identical, rows, notes, refused)
+
+
+def compare_speed(a: Timed, b: Timed, across_hardware: bool = False) -> Pair:
+    """Compare the speed records of two cells, which were taken one after the other.
+
+    Args:
+        a: the one that the other is measured against.
+        b: the other.
+        across_hardware: whether seconds of different machines may be set against each other.
+    """
+    mine, theirs = a.record.measured, b.record.measured
+    assert mine is not None
+    assert theirs is not None
+    notes = [f"{name} is stale: {one.stale_because}" for name, one in (("A", a), ("B", b)) if one.stale_because]
+    notes += _origins(a.record, b.record)
+    if mine.threads != theirs.threads:
+        notes.append(f"A ran on {mine.threads} threads, B on {theirs.threads}")
+    machines = [machine(a.record, mine), machine(b.record, theirs)]
+    refused = _refused(machines, across_hardware, notes)
+    rows = [] if refused else [*_measured(mine.own, theirs.own), *_over_baseline(mine, theirs)]
+    return Pair(a, b, _changed(a.record, b.record), None, rows, notes, refused)
+
+
+def _refused(machines: Sequence[str], across_hardware: bool, notes: list[str]) -> str:
+    """Two machines whose seconds are not to be compared, in words; where they are all the same, a note is added."""
+    if machines[0] == machines[1]:
+        return ""
+    said = f"A ran on {machines[0]} and B on {machines[1]}"
+    if not across_hardware:
+        return said
+    notes.append(f"seconds of two machines: {said}")
+    return ""
+
+
+def _measured(one: Subject, other: Subject) -> list[Row]:
+    """Seconds of two decoders, as independent medians; their ratio has the interval of the difference of logs."""
+    took = [subject.seconds_per_image for subject in (one, other)]
+    logs = [Estimate(math.log(found.value), math.log(found.low), math.log(found.high)) for found in took]
+    apart = comparison.change(logs[0], logs[1])
+    assert apart.low is not None
+    assert apart.high is not None
+    ratio = Estimate(math.exp(apart.value), math.exp(apart.low), math.exp(apart.high))
+    return [Row(MEASURED, took[0].value, took[1].value, ratio, False, _faster(ratio))]
+
+
+def _over_baseline(mine: Measured, theirs: Measured) -> list[Row]:
+    """The change of the speed-up, of which each was taken in turn with its baseline."""
+    if not (mine.baseline and theirs.baseline and mine.speed_up and theirs.speed_up):
+        return []
+    if mine.baseline.label != theirs.baseline.label:
+        return []
+    one, other = (Estimate(found.value, found.low, found.high) for found in (mine.speed_up, theirs.speed_up))
+    change = comparison.change(other, one)
+    said = UNKNOWN if not change.sure else BETTER if change.value > 0 else WORSE
+    return [Row(f"times as fast as {mine.baseline.label}", one.value, other.value, change, False, said)]
+
+
+def _faster(ratio: Estimate) -> str:
+    """What is to be said of a cell that is so many times as fast as another."""
+    if ratio.low is not None and ratio.high is not None and not ratio.low <= 1 <= ratio.high:
+        return BETTER if ratio.value > 1 else WORSE
+    return UNKNOWN
 
 
 def _aligned(one: CellRecord, other: CellRecord) -> bool:
@@ -158,9 +260,9 @@ def _aligned(one: CellRecord, other: CellRecord) -> bool:
     return one.count == other.count and all(one.config.get(key) == other.config.get(key) for key in ("prompts", "seed"))
 
 
-def _origins(one: CellRecord, other: CellRecord) -> list[str]:
+def _origins(one: Record, other: Record) -> list[str]:
     """What is not the same about the code and the weights of two records of this program."""
-    if one.external or other.external:
+    if _external(one) or _external(other):
         return []
     mine, theirs = one.provenance, other.provenance
     code = ["A and B were drawn by different code"] if mine.code_digest != theirs.code_digest else []
@@ -169,8 +271,8 @@ def _origins(one: CellRecord, other: CellRecord) -> list[str]:
     return code + ([f"these weights are others in B: {', '.join(changed)}"] if changed else [])
 
 
-def _changed(one: CellRecord, other: CellRecord) -> dict[str, tuple[str, str]]:
-    if one.external or other.external:
+def _changed(one: Record, other: Record) -> dict[str, tuple[str, str]]:
+    if _external(one) or _external(other):
         return {}
     mine, theirs = (
         flat({key: value for key, value in record.config.items() if key not in WITHOUT_EFFECT})
@@ -250,10 +352,7 @@ def _seconds(a: StoredCell, b: StoredCell) -> list[Row]:
         return []
     found = comparison.speed_up(b.repeats, a.repeats)
     ratio = found or Estimate(means[0].mean / means[1].mean)
-    said = UNKNOWN
-    if ratio.low is not None and ratio.high is not None and not ratio.low <= 1 <= ratio.high:
-        said = BETTER if ratio.value > 1 else WORSE
-    return [Row(SPEED_UP, means[0].mean, means[1].mean, ratio, found is not None, said)]
+    return [Row(SPEED_UP, means[0].mean, means[1].mean, ratio, found is not None, _faster(ratio))]
 
 
 def verdict(name: str, change: Estimate) -> str:
@@ -272,6 +371,9 @@ def verdict(name: str, change: Estimate) -> str:
     return BETTER if (change.value > 0) == (name in MORE_IS_BETTER) else WORSE
 
 
+REFUSED, ALLOWED = "seconds are not compared", "across_hardware=true"
+
+
 def as_json(pair: Pair) -> dict[str, Any]:
     """A pair as plain containers."""
     return {
@@ -280,7 +382,7 @@ def as_json(pair: Pair) -> dict[str, Any]:
         "b": _named(pair.b),
         "settings": {name: list(values) for name, values in pair.settings.items()},
         "identical_images": pair.identical,
-        "notes": list(pair.notes),
+        "notes": [*pair.notes, *([f"{REFUSED}: {pair.refused} ({ALLOWED} does)"] if pair.refused else [])],
         "rows": [
             {
                 "name": row.name,
@@ -297,14 +399,14 @@ def as_json(pair: Pair) -> dict[str, Any]:
     }
 
 
-def _named(cell: StoredCell) -> dict[str, Any]:
+def _named(cell: StoredCell | Timed) -> dict[str, Any]:
     record = cell.record
+    drawn = {"count": record.count, "external": _external(record)} if isinstance(record, CellRecord) else {}
     return {
         "study": record.study,
         "label": record.label,
         "key": record.key,
-        "count": record.count,
-        "external": record.external is not None,
+        **drawn,
         "code": record.provenance.code_digest[:12],
         "hardware": hardware(record.provenance.hardware),
     }

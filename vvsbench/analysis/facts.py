@@ -3,18 +3,44 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from vvsbench import catalog
 from vvsbench.analysis.frame import StudyFrame, hardware
 from vvsbench.analysis.sentences import GUARANTEES, Claim, capital
+from vvsbench.analysis.troubles import several
 from vvsbench.runs.record import QualityRecord
 from vvsbench.runs.store import StoredCell
 
 DIGEST = 16
 """Hexadecimal digits of a digest that a reader sees; the records hold all of it."""
+
+
+def glance(studies: Sequence[StudyFrame]) -> list[tuple[str, str]]:
+    """What a reader wants to know of a study before its numbers, in names and a few words.
+
+    Args:
+        studies: the study under every protocol.
+    """
+    rows = studies[0].usable
+    if rows.empty:
+        return []
+    configs = [studies[0].cells[str(key)].record.config for key in rows.index]
+    images = sorted(set(rows["count"]))
+    protocols = [name for study in studies for name in dict.fromkeys(study.usable["protocol"]) if name]
+    promised = ", ".join(f"{kind} {count}" for kind, count in rows["guarantee"].value_counts(sort=False).items())
+    apart = ", each in figures and tables of its own" if len(protocols) > 1 else ""
+    each = "" if len(rows) == 1 else " each"
+    return [
+        ("compared", f"{len(rows)} cells of {', '.join(map(str, images))} images{each}; their guarantees: {promised}"),
+        ("target", several(list(dict.fromkeys(str(config["model"]["name"]) for config in configs)))),
+        ("seeds", ", ".join(str(seed) for seed in sorted(set(rows["seed"].dropna())))),
+        ("quality", (several(protocols) + apart) if protocols else "not measured"),
+        ("machine", "; ".join(dict.fromkeys(rows["hardware"]))),
+    ]
 
 
 def described(study: StudyFrame, rows: pd.DataFrame) -> list[tuple[str, str]]:
@@ -28,8 +54,7 @@ def described(study: StudyFrame, rows: pd.DataFrame) -> list[tuple[str, str]]:
         ("Decoding", f"batches of {config['batch_size']}, {config['dtype']}, on {_device(cell)}"),
         ("Promises", _promises(rows)),
     ]
-    quality = cell.quality.get(str(rows["protocol"].iloc[0]).split(" ")[0]) if "protocol" in rows else None
-    if quality:
+    if quality := next((one for key in rows.index if (one := study.quality(str(key)))), None):
         found.append(("Quality", _protocol(quality, config.get("metrics") or {})))
     found.append(("Comparison", _comparison(str(config["batch_size"]), rows)))
     machines = list(dict.fromkeys(rows["hardware"]))
@@ -45,7 +70,7 @@ def decoders(study: StudyFrame, rows: pd.DataFrame) -> list[Claim]:
         for key, row in members.iterrows():
             named.setdefault(_does(study.cells[str(key)].record.config["decoder"]), []).append(str(row["label"]))
         for text, labels in named.items():
-            label = str(family) if len(named) == 1 < len(labels) else ", ".join(labels)
+            label = str(family) if len(named) == 1 < len(labels) else several(labels)
             said += [Claim(label, str(family), text)] if text else []
     return said
 
@@ -164,7 +189,7 @@ def _sampling(sampling: Mapping[str, Any], model: Mapping[str, Any]) -> str:
 
 def _promises(rows: pd.DataFrame) -> str:
     kinds = rows.groupby("guarantee", sort=False)["label"].apply(list)
-    return ". ".join(f"{GUARANTEES[str(kind)]} {', '.join(labels)}" for kind, labels in kinds.items())
+    return ". ".join(f"{GUARANTEES[str(kind)]} {several(labels)}" for kind, labels in kinds.items())
 
 
 def _protocol(quality: QualityRecord, metrics: Mapping[str, Any]) -> str:
@@ -172,7 +197,7 @@ def _protocol(quality: QualityRecord, metrics: Mapping[str, Any]) -> str:
     if quality.reference_count:
         text += f", against {quality.reference_count} reference images"
     kind = (metrics.get("extractor") or {}).get("kind")
-    if kind:
+    if kind and metrics.get("name") == quality.protocol:
         text += f", features of the {kind}"
     fid = next((value for value in quality.values if value.name == "fid"), None)
     if fid and fid.interval:
@@ -200,16 +225,32 @@ def _comparison(batch: str, rows: pd.DataFrame) -> str:
     )
 
 
-def commands(study: StudyFrame) -> list[str]:
-    """What to type to get the study again, from the records."""
+def commands(studies: Sequence[StudyFrame]) -> list[str]:
+    """What to type to get the study again, from the records.
+
+    Args:
+        studies: the study under every protocol.
+    """
+    study, *others = studies
     records = [study.cells[str(key)].record for key in study.usable.index]
     commits = dict.fromkeys((git.commit, git.dirty) for record in records if (git := record.provenance.git) is not None)
     lines = [f"git checkout {commit}{'   # and uncommitted changes' if dirty else ''}" for commit, dirty in commits]
-    lines += dict.fromkeys(record.provenance.command for record in records if record.provenance.command)
+    typed = list(dict.fromkeys(record.provenance.command for record in records if record.provenance.command))
+    lines += typed
+    for other in others:
+        lines += _scoring(typed, other.protocol)
     config = next((cell.record.config for cell in study.cells.values()), {})
     root = str(config.get("output_root", "outputs"))
     where = "" if root == "outputs" else f" output_root={shlex.quote(root)}"
     return [*lines, f"vvsbench report study={study.name}{where}"]
+
+
+def _scoring(typed: Sequence[str], protocol: str) -> list[str]:
+    """What scores the images of some commands under another protocol; a record keeps what drew them only."""
+    if protocol not in catalog.names("metrics"):
+        return [f"# protocol {protocol} has no file in conf/metrics, and no record keeps the settings it was made by"]
+    bare = [" ".join(word for word in line.split(" ") if not word.startswith("metrics")) for line in typed]
+    return [f"{line} metrics={protocol}   # scores what is there" for line in bare]
 
 
 def origin(cell: StoredCell, label: str) -> dict[str, Any]:

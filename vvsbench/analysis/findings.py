@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from vvsbench.analysis import claims, tables
+from vvsbench.analysis.attainment import BEST, Attainment
 from vvsbench.analysis.diagnostics import Depth, Diagnosis, diagnose
 from vvsbench.analysis.estimate import Estimate, estimate, interval, number
 from vvsbench.analysis.frame import StudyFrame
@@ -241,6 +242,33 @@ def _against(family: Family, found: Contest, rivals: Sequence[Family], digits: i
         side = ("better" if apart.value > 0 else "worse") if apart.sure else ""
         entries.append(Entry(number(apart.value, digits, sign=True), interval(apart, digits, sign=True), side))
     return entries
+
+
+def attained(found: Attainment) -> Table | None:
+    """Areas of the surfaces of families over seeds; None without any."""
+    if not found.families:
+        return None
+    surfaces = found.families[0].surfaces
+    largest = max(family.surfaces[BEST].volume for family in found.families)
+    digits = 0 if largest >= 100 else 1 if largest >= 10 else 3
+    columns = [
+        Column("cells", "cells", "cells of the family that every seed has, the baseline not counted", 0),
+        *(Column(name, f"area, {name}", f"below what {one.seeds} seeds reach") for name, one in surfaces.items()),
+        Column("ahead", "largest area", "seeds with which the family's own area is the largest of all"),
+    ]
+    lines = [
+        Line(
+            *("", family.name, family.name, ""),
+            [
+                Entry(str(family.cells)),
+                *(Entry(number(family.surfaces[name].volume, digits)) for name in surfaces),
+                Entry(f"with {family.ahead} of {len(found.seeds)} seeds"),
+            ],
+        )
+        for family in found.families
+    ]
+    caption = f"Fronts over {len(found.seeds)} seeds{f' ({found.setting})' if found.setting else ''}"
+    return Table("attainment", caption, columns, lines, head="family", noted="", small="")
 
 
 def _digits(values: Sequence[Estimate]) -> int:

@@ -18,7 +18,7 @@ from vvsbench.analysis import claims, comparison, diagnostics
 from vvsbench.analysis.costs import CHOSEN, FORWARDS, Axis
 from vvsbench.analysis.estimate import Estimate
 from vvsbench.analysis.settings import ABSENT, differences, families, firsts, flat, setting, shared
-from vvsbench.analysis.troubles import Trouble, of_cell, of_study
+from vvsbench.analysis.troubles import Trouble, of_cell, of_study, together
 from vvsbench.config import Cost, StudyConfig
 from vvsbench.errors import UserError
 from vvsbench.runs.record import MetricValue, QualityRecord
@@ -69,6 +69,7 @@ class StudyFrame:
         troubles: what has to be told first.
         x: the setting that the study varies, empty without one; the column x of the rows has its values.
         axis: the cost of its fronts.
+        protocol: that its metrics were measured under, empty when nothing was scored; see `frames`.
         front: decoder whose front is the one to beat, empty without one.
         external: a row per imported image set, with its metrics; they are in no comparison, for nothing but their
             images is known.
@@ -84,6 +85,7 @@ class StudyFrame:
     troubles: Sequence[Trouble]
     x: str = ""
     axis: Axis = FORWARDS
+    protocol: str = ""
     front: str = ""
     external: pd.DataFrame = field(default_factory=pd.DataFrame)
     claims: Sequence[claims.Claim] = ()
@@ -118,13 +120,19 @@ class StudyFrame:
         return None if found.empty else found.iloc[0]
 
 
-def frame(study: str, root: Path, timed_only: bool = False) -> StudyFrame:
-    """Tabulate a study from its records.
+def frames(study: str, root: Path, timed_only: bool = False) -> list[StudyFrame]:
+    """Tabulate a study from its records, once for every protocol that some cell was scored under.
+
+    Numbers of two protocols are never in one frame; all else is the same in each.
 
     Args:
         study: its name.
         root: the output root.
         timed_only: whether a study that has nothing to show but its speed is given as a frame without numbers.
+
+    Returns:
+        First the frame of the protocol that the latest cell asked for. At least one: of no protocol where nothing was
+        scored.
 
     Raises:
         NothingToReport: there is no cell with numbers.
@@ -134,40 +142,99 @@ def frame(study: str, root: Path, timed_only: bool = False) -> StudyFrame:
     stored = Store(root).cells(study)
     cells = [cell for cell in stored if cell.record.external is None]
     if not cells and timed_only:
-        return _without_cells(study, root)
+        return [_without_cells(study, root)]
     if not cells:
         only = " but imported image sets" if stored else ""
         raise NothingToReport(
             f"study {study} has no cells{only} below {root}; run it first: vvsbench run study={study}."
         )
-    declared: Mapping[str, Any] = cells[-1].record.config.get("study") or {}
-    baseline = str(declared.get("baseline") or "ar")
-    protocol = _protocol(cells)
-    axis = CHOSEN[Cost(declared.get("cost") or StudyConfig.cost)]
-    rows = pd.DataFrame([_row(cell, protocol) for cell in cells]).set_index("key")
-    rows["is_baseline"] = _baselines(rows, cells, baseline, declared.get("cells") or [])
-    rows["family"] = families([cell.record.config for cell in cells], declared.get("families", StudyConfig().families))
-    x = str(declared.get("x") or "")
+    found = _costed(study, cells)
+    if not found.rows["usable"].any() and timed_only:
+        troubles = [Trouble(str(row["label"]), of_cell(found.cells[str(key)])) for key, row in found.rows.iterrows()]
+        return [replace(found, troubles=together(troubles))]
+    if not found.rows["usable"].any():
+        reasons = (f"{row['label']}: {of_cell(found.cells[str(key)])}" for key, row in found.rows.iterrows())
+        raise NothingToReport(f"no cell of study {study} can be shown ({'; '.join(reasons)}); run the study again.")
+    found = replace(found, rows=_relative(found))
+    imported = [cell for cell in stored if cell.record.external]
+    first, *others = _protocols(cells)
+    return [
+        _scored(found, first, imported),
+        *(_scored(found, name, [cell for cell in imported if name in cell.quality]) for name in others),
+    ]
+
+
+def frame(study: str, root: Path, timed_only: bool = False) -> StudyFrame:
+    """The first of `frames`, for what has room for one protocol only."""
+    return frames(study, root, timed_only)[0]
+
+
+def _costed(study: str, cells: Sequence[StoredCell]) -> StudyFrame:
+    """A study with everything but what its cells are against their baselines, and their quality."""
+    settings: Mapping[str, Any] = cells[-1].record.config.get("study") or {}
+    baseline = str(settings.get("baseline") or "ar")
+    axis = CHOSEN[Cost(settings.get("cost") or StudyConfig.cost)]
+    rows = pd.DataFrame([_row(cell) for cell in cells]).set_index("key")
+    rows["is_baseline"] = _baselines(rows, cells, baseline, settings.get("cells") or [])
+    rows["family"] = families([cell.record.config for cell in cells], settings.get("families", StudyConfig().families))
+    x = str(settings.get("x") or "")
     values = [setting(cell.record.config, x) if x else ABSENT for cell in cells]
     rows["x"] = pd.Series([None if value is ABSENT else value for value in values], rows.index, dtype=object)
     rows = _ordered(_named(rows, cells), axis)
-    by_key = {cell.record.key: cell for cell in cells}
-    title, front = str(declared.get("title") or study), str(declared.get("front") or "")
-    if not rows["usable"].any() and timed_only:
-        told = [Trouble(str(row["label"]), str(row["trouble"])) for _, row in rows.iterrows()]
-        return StudyFrame(study, title, baseline, rows, by_key, told)
-    if not rows["usable"].any():
-        reasons = "; ".join(f"{row['label']}: {row['trouble']}" for _, row in rows.iterrows())
-        raise NothingToReport(f"no cell of study {study} can be shown ({reasons}); run the study again.")
-    published = claims.published(declared.get("claims") or [])
-    stands_for = declared.get("stands_for") or {}
-    found = StudyFrame(
-        study, title, baseline, rows, by_key, [], x, axis, front, claims=published, stands_for=stands_for
+    return StudyFrame(
+        name=study,
+        title=str(settings.get("title") or study),
+        baseline=baseline,
+        rows=rows,
+        cells={cell.record.key: cell for cell in cells},
+        troubles=[],
+        x=x,
+        axis=axis,
+        front=str(settings.get("front") or ""),
+        claims=claims.published(settings.get("claims") or []),
+        stands_for=settings.get("stands_for") or {},
     )
-    rows = _relative(found)
-    troubles = of_study(rows, timed(rows[rows["usable"]]), cells, declared.get("cells") or [], axis)
-    imported = [cell for cell in stored if cell.record.external]
-    return replace(found, rows=rows, troubles=troubles, external=_external(imported, protocol))
+
+
+def _scored(study: StudyFrame, protocol: str, imported: Sequence[StoredCell]) -> StudyFrame:
+    """A study with the quality of its cells under one protocol, and what has to be told of it."""
+    known: dict[str, dict[str, Any]] = {}
+    for key, row in study.rows.iterrows():
+        cell = study.cells[str(key)]
+        quality = cell.quality.get(protocol)
+        known[str(key)] = {"trouble": of_cell(cell, quality, protocol)}
+        known[str(key)] |= _metrics(quality, cell.record.image_digest) if row["usable"] else {}
+    rows = _scored_alike(study.rows.join(pd.DataFrame.from_dict(known, orient="index")))
+    found = replace(study, rows=rows, protocol=protocol, external=_external(imported, protocol))
+    changes = {
+        str(key): _changes(found, str(key), str(base.name), bool(row["equal_images"] == row["count"]))
+        for _, group in found.comparisons()
+        if (base := found.baseline_of(group)) is not None
+        for key, row in group.iterrows()
+    }
+    found = replace(found, rows=rows.join(pd.DataFrame.from_dict(changes, orient="index")))
+    return replace(found, troubles=of_study(found.rows, timed(found.usable), study.cells, study.name, study.axis))
+
+
+def _scored_alike(rows: pd.DataFrame) -> pd.DataFrame:
+    """The same rows, without the quality of cells that were not scored as their baseline was.
+
+    A protocol of another version, or another reference, gives other numbers. Where the baseline has none, what most
+    cells of the comparison have counts.
+    """
+    scored = rows[rows["usable"] & (rows["protocol"].fillna("") != "")]
+    metrics = [f"{name}{end}" for name in METRICS for end in ("", "_low", "_high") if f"{name}{end}" in rows]
+    for _, group in scored.groupby("setting", sort=False):
+        measures = group["protocol"] + " " + group["reference"]
+        bases = measures[group["is_baseline"]]
+        wanted = bases.iloc[0] if len(bases) else measures.mode().iloc[0]
+        for key in group.index[measures != wanted]:
+            other = rows.loc[key, "protocol"]
+            how = f"as {other}" if not wanted.startswith(f"{other} ") else "against another reference"
+            rows.loc[key, "trouble"] = f"was scored {how}; its quality is left out until the study is run again"
+            rows.loc[key, ["protocol", "reference"]] = ""
+            rows.loc[key, metrics] = None
+    return rows
 
 
 def _external(cells: Sequence[StoredCell], protocol: str) -> pd.DataFrame:
@@ -189,33 +256,38 @@ def _without_cells(study: str, root: Path) -> StudyFrame:
     return StudyFrame(study, str(declared.get("title") or study), str(declared.get("baseline") or "ar"), rows, {}, [])
 
 
-def _protocol(cells: Sequence[StoredCell]) -> str:
-    """The protocol that the latest cell was scored under; empty when none was scored."""
-    for cell in reversed(cells):
-        names = sorted(cell.quality)
-        asked = str((cell.record.config.get("metrics") or {}).get("name", ""))
-        if names:
-            return asked if asked in names else names[0]
-    return ""
+def _protocols(cells: Sequence[StoredCell]) -> list[str]:
+    """The protocols that cells with numbers were scored under, first what the latest of them asked for.
+
+    Where nothing was scored, one without a name.
+    """
+    scored = [cell for cell in cells if _usable(cell) and cell.quality]
+    names = sorted({name for cell in scored for name in cell.quality}) or [""]
+    asked = [str((cell.record.config.get("metrics") or {}).get("name", "")) for cell in scored]
+    first = next((name for name in reversed(asked) if name in names), names[0])
+    return [first, *(name for name in names if name != first)]
 
 
-def _row(cell: StoredCell, protocol: str) -> dict[str, Any]:
+def _usable(cell: StoredCell) -> bool:
+    return cell.record.status == "ok" and not cell.stale
+
+
+def _row(cell: StoredCell) -> dict[str, Any]:
     record = cell.record
-    quality = cell.quality.get(protocol)
-    trouble = of_cell(cell, quality, protocol)
-    usable = record.status == "ok" and not cell.stale
+    usable = _usable(cell)
     row: dict[str, Any] = {
         "key": record.key,
         "label": record.label,
         "decoder": str(record.config["decoder"]["name"]),
         "status": record.status,
         "stale": cell.stale_because,
-        "trouble": trouble,
         "usable": usable,
         "guarantee": record.guarantee,
         "count": record.count,
+        "seed": record.config.get("seed"),
         "hardware": hardware(record.provenance.hardware),
         "setting": shared(record.config),
+        "setting_but_seed": shared({name: value for name, value in record.config.items() if name != "seed"}),
     }
     if usable:
         for name in COSTS:
@@ -224,7 +296,6 @@ def _row(cell: StoredCell, protocol: str) -> dict[str, Any]:
         drafting = diagnostics.numbers(cell.trace) if cell.drafts else {}
         for name in DRAFTING:
             row |= _columns(name, drafting.get(name))
-        row |= _metrics(quality, record.image_digest)
     return row
 
 
@@ -328,9 +399,7 @@ def _against(study: StudyFrame, key: str, row: pd.Series[Any], base: pd.Series[A
     added |= _columns("forwards_ratio", comparison.saving(cell.trace, other.trace, FORWARDS_COUNTED))
     added |= _columns("cost_ratio", comparison.saving(cell.trace, other.trace, ["cost"]))
     same_machine = row["hardware"] == base["hardware"]
-    added |= _columns("speed_up", comparison.speed_up(cell.repeats, other.repeats) if same_machine else None)
-    same = pairs is not None and bool(pairs.identical.all()) and len(pairs.tokens) == row["count"]
-    return added | _changes(study, key, str(base.name), same)
+    return added | _columns("speed_up", comparison.speed_up(cell.repeats, other.repeats) if same_machine else None)
 
 
 def _likeness(pairs: comparison.Pairs | None) -> dict[str, Any]:

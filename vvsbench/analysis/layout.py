@@ -70,7 +70,20 @@ class Box:
 
 
 COVERED = 0.12
-"""Share of a label that may lie on another one; three times as much may lie on marks and lines."""
+"""Share of a label that may lie on another one or outside; three times as much may lie on marks and lines."""
+HIDDEN = 0.35
+"""Share of a mark that a label may hide: a long label hides one with little of itself."""
+ONE_LINE = 18
+"""Letters up to which a label has one line."""
+
+
+def lines(label: str) -> list[str]:
+    """A label on one line, or a long one on two of about the same length."""
+    words = label.split(" ")
+    if len(label) <= ONE_LINE or len(words) == 1:
+        return [label]
+    halves = [(" ".join(words[:turn]), " ".join(words[turn:])) for turn in range(1, len(words))]
+    return list(min(halves, key=lambda half: max(map(len, half))))
 
 
 def place(
@@ -104,14 +117,20 @@ def place(
             box = Box(left, top, width, height)
             cost = 4 * box.outside(inside) + sum(3 * box.overlap(other) for other in placed if other)
             cost += sum(box.overlap(other) for other in obstacles) + 0.1 * number
+            cost += width * height * _hides(box, obstacles)
             if best is None or cost < best[0]:
                 best = (cost, box)
         assert best is not None
         area = width * height
         crowded = sum(best[1].overlap(other) for other in placed if other) > COVERED * area
         crowded |= sum(best[1].overlap(other) for other in obstacles) > 3 * COVERED * area
+        crowded |= best[1].outside(inside) > COVERED * area or _hides(best[1], obstacles)
         placed.append(None if crowded else best[1])
     return placed
+
+
+def _hides(box: Box, obstacles: Sequence[Box]) -> bool:
+    return any(box.overlap(other) > HIDDEN * other.width * other.height for other in obstacles)
 
 
 def segments(corners: Sequence[tuple[float, float]], thickness: float) -> list[Box]:

@@ -3,43 +3,42 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
-from numpy.typing import NDArray
 
 from vvsbench import __version__
-from vvsbench.analysis import charts, findings, linecharts, pictures, plots, sentences, smallcharts, tables
+from vvsbench.analysis import charts, drafts, findings, linecharts, plots, sentences, smallcharts, tables
+from vvsbench.analysis.attainment import attainments
 from vvsbench.analysis.certificates import Proofs
 from vvsbench.analysis.curves import Curves, curves
-from vvsbench.analysis.diagnostics import Diagnosis
-from vvsbench.analysis.facts import commands, decoders, described, origin
+from vvsbench.analysis.facts import commands, decoders, described, glance, origin
 from vvsbench.analysis.frame import StudyFrame
+from vvsbench.analysis.gallery import gallery
 from vvsbench.analysis.hypervolume import Contest, contest
 from vvsbench.analysis.pareto import Front, fronts
+from vvsbench.analysis.selection import prominent
 from vvsbench.analysis.speed import Speeds
 from vvsbench.analysis.standings import Standings, standings
 from vvsbench.analysis.tables import Table
-from vvsbench.runs.store import StoredCell
+from vvsbench.analysis.troubles import Trouble, scored_alike
 
 TEMPLATES = Path(__file__).parent / "templates"
-WIDE, NARROW = (548, 404), (354, 360)
-BARS, LEVELS = (330, 118), (214, 132)
-MOST_LINES = 16
-"""Longer tables of certificates are folded."""
+WIDE, NARROW, PANEL = (548, 404), (354, 360), (354, 270)
+LONG, FOLDED = 16, 24
+"""Lines from which a table of certificates, and any other list, is folded; longer tables scroll by themselves."""
 
 
-def html(study: StudyFrame, proofs: Proofs, speed: Speeds) -> str:
+def html(studies: Sequence[StudyFrame], proofs: Proofs, speed: Speeds) -> str:
     """The whole page, with everything it needs inside it.
 
     Args:
-        study: the study.
+        studies: the study under every protocol, see `vvsbench.analysis.frame.frames`.
         proofs: what is said about certificates.
         speed: of its cells.
     """
@@ -51,26 +50,40 @@ def html(study: StudyFrame, proofs: Proofs, speed: Speeds) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"small": small, "unbroken": unbroken}
+    study, *others = studies
     slots = families(study)
+    seeds = [attained for one in studies for attained in _over_seeds(one, slots)]
     return environment.get_template("page.html").render(
         title=study.title,
         study=study.name,
         date=_date(study),
-        troubles=study.troubles,
+        glance=glance(studies),
+        troubles=troubles(studies, speed),
         slots=slots,
-        parts=[_part(study, setting, rows, slots) for setting, rows in study.comparisons()],
-        external=tables.external(study.external),
-        across=[_curves(one, slots) for one in across(study)],
+        parts=_parts(study, slots),
+        apart=[part for one in others for part in _quality_parts(one, slots)],
+        external=[found for one in studies if (found := tables.external(one.external))],
+        across=[_curves(found, slots) | {"protocol": one.protocol} for one in studies for found in across(one)],
+        seeds=seeds,
         x=study.x,
         proofs=proofs,
-        most_lines=MOST_LINES,
+        long=LONG,
+        folded=FOLDED,
         speed=speed,
-        commands=[*speed.commands, *commands(study)],
-        provenance=[origin(study.cells[str(key)], str(row["label"])) for key, row in study.usable.iterrows()],
+        commands=[*speed.commands, *commands(studies)],
+        provenance=[
+            origin(study.cells[str(key)], f"{row['label']} {row['setting']}".strip())
+            for key, row in study.usable.iterrows()
+        ],
         version=__version__,
         css=Markup((TEMPLATES / "page.css").read_text()),
         js=Markup((TEMPLATES / "page.js").read_text()),
     )
+
+
+def troubles(studies: Sequence[StudyFrame], speed: Speeds) -> list[Trouble]:
+    """What has to be told first, of all protocols and of speed, each once."""
+    return list(dict.fromkeys([*(trouble for study in studies for trouble in study.troubles), *speed.troubles]))
 
 
 def families(study: StudyFrame) -> dict[str, int]:
@@ -100,32 +113,84 @@ def _date(study: StudyFrame) -> str:
     return f"{day.day} {day:%B %Y}"
 
 
+def _parts(study: StudyFrame, slots: Mapping[str, int]) -> list[dict[str, Any]]:
+    """A part for every comparison; `again` for one that differs from an earlier one in nothing but its seed."""
+    seen: set[str] = set()
+    made = []
+    for number, (setting, rows) in enumerate(study.comparisons(), 1):
+        kind = str(rows["setting_but_seed"].iloc[0])
+        made.append(_part(study, setting, rows, slots) | {"id": number, "again": kind in seen})
+        seen.add(kind)
+    return made
+
+
 def _part(study: StudyFrame, setting: str, rows: pd.DataFrame, slots: Mapping[str, int]) -> dict[str, Any]:
-    base = study.baseline_of(rows)
-    cells = {str(key): study.cells[str(key)] for key in rows.index}
-    seen = {key: cell for key, cell in cells.items() if cell.has_images}
     made = {table.name: table for table in findings.every(study, rows)}
-    found, placed = contest(study, rows), standings(study, rows)
-    return {
-        "setting": setting,
-        "baseline": "" if base is None else str(base["label"]),
+    placed, shown = standings(study, rows), prominent(study, rows)
+    verdicts = sentences.verdicts(rows, study.axis)
+    return _quality(study, setting, rows, slots, made) | {
         "count": int(rows["count"].iloc[0]),
         "placed": sentences.about_standings(placed) if placed else [],
-        "standings": _standings(placed, made) if placed else None,
         "headline": sentences.headline(rows, study.axis),
-        "verdicts": sentences.verdicts(rows, study.axis),
-        "fronts": [_front(front, slots) for front in fronts(study, rows)],
-        "contest": _contest(found, made) if found else None,
+        "verdicts": [
+            [verdict for verdict in verdicts if verdict.key in shown],
+            [verdict for verdict in verdicts if verdict.key not in shown],
+        ],
         "curves": [_curves(one, slots) for one in within(study, rows)],
         "tables": [made[name] for name in ("cost", "quality", "paired") if name in made],
-        "gallery": _gallery(rows[[key in seen for key in rows.index]], seen) if seen else None,
-        "magnified": bool(seen) and next(next(iter(seen.values())).shards()).images.shape[-1] < 96,
-        "drafts": _drafts(rows, findings.diagnoses(study, rows), slots),
+        "gallery": gallery(study, rows),
+        "drafts": drafts.drawn(rows, findings.diagnoses(study, rows), slots, shown),
         "draft_tables": [made[name] for name in ("drafting", "depths") if name in made],
-        "claims": findings.claimed(study, rows),
         "decoders": decoders(study, rows),
         "facts": described(study, rows),
     }
+
+
+def _quality_parts(study: StudyFrame, slots: Mapping[str, int]) -> list[dict[str, Any]]:
+    """What another protocol says of each comparison: nothing else of a page depends on it."""
+    return [
+        _quality(study, setting, rows, slots, made)
+        | {
+            "id": f"{study.protocol}-{number}",
+            "tables": [made[name] for name in ("quality", "paired") if name in made],
+            "facts": [fact for fact in described(study, rows) if fact[0] == "Quality"],
+        }
+        for number, (setting, rows) in enumerate(study.comparisons(), 1)
+        if (rows["protocol"] != "").any()
+        for made in [{table.name: table for table in findings.every(study, rows)}]
+    ]
+
+
+def _quality(
+    study: StudyFrame, setting: str, rows: pd.DataFrame, slots: Mapping[str, int], made: Mapping[str, Table]
+) -> dict[str, Any]:
+    """What of a comparison depends on the protocol."""
+    base, found, placed = study.baseline_of(rows), contest(study, rows), standings(study, rows)
+    return {
+        "setting": setting,
+        "protocol": next((name for name in rows["protocol"] if name), ""),
+        "baseline": "" if base is None else str(base["label"]),
+        "standings": _standings(placed, made) if placed else None,
+        "fronts": [_front(front, slots) for front in fronts(study, rows)],
+        "contest": _contest(found, made) if found else None,
+        "claims": findings.claimed(study, rows),
+    }
+
+
+def _over_seeds(study: StudyFrame, slots: Mapping[str, int]) -> list[dict[str, Any]]:
+    return [
+        {
+            "protocol": study.protocol,
+            "about": sentences.about_attainment(found, study.name),
+            "table": findings.attained(found),
+            "setting": found.setting,
+            "panels": [
+                {"family": family.name, "drawing": smallcharts.attained(found, family, slots[family.name], PANEL)}
+                for family in found.families
+            ],
+        }
+        for found in attainments(study)
+    ]
 
 
 def within(study: StudyFrame, rows: pd.DataFrame) -> list[Curves]:
@@ -135,7 +200,10 @@ def within(study: StudyFrame, rows: pd.DataFrame) -> list[Curves]:
 
 def across(study: StudyFrame) -> list[Curves]:
     """Charts against any other setting, which is another in every comparison."""
-    return [] if study.x.startswith("decoder.") else curves(study.usable, study.x, study.axis)
+    if not study.x or study.x.startswith("decoder."):
+        return []
+    rows = study.usable
+    return curves(rows if scored_alike(rows) else rows.drop(columns="fid"), study.x, study.axis)
 
 
 def _standings(found: Standings, made: Mapping[str, Table]) -> dict[str, Any]:
@@ -167,75 +235,3 @@ def _front(found: Front, slots: Mapping[str, int]) -> dict[str, Any]:
         "narrow": charts.front(found, slots, NARROW),
         "caption": sentences.about_front(found),
     }
-
-
-def _gallery(rows: pd.DataFrame, cells: Mapping[str, StoredCell]) -> dict[str, Any]:
-    chosen = pictures.choose(next(iter(cells.values())).trace)
-    shown = []
-    for key, row in rows.iterrows():
-        images = pictures.pick(cells[str(key)], chosen.indices)
-        named = zip(chosen.indices, chosen.prompts, images, strict=True)
-        shown.append(
-            {
-                "label": row["label"],
-                "family": row["family"],
-                "note": _likeness(row),
-                "images": [
-                    {"uri": pictures.uri(image), "about": f"{row['label']}, image {index}: {prompt}"}
-                    for index, prompt, image in named
-                ],
-            }
-        )
-    return {"prompts": chosen.prompts, "rows": shown}
-
-
-def _likeness(row: pd.Series[Any]) -> str:
-    """How much of the baseline's set a cell drew."""
-    if "baseline" not in row or pd.isna(row["baseline"]) or pd.isna(row["equal_images"]):
-        return ""
-    if row["is_baseline"]:
-        return "the baseline"
-    if row["equal_images"] == row["count"]:
-        return f"all images equal {row['baseline']}’s"
-    if row["equal_images"] == 0:
-        return f"{100 * row['equal_tokens']:.0f} % of tokens equal"
-    return f"{int(row['equal_images'])} of {row['count']} images equal"
-
-
-def _drafts(rows: pd.DataFrame, found: Mapping[str, Diagnosis], slots: Mapping[str, int]) -> dict[str, Any] | None:
-    """The small drawings of every decoder that drafts; None when none does."""
-    if not found:
-        return None
-    maps = [share for one in found.values() for share in (one.places, one.never_verified) if share is not None]
-    top = pictures.ceiling(maps)
-    chosen = [(row, found[str(key)]) for key, row in rows.iterrows() if str(key) in found]
-    return {"top": round(100 * top), "each": [_draft(row, one, slots, top) for row, one in chosen]}
-
-
-def _draft(row: pd.Series[Any], found: Diagnosis, slots: Mapping[str, int], top: float) -> dict[str, Any]:
-    slot = slots[str(row["family"])]
-    about = f"{_mean(found.accepted):.2f} drafts kept per verified step"
-    if len(found.kept):
-        about += f", {_mean(found.kept):.2f} per skipped step"
-    maps = []
-    kinds = (
-        (found.places, "kept", "drafted, accepted or skipped"),
-        (found.never_verified, "skipped", "drafted, never verified"),
-    )
-    for shares, name, about_it in kinds:
-        if shares is not None:
-            span = f"{100 * shares.min():.0f}–{100 * shares.max():.0f}\N{NO-BREAK SPACE}%"
-            picture = pictures.uri(pictures.coloured(shares / top))
-            maps.append({"uri": picture, "name": name, "span": span, "about": f"{about_it}: {span}"})
-    return {
-        "label": row["label"],
-        "family": row["family"],
-        "about": about,
-        "histogram": smallcharts.histogram(list(found.accepted), list(found.kept), slot, BARS),
-        "depths": smallcharts.depths(found.depths, slot, LEVELS) if found.depths else None,
-        "maps": maps,
-    }
-
-
-def _mean(shares: NDArray[np.float64]) -> float:
-    return float(np.dot(np.arange(len(shares)), shares))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from vvsbench.analysis.costs import SECONDS, Axis
 from vvsbench.analysis.frame import StudyFrame, timed
@@ -75,20 +76,27 @@ def fronts(study: StudyFrame, rows: pd.DataFrame) -> list[Front]:
 
 
 def outline(found: Front, costs: tuple[float, float], worst: float) -> list[tuple[float, float]]:
-    """Corners of the stair between what some cell dominates and what none reaches.
+    """Corners of the stair between what some cell dominates and what none reaches, see `stair`."""
+    members = found.members[[found.axis.column, QUALITY]].to_numpy(dtype=np.float64)
+    return stair(members, found.axis, costs, worst)
+
+
+def stair(
+    points: NDArray[np.float64], axis: Axis, costs: tuple[float, float], worst: float
+) -> list[tuple[float, float]]:
+    """Corners of the line between what points dominate and what none of them reaches.
 
     Args:
-        found: the front.
+        points: cost and FID of points of which none dominates another, from cheap to dear, float64 [points, 2].
+        axis: the cost.
         costs: range of the cost axis that is shown.
         worst: largest FID that is shown.
 
     Returns:
-        (cost, FID) from the dear end of the axis at the best FID to the cheapest cell at the worst one.
+        (cost, FID) from the dear end of the axis at the best FID to the cheapest point at the worst one.
     """
-    members = found.members.iloc[::-1]
-    xs = [float(value) for value in members[found.axis.column]]
-    ys = [float(value) for value in members[QUALITY]]
-    corners = [(costs[0] if found.axis.more_is_better else costs[1], ys[0])]
-    for number, (x, y) in enumerate(zip(xs, ys, strict=True)):
-        corners += [(x, y), (x, ys[number + 1] if number + 1 < len(ys) else worst)]
+    places = [(float(x), float(y)) for x, y in points[::-1]]
+    corners = [(costs[0] if axis.more_is_better else costs[1], places[0][1])]
+    for (x, y), (_, following) in zip(places, [*places[1:], (0.0, worst)], strict=True):
+        corners += [(x, y), (x, following)]
     return corners

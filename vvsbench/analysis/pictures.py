@@ -18,8 +18,8 @@ from vvsbench.runs.store import StoredCell
 
 SHOWN = 12
 """Images per decoder in a gallery."""
-LARGEST = 160
-"""Larger images are shrunk to this before they go into a page."""
+SMALL, LARGEST = 96, 160
+"""Images from the first size on become thumbnails of at most the second."""
 
 
 @dataclass(frozen=True)
@@ -68,23 +68,20 @@ def pick(cell: StoredCell, indices: Sequence[int]) -> list[NDArray[np.uint8]]:
 
 
 def uri(image: NDArray[np.uint8]) -> str:
-    """A PNG for a page.
+    """A picture for a page: a small one as it is, of which the page magnifies the pixels; a large one as a thumbnail.
 
     Args:
         image: uint8 [3, H, W] or [H, W, 3].
     """
-    return f"data:image/png;base64,{base64.b64encode(png(image)).decode()}"
-
-
-def png(image: NDArray[np.uint8]) -> bytes:
-    """PNG bytes, shrunk if the image is large; small ones stay as they are and the page magnifies their pixels."""
     pixels = image.transpose(1, 2, 0) if image.shape[0] == 3 and image.shape[-1] != 3 else image
     picture = Image.fromarray(np.ascontiguousarray(pixels))
-    if max(picture.size) > LARGEST:
-        picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+    if max(picture.size) < SMALL:
+        picture.save(buffer, "PNG", optimize=True)
+        return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+    picture.save(buffer, "WEBP", quality=75, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def sheet(images: Sequence[NDArray[np.uint8]], scale: int, gap: int = 2) -> NDArray[np.uint8]:

@@ -16,12 +16,14 @@ import numpy as np
 import pandas as pd
 
 from vvsbench.analysis import pictures
+from vvsbench.analysis.attainment import BEST, MEDIAN, WORST, Attainment
+from vvsbench.analysis.charts import CROWD, named
 from vvsbench.analysis.curves import Curves
 from vvsbench.analysis.diagnostics import Diagnosis
 from vvsbench.analysis.estimate import estimate
 from vvsbench.analysis.hypervolume import on_front
-from vvsbench.analysis.layout import Box, Scale, padded, place, segments
-from vvsbench.analysis.pareto import QUALITY, Front, outline
+from vvsbench.analysis.layout import Box, Scale, lines, padded, place, segments
+from vvsbench.analysis.pareto import QUALITY, Front, outline, stair
 from vvsbench.runs.store import StoredCell
 
 if TYPE_CHECKING:
@@ -111,18 +113,20 @@ def _front(front: Front, slots: Mapping[str, int], axis: Axes) -> None:
         ordered = rows[on_front(rows, front.axis)].sort_values(column)
         axis.plot(ordered[column], ordered[QUALITY], color=colour, alpha=0.45, linewidth=1, zorder=2)
         for _, row in rows.iterrows():
-            _mark(row, column, colour, MARKS[slot % len(MARKS)], axis)
+            _mark(row, column, colour, MARKS[slot % len(MARKS)], axis, crowd=len(front.points) > CROWD)
     axis.set_xlabel(front.axis.title, loc="right")
     axis.set_title("FID", color="#3a4149")
 
 
-def _mark(row: pd.Series[Any], column: str, colour: str, mark: str, axis: Axes) -> None:
+def _mark(row: pd.Series[Any], column: str, colour: str, mark: str, axis: Axes, crowd: bool) -> None:
+    """A cell with its intervals; in a crowd a small one, and of those that are dominated they are faint."""
     x, y = float(row[column]), float(row[QUALITY])
     (left, right), (low, high) = _ends(row, column), _ends(row, QUALITY)
-    axis.plot([left, right], [y, y], color=colour, linewidth=0.9, zorder=3)
-    axis.plot([x, x], [low, high], color=colour, linewidth=0.9, zorder=3)
-    face = colour if row["on_front"] else "white"
-    axis.plot([x], [y], marker=mark, markersize=5, color=colour, markerfacecolor=face, markeredgewidth=1.1, zorder=4)
+    bars: Any = {"color": colour, "linewidth": 0.9, "zorder": 3, "alpha": 0.2 if crowd and not row["on_front"] else 1}
+    axis.plot([left, right], [y, y], **bars)
+    axis.plot([x, x], [low, high], **bars)
+    style: Any = {"marker": mark, "markersize": 3.2 if crowd else 5, "color": colour, "markeredgewidth": 1.1}
+    axis.plot([x], [y], markerfacecolor=colour if row["on_front"] else "white", zorder=4, **style)
 
 
 def _ends(row: pd.Series[Any], name: str) -> tuple[float, float]:
@@ -147,14 +151,17 @@ def _name_points(front: Front, slots: Mapping[str, int], axis: Axes) -> None:
         obstacles += [Box(x - 4, y - 4, 8, 8), Box(x - 1, high, 2, low - high)]
     corners = outline(front, axis.get_xlim(), axis.get_ylim()[1])
     obstacles += segments([(x_of(x), y_of(y)) for x, y in corners], 2)
-    sizes = [(4.6 * len(str(label)), 10.0) for label in points["label"]]
+    told = named(points)
+    places = [place for place, key in zip(places, points.index, strict=True) if key in told.index]
+    texts = [lines(str(label)) for label in told["label"]]
+    sizes = [(4.6 * max(map(len, rows)), 10.0 * len(rows)) for rows in texts]
     inside = Box(x_of.start, y_of.end, x_of.end - x_of.start, y_of.start - y_of.end)
     boxes = place(places, sizes, obstacles, inside, 5.0)
-    for (_, row), (x, y), box in zip(points.iterrows(), places, boxes, strict=True):
+    for (_, row), rows, (x, y), box in zip(told.iterrows(), texts, places, boxes, strict=True):
         if box is None:
             continue
         axis.annotate(
-            str(row["label"]),
+            "\n".join(rows),
             (float(row[front.axis.column]), float(row[QUALITY])),
             (box.x - x, y - box.y - box.height / 2),
             textcoords="offset points",
@@ -162,6 +169,40 @@ def _name_points(front: Front, slots: Mapping[str, int], axis: Axes) -> None:
             color=COLOURS[slots[str(row["family"])] % len(COLOURS)],
             zorder=5,
         )
+
+
+def attainment(found: Attainment, slots: Mapping[str, int], folder: Path, name: str) -> list[Path]:
+    """What fronts reach from seed to seed: a panel per family, all with the same axes.
+
+    Args:
+        found: the families.
+        slots: colour and mark of each.
+        folder: that the files go to.
+        name: of the files, without suffix.
+    """
+    column = found.axis.column
+    costs, fids = (padded([float(value) for value in found.points[name]]) for name in (column, QUALITY))
+    columns = min(3, len(found.families))
+    rows = -(-len(found.families) // columns)
+    with _drawing(2.4 * columns, 2.1 * rows, rows, columns) as (figure, axes):
+        for axis in axes[len(found.families) :]:
+            axis.set_axis_off()
+        for family, axis in zip(found.families, axes, strict=False):
+            colour = COLOURS[slots[family.name] % len(COLOURS)]
+            stairs = {
+                name: stair(surface.points, found.axis, costs, fids[1]) for name, surface in family.surfaces.items()
+            }
+            axis.fill(*zip(*stairs[BEST], *reversed(stairs[WORST]), strict=True), color=colour, alpha=0.18, linewidth=0)
+            if MEDIAN in stairs:
+                axis.plot(*zip(*stairs[MEDIAN], strict=True), color=colour, linewidth=1.1)
+            own = found.points[(found.points["family"] == family.name) & ~found.points["is_baseline"]]
+            axis.scatter(own[column], own[QUALITY], color=colour, s=5, linewidths=0, zorder=3)
+            axis.set_xlim(*costs)
+            axis.set_ylim(*fids)
+            axis.set_title(family.name, color=colour, fontweight="bold")
+        figure.supxlabel(found.axis.title, fontsize=8.5, color="#3a4149")
+        figure.supylabel("FID", fontsize=8.5, color="#3a4149")
+        return _save(figure, folder, name)
 
 
 @dataclass(frozen=True)

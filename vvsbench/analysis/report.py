@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,24 @@ from rich.console import Console
 from rich.text import Text
 
 from vvsbench.analysis import certificates, findings, page, pictures, plots, sentences, tables
+from vvsbench.analysis.attainment import Attainment, attainments
 from vvsbench.analysis.certificates import Proofs
 from vvsbench.analysis.diagnostics import Depth
 from vvsbench.analysis.estimate import Estimate
-from vvsbench.analysis.facts import commands, decoders, described
-from vvsbench.analysis.frame import StudyFrame, frame
+from vvsbench.analysis.facts import commands, decoders, described, glance
+from vvsbench.analysis.frame import StudyFrame, frames
 from vvsbench.analysis.hypervolume import Contest, contest
 from vvsbench.analysis.pareto import front, fronts
+from vvsbench.analysis.selection import prominent
 from vvsbench.analysis.speed import Speeds, speeds
 from vvsbench.analysis.speed import console as speed_console
 from vvsbench.analysis.standings import Standing, standings
 from vvsbench.runs import files
 
 FIGURES = ("fronts", "curves", "lengths", "depths", "positions", "samples")
-"""Names of the figures of a comparison, without number and suffix."""
-ACROSS = "across"
-"""Name of the figure over all comparisons."""
+"""Names of the figures of a comparison, without number, protocol and suffix."""
+ACROSS, SEEDS = "across", "attainment"
+"""Names of the figures over comparisons: those of any setting, and those that differ in their seed."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def write(study: str, root: Path) -> ReportPaths:
         UserError: there is nothing to report, a record is damaged or the disk is full.
     """
     speed = speeds(study, Path(root))
-    found = frame(study, Path(root), timed_only=speed.anything)
+    found = frames(study, Path(root), timed_only=speed.anything)
     target = folder(study, root)
     target.mkdir(parents=True, exist_ok=True)
     proofs = certificates.proofs(certificates.path())
@@ -83,28 +85,35 @@ def write(study: str, root: Path) -> ReportPaths:
     files.write(paths.html, page.html(found, proofs, speed).encode())
     files.write(paths.markdown, markdown(found, paths.figures, proofs, speed).encode())
     files.write(paths.latex, latex(found, proofs, speed).encode())
-    files.write(paths.table, found.rows.to_csv().encode())
+    files.write(paths.table, found[0].rows.to_csv().encode())
     return paths
 
 
-def _more(study: StudyFrame, target: Path) -> list[Path]:
-    """Write the tables beside the frame."""
-    names = ("standings", "families", "differences", "depths", "external")
+def _more(studies: Sequence[StudyFrame], target: Path) -> list[Path]:
+    """Write the tables beside the frame, and the frames of all protocols but the first."""
+    names = ("standings", "families", "differences", "attainment", "depths", "external")
     made: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    made["external"] = [{str(name): value for name, value in row.items()} for row in _external(study)]
-    for setting, rows in study.comparisons():
-        if placed := standings(study, rows):
-            made["standings"] += [{"setting": setting} | _standing(cell) for cell in placed.cells]
-        if found := contest(study, rows):
-            made["families"] += _families(setting, found)
-            made["differences"] += _differences(setting, found)
-        for key, diagnosis in findings.diagnoses(study, rows).items():
-            named = {"setting": setting, "key": key, "label": rows.loc[key, "label"]}
-            made["depths"] += [named | asdict(depth) | {"share": _share(depth)} for depth in diagnosis.depths]
+    for study in studies:
+        measured = {"protocol": study.protocol} if len(studies) > 1 else {}
+        made["external"] += [measured | row for row in _external(study)]
+        made["attainment"] += [measured | line for found in attainments(study) for line in _attained(found)]
+        for setting, rows in study.comparisons():
+            named = measured | {"setting": setting}
+            if placed := standings(study, rows):
+                made["standings"] += [named | _standing(cell) for cell in placed.cells]
+            if found := contest(study, rows):
+                made["families"] += _families(named, found)
+                made["differences"] += _differences(named, found)
+    for setting, rows in studies[0].comparisons():
+        for key, diagnosis in findings.diagnoses(studies[0], rows).items():
+            labelled = {"setting": setting, "key": key, "label": rows.loc[key, "label"]}
+            made["depths"] += [labelled | asdict(depth) | {"share": _share(depth)} for depth in diagnosis.depths]
     if proven := certificates.known(certificates.path()):
         made |= {f"certificates-{name}": lines for name, lines in certificates.plain(proven).items()}
     none = {f"certificates-{name}": list[dict[str, Any]]() for name in certificates.KINDS}
-    return _kept({name: pd.DataFrame(lines) for name, lines in (none | made).items()}, target)
+    found_more = {name: pd.DataFrame(lines) for name, lines in (none | made).items()}
+    others = {f"cells-{study.protocol}": study.rows.reset_index() for study in studies[1:]}
+    return _kept(found_more | others, target)
 
 
 def _kept(made: Mapping[str, pd.DataFrame], target: Path) -> list[Path]:
@@ -131,19 +140,36 @@ def _share(depth: Depth) -> float | None:
     return depth.share if depth.steps else None
 
 
-def _families(setting: str, found: Contest) -> list[dict[str, Any]]:
+def _families(named: Mapping[str, Any], found: Contest) -> list[dict[str, Any]]:
     cost, fid = found.reference
-    named = {"setting": setting, f"reference_{found.axis.column}": cost, "reference_fid": fid}
+    named = {**named, f"reference_{found.axis.column}": cost, "reference_fid": fid}
     return [
         named | {"family": one.name, "cells": one.cells, "front": "; ".join(one.front)} | _hypervolume(one.volume)
         for one in found.families
     ]
 
 
-def _differences(setting: str, found: Contest) -> list[dict[str, Any]]:
+def _differences(named: Mapping[str, Any], found: Contest) -> list[dict[str, Any]]:
     return [
-        {"setting": setting, "family": one, "less": other} | _hypervolume(apart)
+        {**named, "family": one, "less": other} | _hypervolume(apart)
         for (one, other), apart in found.differences.items()
+    ]
+
+
+def _attained(found: Attainment) -> list[dict[str, Any]]:
+    """A line per corner of every surface."""
+    return [
+        {
+            "setting": found.setting,
+            "family": family.name,
+            "surface": name,
+            "seeds": surface.seeds,
+            "of": len(found.seeds),
+        }
+        | {"area": surface.volume, found.axis.column: float(cost), "fid": float(fid)}
+        for family in found.families
+        for name, surface in family.surfaces.items()
+        for cost, fid in surface.points
     ]
 
 
@@ -151,25 +177,37 @@ def _hypervolume(found: Estimate) -> dict[str, Any]:
     return {"hypervolume": found.value, "low": found.low, "high": found.high}
 
 
-def _figures(study: StudyFrame, target: Path) -> list[Path]:
-    slots = page.families(study)
+def _suffix(number: int, study: StudyFrame, studies: Sequence[StudyFrame]) -> str:
+    """Behind the name of a figure or table: the number of its comparison, and its protocol unless that is the first."""
+    protocol = f"-{study.protocol}" if study is not studies[0] else ""
+    return f"{f'-{number}' if number > 1 else ''}{protocol}"
+
+
+def _figures(studies: Sequence[StudyFrame], target: Path) -> list[Path]:
+    slots = page.families(studies[0])
     made: list[Path] = []
-    if across := page.across(study):
-        made += plots.curves(across, slots, target, ACROSS)
-    for number, (_, rows) in enumerate(study.comparisons()):
-        made += _figures_of(study, rows, slots, target, f"-{number + 1}" if number else "")
+    for study in studies:
+        if across := page.across(study):
+            made += plots.curves(across, slots, target, f"{ACROSS}{_suffix(1, study, studies)}")
+        for number, found in enumerate(attainments(study), 1):
+            name = f"{SEEDS}{_suffix(number, study, studies)}"
+            made += plots.attainment(found, slots, target, name) if found.families else []
+        for number, (_, rows) in enumerate(study.comparisons(), 1):
+            suffix = _suffix(number, study, studies)
+            if best := fronts(study, rows):
+                made += plots.fronts(best, slots, target, f"fronts{suffix}")
+            made += _figures_of(study, rows, slots, target, suffix) if study is studies[0] else []
     return made
 
 
 def _figures_of(
     study: StudyFrame, rows: pd.DataFrame, slots: Mapping[str, int], target: Path, suffix: str
 ) -> list[Path]:
-    """The figures of one comparison."""
+    """The figures of one comparison that do not depend on a protocol; of many cells those that are shown first."""
     made: list[Path] = []
-    if found := fronts(study, rows):
-        made += plots.fronts(found, slots, target, f"fronts{suffix}")
     if within := page.within(study, rows):
         made += plots.curves(within, slots, target, f"curves{suffix}")
+    rows = rows.loc[prominent(study, rows)]
     labels = {str(key): (str(row["label"]), slots[str(row["family"])]) for key, row in rows.iterrows()}
     panels = [plots.Panel(*labels[key], found) for key, found in findings.diagnoses(study, rows).items()]
     if panels:
@@ -182,18 +220,26 @@ def _figures_of(
     return made
 
 
-def markdown(study: StudyFrame, figures: tuple[Path, ...], proofs: Proofs, speed: Speeds) -> str:
+def markdown(studies: Sequence[StudyFrame], figures: tuple[Path, ...], proofs: Proofs, speed: Speeds) -> str:
     """The report for readers of plain text; figures by their file names beside it."""
+    study, *others = studies
     blocks = [f"# {study.title}"]
-    if study.troubles:
-        blocks.append("\n".join(["**Before the numbers**", "", *(f"- {t.subject}: {t.what}" for t in study.troubles)]))
-    drawings = [path for path in figures if path.suffix == ".svg"]
-    blocks += [f"![{path.stem}]({path.name})" for path in drawings if path.stem == ACROSS]
-    for number, (setting, rows) in enumerate(study.comparisons()):
-        mine = {f"{name}-{number + 1}" if number else name for name in FIGURES}
-        blocks += _comparison(study, setting, rows, [path for path in drawings if path.stem in mine])
-    if others := tables.external(study.external):
-        blocks += [f"## {others.caption}", tables.markdown(others)]
+    if told := page.troubles(studies, speed):
+        blocks.append("\n".join(["**Before the numbers**", "", *(f"- {t.subject}: {t.what}" for t in told)]))
+    blocks.append("\n".join(f"- {name}: {text}" for name, text in glance(studies)))
+    drawings = {path.stem: f"![{path.stem}]({path.name})" for path in figures if path.suffix == ".svg"}
+    for one in studies:
+        blocks += _over_seeds(one, studies, drawings)
+    for number, (setting, rows) in enumerate(study.comparisons(), 1):
+        suffix = _suffix(number, study, studies)
+        blocks += _comparison(study, setting, rows, [drawings.get(f"{name}{suffix}", "") for name in FIGURES])
+    for one in others:
+        for number, (setting, rows) in enumerate(one.comparisons(), 1):
+            drawn = drawings.get(f"fronts{_suffix(number, one, studies)}", "")
+            blocks += _under(one, setting, rows, drawn)
+    for one in studies:
+        if imported := tables.external(one.external):
+            blocks += [f"## {imported.caption}", tables.markdown(imported)]
     blocks += ["## Speed"] if speed.anything else []
     blocks += ["\n".join(f"- {text}" for text in speed.said)]
     for table in speed.tables:
@@ -201,11 +247,35 @@ def markdown(study: StudyFrame, figures: tuple[Path, ...], proofs: Proofs, speed
     blocks += ["## Certificates", " ".join(proofs.said)]
     for table in proofs.tables:
         blocks += [f"### {table.caption}", tables.markdown(table)]
-    blocks += ["## How to get these numbers again", "\n".join(["```", *speed.commands, *commands(study), "```"])]
+    blocks += ["## How to get these numbers again", "\n".join(["```", *speed.commands, *commands(studies), "```"])]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _comparison(study: StudyFrame, setting: str, rows: pd.DataFrame, drawings: Sequence[Path]) -> list[str]:
+def _over_seeds(study: StudyFrame, studies: Sequence[StudyFrame], drawings: Mapping[str, str]) -> list[str]:
+    """What stands over comparisons, in Markdown."""
+    blocks = [drawings.get(f"{ACROSS}{_suffix(1, study, studies)}", "")]
+    for number, found in enumerate(attainments(study), 1):
+        table = findings.attained(found)
+        under = f" under protocol {study.protocol}" if len(studies) > 1 else ""
+        blocks += [f"## {table.caption}{under}", tables.markdown(table)] if table else []
+        blocks.append(sentences.about_attainment(found, study.name))
+        blocks.append(drawings.get(f"{SEEDS}{_suffix(number, study, studies)}", ""))
+    return blocks
+
+
+def _under(study: StudyFrame, setting: str, rows: pd.DataFrame, drawn: str) -> list[str]:
+    """What another protocol says of a comparison, in Markdown."""
+    scored = [name for name in rows["protocol"] if name]
+    if not scored:
+        return []
+    made = {table.name: table for table in findings.every(study, rows)}
+    blocks = [f"## Under protocol {scored[0]}{f', {setting}' if setting else ''}"]
+    for name in ("standings", "fronts", "quality", "paired", "claims"):
+        blocks += [f"### {made[name].caption}", tables.markdown(made[name])] if name in made else []
+    return [*blocks, drawn, *(f"{found.axis.title}: {sentences.about_front(found)}" for found in fronts(study, rows))]
+
+
+def _comparison(study: StudyFrame, setting: str, rows: pd.DataFrame, drawings: Sequence[str]) -> list[str]:
     """One comparison in Markdown."""
     blocks = [f"## {setting}"] if setting else []
     placed = standings(study, rows)
@@ -225,22 +295,34 @@ def _comparison(study: StudyFrame, setting: str, rows: pd.DataFrame, drawings: S
             said = [*sentences.contests(found), *sentences.dominations(found)]
             blocks += [sentences.about_contest(found), "\n".join(f"- {claim}" for claim in said)]
     blocks.append("Brackets: 95 % intervals. ▼ worse, ▲ better than the baseline beyond its interval.")
-    blocks += [f"![{path.stem}]({path.name})" for path in drawings]
+    blocks += drawings
     blocks += [f"{found.axis.title}: {sentences.about_front(found)}" for found in fronts(study, rows)]
     return [*blocks, "### What was compared", "\n".join(f"- {name}: {text}" for name, text in described(study, rows))]
 
 
-def latex(study: StudyFrame, proofs: Proofs, speed: Speeds) -> str:
+def latex(studies: Sequence[StudyFrame], proofs: Proofs, speed: Speeds) -> str:
     """All tables, for a document that loads booktabs."""
-    made = [f"% Study {study.name}, written by vvsbench. Needs \\usepackage{{booktabs}}."]
-    for number, (_, rows) in enumerate(study.comparisons()):
-        suffix = f"-{number + 1}" if number else ""
-        made += [tables.latex(table, f"{study.name}-{table.name}{suffix}") for table in findings.every(study, rows)]
-    if others := tables.external(study.external):
-        made.append(tables.latex(others, f"{study.name}-{others.name}"))
-    made += [tables.latex(table, f"{study.name}-{table.name}-{n}") for n, table in enumerate(speed.tables)]
+    name, measured = studies[0].name, ("fronts", "quality", "paired")
+    made = [f"% Study {name}, written by vvsbench. Needs \\usepackage{{booktabs}}."]
+    for study in studies:
+        first = study is studies[0]
+        for number, found in enumerate(attainments(study), 1):
+            over = findings.attained(found)
+            made += [tables.latex(over, f"{name}-{over.name}{_suffix(number, study, studies)}")] if over else []
+        for number, (_, rows) in enumerate(study.comparisons(), 1):
+            suffix = _suffix(number, study, studies)
+            chosen = [_under_its_protocol(one, study, studies) for one in findings.every(study, rows)]
+            made += [tables.latex(one, f"{name}-{one.name}{suffix}") for one in chosen if first or one.name in measured]
+        if others := tables.external(study.external):
+            made.append(tables.latex(others, f"{name}-{others.name}{_suffix(1, study, studies)}"))
+    made += [tables.latex(table, f"{name}-{table.name}-{n}") for n, table in enumerate(speed.tables)]
     made += [tables.latex(table, f"certificates-{table.name}") for table in proofs.tables]
     return "\n".join(made)
+
+
+def _under_its_protocol(table: tables.Table, study: StudyFrame, studies: Sequence[StudyFrame]) -> tables.Table:
+    """A table that says in its caption which protocol it is of, where there are several."""
+    return replace(table, caption=f"{table.caption} (protocol {study.protocol})") if len(studies) > 1 else table
 
 
 def print_front(study: str, root: Path, console: Console) -> None:
@@ -252,8 +334,8 @@ def print_front(study: str, root: Path, console: Console) -> None:
         console: to print to.
     """
     speed = speeds(study, Path(root))
-    found = frame(study, Path(root), timed_only=speed.anything)
-    for trouble in found.troubles:
+    found, *others = frames(study, Path(root), timed_only=speed.anything)
+    for trouble in page.troubles([found, *others], speed):
         console.print(Text(f"{trouble.subject}: {trouble.what}", style="yellow"))
     for setting, rows in found.comparisons():
         console.print()
@@ -264,6 +346,8 @@ def print_front(study: str, root: Path, console: Console) -> None:
             console.print(Text(text))
         for claim in sentences.headline(rows, found.axis):
             console.print(Text(str(claim)))
+    if others:
+        console.print(Text(f"Also scored under {sentences.listed([one.protocol for one in others])}: see the report."))
     for text in speed.said:
         console.print(Text(text, style="yellow"))
     for table in speed.tables:

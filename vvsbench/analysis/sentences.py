@@ -12,12 +12,14 @@ from typing import Any
 
 import pandas as pd
 
+from vvsbench.analysis.attainment import Attainment
 from vvsbench.analysis.costs import SECONDS, Axis
 from vvsbench.analysis.estimate import Estimate, estimate, interval, number
 from vvsbench.analysis.hypervolume import MARGIN, Contest
 from vvsbench.analysis.pareto import Front
 from vvsbench.analysis.standings import INSIDE, OUTSIDE, Standing, Standings
 from vvsbench.analysis.tables import QUALITY_COLUMNS, Column, scaled, settled, verdict
+from vvsbench.analysis.troubles import several
 
 NAMES = {
     "fid": "FID",
@@ -114,6 +116,8 @@ def _time(found: Verdict, ratio: Estimate | None, base: str) -> None:
     elif ratio.high is not None and ratio.high < 1:
         slower = inverse(ratio)
         found.lost.append(f"is {times(slower)} slower per image {interval(slower, 2)}")
+    elif ratio.low is None:
+        found.even.append(f"ran at {times(ratio)} the speed of {base}, timed once: too little to tell them apart")
     else:
         found.even.append(f"its time per image cannot be told from {base}’s ({times(ratio)} {interval(ratio, 2)})")
 
@@ -253,7 +257,7 @@ def about_front(found: Front) -> str:
     names = [str(label) for label in found.members["label"]]
     text = f"On the front: {', '.join(names)}."
     if found.dominated:
-        text += f" Dominated: {', '.join(found.dominated)}."
+        text += f" Dominated: {several(found.dominated)}."
     if found.hypervolume is not None and found.reference is not None:
         text += f" Hypervolume {number(found.hypervolume, 2)} against the reference point {point(found.reference)}."
     return text
@@ -292,6 +296,41 @@ def contests(found: Contest) -> list[Claim]:
         if clauses:
             said.append(Claim(family.name, family.name, f"{'; it '.join(clauses)}."))
     return said
+
+
+def about_attainment(found: Attainment, study: str) -> str:
+    """How surfaces over seeds are to be read, or why there are none."""
+    if not found.families:
+        return _without_surfaces(found, study)
+    count, seeds = len(found.seeds), listed([str(seed) for seed in found.seeds])
+    text = f"Seeds {seeds}: a front each. Band: from what the best of them reaches to what every one does. "
+    text += (
+        f"Line: what most of them do, {count // 2 + 1} of {count}. "
+        if count > 2
+        else "Two seeds have no median; a third would show which of them is the odd one. "
+    )
+    text += (
+        "Dots: cells at one seed. Area: hypervolume between a surface and the reference point "
+        f"{point(found.reference or (0.0, 0.0))}, the same for all seeds and families; the baseline of each seed "
+        "belongs to every family."
+    )
+    if found.uneven:
+        have = [f"{name} {listed([str(seed) for seed in seeds])}" for name, seeds in found.drawn.items()]
+        text += f" Only seeds that all these cells have count; drawn were: {'; '.join(have)}."
+    if found.once:
+        text += f" Left out, since drawn with one seed only: {several(found.once)}."
+    return text
+
+
+def _without_surfaces(found: Attainment, study: str) -> str:
+    more = f"vvsbench run -m study={study} seed=0,1,2 draws three"
+    seeds = sorted({seed for drawn in found.drawn.values() for seed in drawn})
+    if len(seeds) == 1:
+        return f"One seed ({seeds[0]}): how far fronts move from seed to seed is not known. {more}."
+    have = "; ".join(f"{name} {listed([str(seed) for seed in drawn])}" for name, drawn in found.drawn.items())
+    return (
+        f"No two seeds are shared by all cells that have several, so fronts over seeds are not shown ({have}). {more}."
+    )
 
 
 def about_standings(found: Standings) -> list[str]:

@@ -11,6 +11,32 @@ import yaml
 from vvsbench.identity import WITHOUT_EFFECT
 
 
+def unmet(declared: Sequence[Sequence[str]], configs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """The declared cells without a record, for every setting that the command line gave the whole study.
+
+    A study that was run with seed=0 and with seed=1 lacks whatever one of them lacks.
+
+    Args:
+        declared: the overrides of each cell.
+        configs: the resolved settings of the records.
+
+    Returns:
+        Overrides of each cell that is missing, those of its setting in front.
+    """
+    own = {override.lstrip("+").split("=")[0].split(".")[0] for cell in declared for override in cell}
+    varied = [key for key, value in configs[0].items() if not isinstance(value, Mapping)] if configs else []
+    varied = [key for key in varied if key not in own and key not in WITHOUT_EFFECT]
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for config in configs:
+        groups.setdefault(tuple(str(config.get(key)) for key in varied), []).append(config)
+    found: list[list[str]] = []
+    for values, members in groups.items() or [((), [])]:
+        same = {key: {other[index] for other in groups} for index, key in enumerate(varied)}
+        named = [f"{key}={value}" for key, value in zip(varied, values, strict=True) if len(same[key]) > 1]
+        found += [[*named, *overrides] for overrides in missing(declared, members)]
+    return found
+
+
 def missing(declared: Sequence[Sequence[str]], configs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """The declared cells that no record answers to.
 

@@ -1,4 +1,8 @@
-"""The page's small drawings, one per decoder: histograms of drafts kept and how often each depth of the draft held."""
+"""The page's small drawings.
+
+Of each decoder how many drafts it kept and how often each depth of the draft held; of each family what its front
+reaches from seed to seed.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,12 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from vvsbench.analysis.charts import line, svg
+from vvsbench.analysis.attainment import BEST, WORST, Attainment, Family
+from vvsbench.analysis.charts import grid, line, span, svg
 from vvsbench.analysis.diagnostics import Depth
+from vvsbench.analysis.estimate import Estimate
+from vvsbench.analysis.layout import Scale, padded
+from vvsbench.analysis.pareto import QUALITY, stair
 
 
 def histogram(verified: Sequence[float], skipped: Sequence[float], slot: int, size: tuple[int, int]) -> Markup:
@@ -72,6 +80,53 @@ def depths(found: Sequence[Depth], slot: int, size: tuple[int, int]) -> Markup:
     return svg(
         size, "share of steps in % that accept a depth of the draft, of those that accepted the one before", parts
     )
+
+
+def attained(found: Attainment, family: Family, slot: int, size: tuple[int, int]) -> Markup:
+    """What a family's front reaches from seed to seed; the axes are the same for every family.
+
+    A band from the best to the worst surface, the median as a line, and every cell at every seed as a dot.
+
+    Args:
+        found: all families.
+        family: one of them.
+        slot: its colour.
+        size: width and height in pixels.
+    """
+    width, height = size
+    column = found.axis.column
+    x_low, x_high = padded([float(value) for value in found.points[column]])
+    y_low, y_high = padded([float(value) for value in found.points[QUALITY]])
+    x_of, y_of = Scale(x_low, x_high, 40, width - 10), Scale(y_low, y_high, height - 46, 26)
+    lines = {
+        name: [(x_of(x), y_of(y)) for x, y in stair(surface.points, found.axis, (x_low, x_high), y_high)]
+        for name, surface in family.surfaces.items()
+    }
+    band = _path([*lines[BEST], *reversed(lines[WORST])])
+    parts = [
+        grid(x_of, y_of, found.axis.short),
+        Markup('<polygon class="band f{}" points="{}"/>').format(slot, band),
+        *(
+            Markup('<polyline class="{} f{}" points="{}"/>').format(name, slot, _path(corners))
+            for name, corners in lines.items()
+        ),
+    ]
+    own = found.points[(found.points["family"] == family.name) & ~found.points["is_baseline"]]
+    for _, row in own.iterrows():
+        cost, fid = float(row[column]), float(row[QUALITY])
+        about = (
+            f"{row['label']}, seed {row['seed']}: {span(Estimate(cost))} {found.axis.unit}, FID {span(Estimate(fid))}"
+        )
+        parts.append(
+            Markup('<g class="dot f{}"><title>{}</title><circle cx="{:.1f}" cy="{:.1f}" r="2.6"/></g>').format(
+                slot, about, x_of(cost), y_of(fid)
+            )
+        )
+    return svg(size, f"{family.name}: attainment surfaces of FID against {found.axis.short} over seeds", parts)
+
+
+def _path(corners: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
 
 
 def count(steps: int) -> str:

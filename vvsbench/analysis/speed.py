@@ -17,6 +17,8 @@ from rich.table import Table as RichTable
 from vvsbench.analysis import tables
 from vvsbench.analysis.frame import hardware
 from vvsbench.analysis.tables import Column, Entry, Line, Table
+from vvsbench.analysis.troubles import Trouble, together
+from vvsbench.decoding.phases import Phase
 from vvsbench.runs import speed_record
 from vvsbench.runs.speed_record import Measured, SpeedRecord
 from vvsbench.runs.speed_table import warnings
@@ -29,8 +31,16 @@ COLUMNS = (
     Column("speed_up", "speed-up", "median of the ratios of baseline and cell within rounds", suffix="×"),
     Column("compression", "fewer forwards", "target forwards of the baseline divided by these", suffix="×"),
     Column(
-        "round_cost", "round cost", "seconds per target forward, in those of the baseline: fewer forwards / speed-up"
+        "round_cost",
+        "round cost",
+        "seconds per target forward, skipped steps and all, in those of the baseline: fewer forwards / speed-up",
     ),
+    Column(
+        "verified_cost",
+        "a verified step",
+        "in steps of the baseline: its verification, and its share of all other work; from the phases",
+    ),
+    Column("skipped_cost", "a skipped step", "in steps of the baseline: its share of all work but verification"),
     Column(
         "floor_share",
         "floor",
@@ -45,6 +55,8 @@ COLUMNS = (
     Column("load_seconds", "loading, seconds", "until the weights are where they are needed", 1),
     Column("rounds", "rounds", "timed repeats of cell and baseline in turn", 0),
 )
+VERIFYING = (Phase.verify, Phase.accept)
+"""Phases that a step without verification does not have."""
 SHORT = ("images_per_second", "seconds_per_image", "speed_up", "round_cost", "floor_share")
 """Columns for a terminal."""
 
@@ -54,13 +66,15 @@ class Speeds:
     """What a report shows of speed.
 
     Attributes:
-        said: what has to be known first.
+        said: what has to be known beside the tables.
+        troubles: what has no times, and why: told before all numbers of a report.
         tables: per machine its times, and where they go.
         rows: every number, unrounded, a row per cell.
         commands: what was typed.
     """
 
     said: Sequence[str]
+    troubles: Sequence[Trouble]
     tables: Sequence[Table]
     rows: pd.DataFrame
     commands: Sequence[str]
@@ -68,7 +82,7 @@ class Speeds:
     @property
     def anything(self) -> bool:
         """Whether any cell was timed, or was to be."""
-        return bool(self.said or self.tables)
+        return bool(self.troubles or self.tables)
 
 
 def speeds(study: str, root: Path) -> Speeds:
@@ -82,12 +96,10 @@ def speeds(study: str, root: Path) -> Speeds:
         RecordError: a record is damaged.
     """
     records = Store(root).speeds(study)
-    said, fresh = list[str](), list[SpeedRecord]()
-    for record in records:
-        if trouble := _trouble(record):
-            said.append(f"{record.label} {trouble}.")
-        else:
-            fresh.append(record)
+    wrong = [(record, _trouble(record)) for record in records]
+    fresh = [record for record, trouble in wrong if not trouble]
+    troubles = together([Trouble(record.label, trouble) for record, trouble in wrong if trouble])
+    said = list[str]()
     rows = pd.DataFrame([_row(record, record.measured) for record in fresh if record.measured])
     machines = list(dict.fromkeys(rows["machine"])) if len(rows) else []
     if len(machines) > 1:
@@ -95,7 +107,7 @@ def speeds(study: str, root: Path) -> Speeds:
     said += [f"{record.label}: {text}." for record in fresh if record.measured for text in warnings(record.measured)]
     made = [table for machine in machines for table in _tables(machine, rows[rows["machine"] == machine])]
     commands = dict.fromkeys(record.provenance.command for record in fresh if record.provenance.command)
-    return Speeds(said, made, rows, list(commands))
+    return Speeds(said, troubles, made, rows, list(commands))
 
 
 def _trouble(record: SpeedRecord) -> str:
@@ -112,17 +124,22 @@ def _trouble(record: SpeedRecord) -> str:
     )
 
 
+def machine(record: SpeedRecord, found: Measured) -> str:
+    """What a cell was timed on: those whose seconds may be set side by side have the same."""
+    described = hardware(record.provenance.hardware)
+    return described if found.device in described else f"{found.device} ({described})"
+
+
 def _row(record: SpeedRecord, found: Measured) -> dict[str, Any]:
     own, config = found.own, record.config
     seconds = own.seconds_per_image
     how = [config["model"]["name"], config["engine"], config["dtype"], f"batch {config['batch_size']}"]
     how.append(f"{found.threads} {'thread' if found.threads == 1 else 'threads'}")
-    machine = hardware(record.provenance.hardware)
     return {
         "key": record.key,
         "label": record.label,
         "note": ", ".join(how),
-        "machine": machine if found.device in machine else f"{found.device} ({machine})",
+        "machine": machine(record, found),
         "device": found.device,
         "baseline": found.baseline.label if found.baseline else "",
         "is_baseline": False,
@@ -133,7 +150,8 @@ def _row(record: SpeedRecord, found: Measured) -> dict[str, Any]:
         **_interval("device_seconds_per_image", own.device_seconds_per_image),
         **_interval("speed_up", found.speed_up),
         "compression": found.compression,
-        "round_cost": found.round_cost,
+        **_round_cost(found),
+        **_steps(found),
         "floor_share": own.floor_share,
         "paint_seconds": found.paint_seconds_per_image.value,
         "gpu_gib": None if found.memory.allocated is None else found.memory.allocated / GIB,
@@ -143,6 +161,35 @@ def _row(record: SpeedRecord, found: Measured) -> dict[str, Any]:
         "load_seconds": own.load_seconds,
         "rounds": seconds.n,
         **{f"phase_{name}": share for name, share in found.phases.items()},
+    }
+
+
+def _round_cost(found: Measured) -> dict[str, float | None]:
+    """What a round costs in steps of the baseline; the interval is that of the speed-up, for forwards are counts."""
+    if found.compression is None or found.speed_up is None:
+        return _interval("round_cost", None)
+    low, high = found.compression / found.speed_up.high, found.compression / found.speed_up.low
+    return {"round_cost": found.round_cost, "round_cost_low": low, "round_cost_high": high}
+
+
+def _steps(found: Measured) -> dict[str, float | None]:
+    """A verified and a skipped step apart, in steps of the baseline; None for a decoder that skips none.
+
+    Phases that only a verified step has are shared out over those, the others over all steps. No interval: the phases
+    are of one pass, which waits at every mark.
+    """
+    verified, skipped = (found.own.counts.get(name, 0.0) for name in ("verified_steps", "skipped_steps"))
+    if not found.baseline or not found.phases or not verified or not skipped:
+        return {"verified_cost": None, "skipped_cost": None}
+    shares = {name: share for name, share in found.phases.items() if name != speed_record.PIXELS}
+    only = sum(shares.get(phase, 0.0) for phase in VERIFYING)
+    both = sum(share for name, share in shares.items() if name not in (*VERIFYING, Phase.prefill))
+    seconds = found.own.seconds_per_image.value / sum(shares.values())
+    step = found.baseline.seconds_per_image.value / found.baseline.forwards
+    every = both / (verified + skipped)
+    return {
+        "verified_cost": (every + only / verified) * seconds / step,
+        "skipped_cost": every * seconds / step,
     }
 
 

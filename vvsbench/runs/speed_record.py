@@ -11,6 +11,8 @@ from vvsbench.runs.record import Provenance, Strict
 SpeedStatus = Literal["started", "ok", "failed", "out_of_memory", "crashed", "interrupted"]
 Ending = Literal["narrow", "rounds", "seconds"]
 """Why there were no more repeats (see `vvsbench.measure.repeats.Ending`)."""
+PIXELS = "pixels"
+"""Turning tokens into pixels, among the phases that a decoder marks (`vvsbench.decoding.phases.Phase`)."""
 
 
 class Interval(Strict):

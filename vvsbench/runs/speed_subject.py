@@ -23,8 +23,6 @@ from vvsbench.runs.prompts import prompts
 
 WARM_UPS = 2
 """Batches before the clock counts: the first pays for what happens once, the second for what that leaves behind."""
-PIXELS = "pixels"
-"""Turning tokens into pixels, as a phase."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ class Subject:
             return {}
         with painting:
             self._paint(tokens)
-        spent = clock.seconds | {PIXELS: painting.seconds}
+        spent = clock.seconds | {speed_record.PIXELS: painting.seconds}
         return {name: seconds / sum(spent.values()) for name, seconds in spent.items()}
 
     def _conditions(self, number: int) -> tuple[Tensor, range]:
