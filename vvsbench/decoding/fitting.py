@@ -22,6 +22,7 @@ from vvsbench import identity
 from vvsbench.composition import composed
 from vvsbench.decoding import build
 from vvsbench.drafting.protocols import DraftSource
+from vvsbench.errors import UserError
 from vvsbench.models.protocols import Block, TokenModel
 from vvsbench.noise import Purpose, gumbel
 from vvsbench.runs.prompts import prompts
@@ -180,10 +181,25 @@ def fit(decoder: Drafting, chosen: Sequence[Any], images: int = IMAGES, ranks: i
     return Fit(rates, round(sharpness(torch.cat(scores), torch.cat(drawn)), 3), round(shared / count, 4))
 
 
+USAGE = """\
+usage: python -m vvsbench.decoding.fitting [KEY=VALUE ...]
+
+Measures the drafter of decoder=sd under these settings, which are those of `vvsbench run`, and prints what belongs into
+its file in conf/drafter.
+"""
+
+
 def main(overrides: Sequence[str]) -> int:
     """Print the fit of the drafter of `sd` under the given overrides."""
-    cfg = composed(["decoder=sd", *overrides])
-    decoder: Any = build(cfg, torch.device(identity.device(cfg.device)), torch.float32)
+    if {"-h", "--help"} & set(overrides):
+        print(USAGE)
+        return 0
+    try:
+        cfg = composed(["decoder=sd", *overrides])
+        decoder: Any = build(cfg, torch.device(identity.device(cfg.device)), torch.float32)
+    except UserError as error:
+        print(f"vvsbench: {error}", file=sys.stderr)
+        return error.exit_code
     found = fit(decoder, prompts(cfg))
     for candidates, rates in found.hit_rates.items():
         print(f"hit_rates, candidates={candidates}: {rates}")
