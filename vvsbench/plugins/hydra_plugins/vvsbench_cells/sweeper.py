@@ -42,6 +42,9 @@ class CellsSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `sweep`."""
+        from vvsbench.runs import launching
+
+        launching.check_installed(str(config.hydra.launcher._target_))
         self.config, self.hydra_context = config, hydra_context
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -59,7 +62,7 @@ class CellsSweeper(Sweeper):
         Raises:
             vvsbench.errors.UserError: a cell is wrong, or one of them failed while it ran.
         """
-        from vvsbench.runs import app
+        from vvsbench.runs import app, launching
 
         assert self.config is not None
         assert self.hydra_context is not None
@@ -70,14 +73,16 @@ class CellsSweeper(Sweeper):
         cells: list[list[str]] = OmegaConf.to_container(self.config.study.cells) or [[]]  # type: ignore[assignment]
         jobs = crossed(cells, combined, study=str(self.config.study.name))
         loads = [(overrides, partial(loader.load_sweep_config, self.config, overrides)) for overrides in jobs]
-        wanted = app.chosen(app.check(loads))
-        jobs = [overrides for overrides, chosen in zip(jobs, wanted, strict=True) if chosen]
+        runs = app.check(loads, here=not launching.elsewhere(str(self.config.hydra.launcher._target_)))
+        wanted = app.chosen(runs)
+        jobs, runs = list(itertools.compress(jobs, wanted)), list(itertools.compress(runs, wanted))
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-        results: list[Any] = []
+        outcomes: list[Any] = []
         size = self.max_batch_size or max(1, len(jobs))
         for first in range(0, len(jobs), size):
-            results.extend(self.launcher.launch(jobs[first : first + size], initial_job_idx=first))
-        return app.finish([result.return_value for result in results])
+            part = slice(first, first + size)
+            outcomes += launching.launched(self.launcher, jobs[part], runs[part], first)
+        return app.finish(outcomes)
 
 
 def combinations(overrides: Sequence[Override]) -> list[list[str]]:
