@@ -11,7 +11,7 @@ from pathlib import Path
 from vvsbench.errors import OutOfSpaceError, UserError
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 
 
 class NotWritableError(UserError):

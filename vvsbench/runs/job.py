@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -86,6 +87,7 @@ class Task:
     def __init__(self, worker: bool = False) -> None:
         self.worker = worker
         self.alone: list[Outcome] = []
+        self._told = False
 
     def __reduce__(self) -> tuple[object, ...]:
         carried = {name: value for name, value in os.environ.items() if name.startswith(CARRIED)}
@@ -93,6 +95,13 @@ class Task:
 
     def __call__(self, cfg: DictConfig) -> Outcome:
         self.set_up()  # again: a launcher may have put its own handlers in place
+        if cfg.shards > 1 and not self.worker and not self._told:
+            self._told = True
+            print(
+                f"warning: shards={cfg.shards}, and no hydra/launcher: this process draws, together with whoever runs "
+                "the same command; hydra/launcher=joblib or submitit_slurm starts the workers.",
+                file=sys.stderr,
+            )
         outcome = job(cfg, self.worker)
         if HydraConfig.get().mode == RunMode.RUN:
             self.alone.append(outcome)

@@ -21,14 +21,15 @@ from vvsbench.errors import ConfigError
 from vvsbench.runs import shards, states, store
 from vvsbench.runs.job import Died, Outcome
 
-EXTRAS = {"hydra_joblib_launcher": ("joblib", "joblib"), "hydra_submitit_launcher": ("submitit", "slurm")}
-"""Plug-ins that bring launchers: what the launchers are called, and which extra of this package has them."""
+EXTRAS = {"hydra_joblib_launcher": "joblib", "hydra_submitit_launcher": "slurm"}
+"""Plug-ins that bring launchers, and which extra of this package has each."""
 
 
-def check_installed(target: str) -> None:
+def check_installed(name: str, target: str) -> None:
     """Whether a launcher's package is there.
 
     Args:
+        name: as it was chosen.
         target: class of the launcher.
 
     Raises:
@@ -36,11 +37,8 @@ def check_installed(target: str) -> None:
     """
     plugin = target.split(".")[1] if target.startswith("hydra_plugins.") else ""
     if plugin in EXTRAS and find_spec(f"hydra_plugins.{plugin}") is None:
-        name, extra = EXTRAS[plugin]
-        package = plugin.replace("_", "-")
-        raise ConfigError(
-            [f"hydra/launcher={name}: needs {package}, which is not installed: pip install 'vvsbench[{extra}]'."]
-        )
+        needed = f"{plugin.replace('_', '-')}, which is not installed: pip install 'vvsbench[{EXTRAS[plugin]}]'"
+        raise ConfigError([f"hydra/launcher={name}: needs {needed}."])
 
 
 def elsewhere(target: str) -> bool:
@@ -63,8 +61,11 @@ def launched(launcher: Launcher, jobs: Sequence[Sequence[str]], runs: Sequence[R
     Raises:
         ConfigError: the launcher's settings are wrong.
     """
-    counts = [1] * len(jobs) if isinstance(launcher, BasicLauncher) else [workers_of(run) for run in runs]
-    _say_shards(launcher, runs)
+    if isinstance(launcher, BasicLauncher):
+        counts = [1] * len(jobs)  # in this process, one after the other
+    else:
+        counts = [workers_of(run) for run in runs]
+        _say_if_few(runs)
     answers = _answers(launcher, [job for job, count in zip(jobs, counts, strict=True) for _ in range(count)], first)
     found = []
     for run, count in zip(runs, counts, strict=True):
@@ -82,27 +83,17 @@ def workers_of(run: RunConfig) -> int:
     return max(1, min(run.shards, len(missing)))
 
 
-def _say_shards(launcher: Launcher, runs: Sequence[RunConfig]) -> None:
-    """What a user may not expect of `shards`, once."""
-    shared = [run for run in runs if run.shards > 1]
-    if not shared:
-        return
-    if isinstance(launcher, BasicLauncher):
-        _warn(
-            f"shards={shared[0].shards}, and no hydra/launcher: this process draws alone, and together with whoever "
-            "runs the same command; hydra/launcher=joblib or submitit_slurm starts the workers."
-        )
-    elif few := [run for run in shared if run.shards > len(shards.ranges(run.count, run.shard_size))]:
-        run = few[0]
+def _say_if_few(runs: Sequence[RunConfig]) -> None:
+    """Say once that more workers were asked for than can have work."""
+    for run in runs:
         files = len(shards.ranges(run.count, run.shard_size))
-        _warn(
-            f"shards={run.shards}: {run.count} images are {files} files of shard_size={run.shard_size}, so that no "
-            f"more than {files} workers draw them; a smaller shard_size makes more."
-        )
-
-
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+        if run.shards > files:
+            print(
+                f"warning: shards={run.shards}: {run.count} images are {files} files of shard_size={run.shard_size}, "
+                f"so that no more than {files} workers draw them; a smaller shard_size makes more.",
+                file=sys.stderr,
+            )
+            return
 
 
 def together(run: RunConfig, answers: Sequence[Outcome | Died]) -> Outcome:
@@ -124,9 +115,7 @@ def together(run: RunConfig, answers: Sequence[Outcome | Died]) -> Outcome:
         made_good = f"{failed} of {len(answers)} workers failed, and the others did their work: {reasons}"
         return replace(outcome, remark=made_good if failed else "")
     if not reasons:
-        reasons = (
-            f"other processes still draw it (vvsbench status study={run.study.name}); the same command finishes it"
-        )
+        reasons = f"other processes still draw it (see vvsbench status study={run.study.name}); then run this again"
     return replace(outcome, error=reasons + ("; the same command goes on" if died else ""), done=False)
 
 

@@ -44,7 +44,8 @@ class CellsSweeper(Sweeper):
         """Called by Hydra before `sweep`."""
         from vvsbench.runs import launching
 
-        launching.check_installed(str(config.hydra.launcher._target_))
+        chosen = str(config.hydra.runtime.choices["hydra/launcher"])
+        launching.check_installed(chosen, str(config.hydra.launcher._target_))
         self.config, self.hydra_context = config, hydra_context
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
