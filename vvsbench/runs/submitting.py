@@ -6,6 +6,8 @@ brings the launchers' settings and what runs in a job; this module only waits di
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -140,7 +142,8 @@ def _let_go(jobs: Sequence[Any], kind: str) -> None:
         print(f"{len(jobs)} jobs stay in the queue and go on; to end them: scancel {names}", file=sys.stderr)
         return
     for job in jobs:
-        job.cancel(check=False)
+        if job.state == "RUNNING":  # its number is that of a process, which hands the signal on to the worker
+            os.kill(int(job.job_id), signal.SIGTERM)
     until = time.monotonic() + ENDING
     while any(job.state == "RUNNING" for job in jobs) and time.monotonic() < until:
         time.sleep(0.05)
