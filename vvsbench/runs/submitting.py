@@ -127,8 +127,8 @@ def _died(job: Any) -> Died:
     log = job.paths.stderr
     lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
     said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    why = f"was killed: {said}" if "error" in said.lower() else "was killed, perhaps for want of memory or time"
-    return Died(why, job.job_id, _shown(log))
+    why = said if "error" in said.lower() else "perhaps for want of memory or time"
+    return Died(f"was killed or cancelled, {why}", job.job_id, _shown(log) if log.is_file() else "")
 
 
 def _shown(path: Path) -> str:
