@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from vvsbench import catalog, config, identity
+from vvsbench import catalog, config, identity, workers
 from vvsbench.config import RunConfig
 from vvsbench.errors import ConfigError
 from vvsbench.explaining import EXPECTED, explained, unknown_key
@@ -25,6 +25,8 @@ def prepare() -> None:
     OmegaConf.register_new_resolver("help_groups", _help_groups, replace=True)
     OmegaConf.register_new_resolver("cell_key", _cell_key, replace=True)
     OmegaConf.register_new_resolver("sweep_if", lambda trials: "MULTIRUN" if trials else None, replace=True)
+    OmegaConf.register_new_resolver("log_name", workers.log_name, replace=True)
+    OmegaConf.register_new_resolver("workers", _workers, replace=True)
 
 
 def composed(overrides: Sequence[str]) -> RunConfig:
@@ -99,6 +101,10 @@ def _cell_key(*, _root_: DictConfig) -> str:
     if problems := validate(run):
         raise ConfigError(problems)
     return identity.cell_key(plain(run))
+
+
+def _workers(*, _root_: DictConfig) -> int:
+    return workers.fitting(str(_root_.device), int(_root_.threads))
 
 
 def _help_groups() -> str:

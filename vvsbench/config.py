@@ -216,6 +216,7 @@ class RunConfig:
     count: int = 256
     batch_size: int = 16
     shard_size: int = 64
+    shards: int = 1
     seed: int = 0
     dtype: Dtype = Dtype.fp32
     device: Device = Device.auto

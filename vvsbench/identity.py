@@ -20,8 +20,8 @@ from typing import Any
 from vvsbench.config import PACKAGE, PLUGINS, folder
 from vvsbench.models import checkpoints
 
-WITHOUT_EFFECT = ("study", "logger", "metrics", "stage", "speed", "search", "output_root", "rerun", "hydra")
-"""Settings that cannot change an image set: how it is named, scored, timed, found, logged, chosen and where it lies."""
+WITHOUT_EFFECT = ("study", "logger", "metrics", "stage", "speed", "search", "output_root", "rerun", "shards", "hydra")
+"""Settings that cannot change an image set: how it is named, scored, timed, found, logged, chosen, shared, kept."""
 
 CODE = (
     "noise.py",

@@ -25,14 +25,16 @@ from vvsbench.quality.config import problems as metric_problems
 from vvsbench.quality.weights import locate as metric_weights
 
 
-def validate(cfg: RunConfig) -> list[str]:
+def validate(cfg: RunConfig, here: bool = True) -> list[str]:
     """List every problem of a run, each line naming the key, what is wrong and how to mend it.
 
     Args:
         cfg: the composed settings as dataclasses.
+        here: whether it will run on this machine; else nobody asks for a GPU of it.
     """
     return [
         *_counts(cfg),
+        *(_device(cfg) if here else ()),
         *_engine(cfg),
         *_sampling(cfg),
         *_prompts(cfg),
@@ -42,6 +44,7 @@ def validate(cfg: RunConfig) -> list[str]:
         *cfg.speed.problems(),
         *_rerun(cfg),
         *_search(cfg),
+        *_shards(cfg),
         *_network_file("model", cfg.model),
         *_tokenizer_file("model.tokenizer", cfg.model),
         *_drafter_file(cfg),
@@ -61,8 +64,13 @@ def _search(cfg: RunConfig) -> Iterator[str]:
         yield f"rerun={cfg.rerun.value}: chooses among cells that are known; leave it out with search.trials."
 
 
+def _shards(cfg: RunConfig) -> Iterator[str]:
+    if cfg.shards > 1 and cfg.stage is Stage.speed:
+        yield f"shards={cfg.shards}: share the drawing of images; a speed is measured by one process (leave it out)."
+
+
 def _counts(cfg: RunConfig) -> Iterator[str]:
-    for key in ("count", "batch_size", "shard_size"):
+    for key in ("count", "batch_size", "shard_size", "shards"):
         if getattr(cfg, key) < 1:
             yield f"{key}={getattr(cfg, key)} must be at least 1."
     if cfg.batch_size >= 1 and cfg.shard_size >= 1 and cfg.shard_size % cfg.batch_size:
@@ -75,16 +83,17 @@ def _counts(cfg: RunConfig) -> Iterator[str]:
         yield f"threads={cfg.threads} must be 0 (torch's own choice) or more."
     if cfg.seed < 0:
         yield f"seed={cfg.seed} must be 0 or more."
+
+
+def _device(cfg: RunConfig) -> Iterator[str]:
     if cfg.device == Device.cuda and device("auto") != "cuda":
         yield "device=cuda: torch finds no GPU here; use device=cpu, or install a torch that was built for this GPU."
+    if cfg.engine == EngineKind.graphed and device(cfg.device) != "cuda":
+        yield "engine=graphed records CUDA graphs and needs a GPU; on a CPU use engine=eager or engine=compiled."
 
 
 def _engine(cfg: RunConfig) -> Iterator[str]:
-    if cfg.engine != EngineKind.graphed:
-        return
-    if device(cfg.device) != "cuda":
-        yield "engine=graphed records CUDA graphs and needs a GPU; on a CPU use engine=eager or engine=compiled."
-    if not cfg.decoder.recordable:
+    if cfg.engine == EngineKind.graphed and not cfg.decoder.recordable:
         yield (
             "engine=graphed cannot record decoder.ablation, which changes from step to step; use engine=eager (its "
             "tokens are the same) or leave the ablation out."

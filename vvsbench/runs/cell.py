@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from vvsbench import identity
 from vvsbench.config import RunConfig
 from vvsbench.errors import UserError
 from vvsbench.runs import files, provenance, shards, store, tables
-from vvsbench.runs.claim import RESERVE, claimed, reserved
+from vvsbench.runs.claim import claimed, give_back, reserved
 from vvsbench.runs.console import Console
 from vvsbench.runs.failures import OutOfMemoryError, understood
 from vvsbench.runs.record import CellRecord, Status
@@ -45,25 +45,38 @@ class Cell:
     folder: Path
     console: Console
 
-    def run(self) -> None:
+    def run(self) -> bool:
         """Do whatever is not done yet.
+
+        Returns:
+            Whether the cell is done; else other processes work on the rest of it.
 
         Raises:
             UserError: it could not be finished; the record says why.
         """
         started = time.perf_counter()
         with claimed(self.folder, self.console.say):
-            record = self._readable_record()
-            missing = self._missing()
-            drawn = sum(where.end - where.first for where in missing)
-            worked = bool(missing) or record is None or record.status != "ok" or not self._tables_intact(record)
-            if worked:
-                record = self._work(record, missing)
-            assert record is not None
-            scored = score(self.cfg, self.folder, record, self.console)
+            self._conclude(0, started)
+        return True
+
+    def _conclude(self, before: int, started: float) -> None:
+        """Nobody else works on the cell: draw what is missing or damaged, tabulate, score, and say what was done.
+
+        Args:
+            before: images that this process has drawn already.
+            started: when it began.
+        """
+        record = self._readable_record()
+        missing = self._missing()
+        worked = bool(missing) or record is None or record.status != "ok" or not self._tables_intact(record)
+        if worked:
+            record = self._work(record, missing)
+        assert record is not None
+        scored = score(self.cfg, self.folder, record, self.console)
+        drawn = before + _images(missing)
         what = [f"drew {drawn} of {record.count} images" if drawn else "", "scored" if scored else ""]
         if worked and not drawn:
-            what.append("rebuilt its tables")
+            what.append("wrote its tables")
         done = ", ".join(part for part in what if part)
         took = f"{done} in {time.perf_counter() - started:.1f} s" if done else "done already, nothing to do"
         self.console.finished(record, took)
@@ -95,7 +108,17 @@ class Cell:
         return set(record.files) == {tables.TRACE, tables.REPEATS}
 
     def _work(self, before: CellRecord | None, missing: list[ShardRange]) -> CellRecord:
-        record = CellRecord(
+        with reserved(self.folder), self._failing():
+            store.write_record(self.folder, self._started(before, missing))
+            if missing or before is None:
+                self._draw(missing)
+            with self._noted() as record:
+                self._tabulate(record)
+        return self._end("ok", None)
+
+    def _started(self, before: CellRecord | None, missing: Sequence[ShardRange]) -> CellRecord:
+        """The record of a cell that is being worked on."""
+        return CellRecord(
             status="started",
             study=self.cfg.study.name,
             label=self.cfg.decoder.label(self.cfg.model),
@@ -103,40 +126,55 @@ class Cell:
             config=dict(self.settings),
             provenance=before.provenance if before and not missing else provenance.collect(self.settings),
             count=self.cfg.count,
-            done=self.cfg.count - sum(where.end - where.first for where in missing),
+            done=self.cfg.count - _images(missing),
             started=before.started if before else provenance.now(),
             guarantee=before.guarantee if before else "none",
             timing=dict(before.timing) if before else {},
         )
-        with reserved(self.folder), self._recorded(record):
-            store.write_record(self.folder, record)
-            if missing or before is None:
-                self._draw(record, missing)
-            self._tabulate(record)
-        return record
 
-    def _draw(self, record: CellRecord, missing: list[ShardRange]) -> None:
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[CellRecord]:
+        """The record as it is on the disk, to be changed; it is written back afterwards."""
+        record = self._readable_record() or self._started(None, self._absent())
+        yield record
+        store.write_record(self.folder, record)
+
+    def _absent(self) -> list[ShardRange]:
+        """Image files that are not there; those that are may be damaged."""
+        every = shards.ranges(self.cfg.count, self.cfg.shard_size)
+        return [where for where in every if not where.path(self.folder).exists()]
+
+    def _draw(self, missing: Iterable[ShardRange]) -> int:
+        """Draw image files one by one.
+
+        Returns:
+            How many images that were.
+        """
         from vvsbench.runs import drawing
 
+        label = self.cfg.decoder.label(self.cfg.model)
         for remark in remarks(self.cfg):
             self.console.warn(remark)
-        with self.console.working(f"{record.label}: loading the model"):
+        with self.console.working(f"{label}: loading the model"):
             session = drawing.open_session(self.cfg)
-        record.guarantee = session.guarantee  # type: ignore[assignment]
-        record.timing["load_seconds"] = session.load_seconds
-        if not missing:
-            return
-        before, started = record.timing.get("total_seconds", 0.0), time.perf_counter()
+        with self._noted() as record:
+            record.guarantee = session.guarantee  # type: ignore[assignment]
+            record.timing["load_seconds"] = session.load_seconds
+        drawn, last = 0, time.perf_counter()
 
         def write(where: ShardRange, shard: Shard, times: list[dict[str, Any]]) -> None:
+            nonlocal drawn, last
             shards.write(self.folder, where, shard, times)
-            record.done += where.end - where.first
-            record.timing["first_image_seconds"] = session.first_image_seconds
-            record.timing["total_seconds"] = before + time.perf_counter() - started
-            store.write_record(self.folder, record)
+            now, images = time.perf_counter(), where.end - where.first
+            with self._noted() as record:
+                record.done += images
+                record.timing["first_image_seconds"] = session.first_image_seconds
+                record.timing["total_seconds"] = record.timing.get("total_seconds", 0.0) + now - last
+            drawn, last = drawn + images, now
 
-        with self.console.drawing(record.label, record.count, record.done) as advance:
+        with self.console.drawing(label, record.count, record.done) as advance:
             drawing.draw(self.cfg, session, missing, write, advance)
+        return drawn
 
     def _tabulate(self, record: CellRecord) -> None:
         """Tables, summaries and the image set's digest, all from the shards."""
@@ -156,28 +194,36 @@ class Cell:
         record.summaries = tables.summaries(trace, repeats)
 
     @contextlib.contextmanager
-    def _recorded(self, record: CellRecord) -> Iterator[None]:
-        """Write how it ended, last of all."""
+    def _failing(self) -> Iterator[None]:
+        """Put down how it ended, if it did not end well."""
         try:
             yield
         except KeyboardInterrupt:
-            self._end(record, "interrupted", "stopped by the user")
+            self._end("interrupted", "stopped by the user")
             raise
         except Exception as error:
             reason = understood(error, f"batch_size={self.cfg.batch_size}, dtype={self.cfg.dtype}", "batch_size")
             status: Status = "out_of_memory" if isinstance(reason, OutOfMemoryError) else "failed"
-            self._end(record, status, str(reason) or type(reason).__name__)
+            self._end(status, str(reason) or type(reason).__name__)
             if reason is error:
                 raise
             raise reason from error
-        self._end(record, "ok", None)
 
-    def _end(self, record: CellRecord, status: Status, error: str | None) -> None:
-        record.status, record.error, record.finished = status, error, provenance.now()
-        (self.folder / RESERVE).unlink(missing_ok=True)
+    def _end(self, status: Status, error: str | None) -> CellRecord:
+        """Write how it ended, last of all; the first reason for which it failed stays."""
+        give_back(self.folder)
         try:
-            store.write_record(self.folder, record)
+            with self._noted() as record:
+                record.done = self.cfg.count - _images(self._absent())
+                if status == "ok" or record.status in ("started", "interrupted"):
+                    record.status, record.error, record.finished = status, error, provenance.now()
         except UserError:
             if status == "ok":
                 raise
             log.warning("the record of %s could not be written", self.folder)
+        return record
+
+
+def _images(ranges: Sequence[ShardRange]) -> int:
+    """How many images some files hold."""
+    return sum(where.end - where.first for where in ranges)

@@ -1,26 +1,41 @@
-"""Only one process works on a cell at a time, and a full disk still leaves room to say so."""
+"""Who works on a cell: one process alone, or several that share its images. A full disk still leaves room to say so.
+
+Alone means to hold the cell's lock, together means to share it, and then every image file that is being drawn has a
+lock of its own. The system frees the locks of a process that dies, so nothing has to be cleared up after it. Locks only
+save work: a file holds the same bytes whoever draws it, and appears at once, so even where a file system knows no locks
+nothing worse happens than that it is drawn twice.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
-from collections.abc import Callable, Iterator
+import math
+import os
+import socket
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
+from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
 from vvsbench.runs import files
 from vvsbench.runs.failures import from_system
+from vvsbench.runs.shards import FOLDER, ShardRange
 
 LOCK = ".lock"
-RESERVE = ".reserve"
 RESERVED_BYTES = 128 * 1024
 """Room for a record: it is given back before the record of a failure is written."""
+GLIMPSE, PATIENCE = 0.3, 2.0
+"""Seconds that a lock may be held by one who only looks (see `held`), and by one who is about to leave."""
+POLL = 0.02
 
 
 @contextlib.contextmanager
 def claimed(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold a cell; a second process waits here, and then finds the work done.
+    """Hold a cell alone; a second process waits here, and then finds the work done.
 
     Args:
         folder: of the cell; made if it is not there.
@@ -46,11 +61,88 @@ def claimed(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         lock.release()
 
 
-def held(folder: Path) -> bool:
-    """Whether a live process holds a cell; asking writes nothing and needs no right to write."""
+@contextlib.contextmanager
+def joined(folder: Path, say: Callable[[str], None], begin: Callable[[], None]) -> Iterator[None]:
+    """Hold a cell together with all others that draw its images; one who holds it alone is waited for.
+
+    Args:
+        folder: of the cell; made if it is not there.
+        say: is told when there is something to wait for.
+        begin: is called by the first one, while there is nobody else.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
     try:
-        with (folder / LOCK).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / LOCK).open("ab+")
+    except OSError as error:
+        raise from_system(error, folder) from error
+    with lock:
+        if _taken(lock, fcntl.LOCK_EX, GLIMPSE):
+            begin()
+        if not _taken(lock, fcntl.LOCK_SH, PATIENCE):
+            say(f"{folder.name}: another process works on it alone; waiting for it to finish ...")
+            _taken(lock, fcntl.LOCK_SH, math.inf)
+        yield
+
+
+@contextlib.contextmanager
+def concluding(folder: Path) -> Iterator[bool]:
+    """Hold a cell alone whose image files are all there, unless somebody else is still busy with it.
+
+    Of all that ask, the last one gets it: whoever is busy now asks later.
+
+    Yields:
+        Whether it is held.
+    """
+    lock = FileLock(str(folder / LOCK))
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        yield False
+        return
+    try:
+        files.remove_leftovers(folder)
+        yield True
+    finally:
+        lock.release()
+
+
+def unclaimed(folder: Path, wanted: Sequence[ShardRange]) -> Generator[ShardRange, None, None]:
+    """Image files that are neither there nor being drawn by a live process, one by one, each held while it is out.
+
+    It ends when a whole pass over them finds none: those of a process that died are found by a later pass.
+
+    Args:
+        folder: of the cell.
+        wanted: all its image files.
+    """
+    (folder / FOLDER).mkdir(exist_ok=True)
+    found = True
+    while found:
+        found = False
+        for where in wanted:
+            path = where.path(folder)
+            if path.exists():
+                continue
+            lock = FileLock(str(path.with_name(f".{path.name}.lock")))
+            with contextlib.suppress(Timeout), lock.acquire(timeout=0):
+                if not path.exists():
+                    found = True
+                    yield where
+
+
+def held(folder: Path) -> bool:
+    """Whether a live process holds a cell, alone or with others; asking writes nothing and needs no right to write."""
+    try:
+        with _opened(folder / LOCK) as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno != errno.EBADF:
+                    raise
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # NFS, and no right to write: sees those alone only
     except (BlockingIOError, PermissionError):
         return True
     except OSError:  # no lock was ever made, or this file system knows none
@@ -58,12 +150,48 @@ def held(folder: Path) -> bool:
     return False
 
 
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        return path.open("rb+")
+    except PermissionError:
+        return path.open("rb")
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return path.open("rb")
+
+
+def _taken(lock: IO[Any], kind: int, patience: float) -> bool:
+    """Try to take a lock for so many seconds; whether it is taken. A file system without locks lets everybody in."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            if time.monotonic() >= until:
+                return False
+            time.sleep(POLL)
+        except OSError:
+            return True
+        else:
+            return True
+
+
 @contextlib.contextmanager
 def reserved(folder: Path) -> Iterator[None]:
     """Occupy some room while a cell is drawn, and give it back at the end, whatever the end is."""
-    files.write(folder / RESERVE, bytes(RESERVED_BYTES))
+    files.write(_reserve(folder), bytes(RESERVED_BYTES))
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            (folder / RESERVE).unlink(missing_ok=True)
+        give_back(folder)
+
+
+def give_back(folder: Path) -> None:
+    """Free the room that this process occupies."""
+    with contextlib.suppress(OSError):
+        _reserve(folder).unlink(missing_ok=True)
+
+
+def _reserve(folder: Path) -> Path:
+    return folder / f".reserve.{socket.gethostname()}-{os.getpid()}.tmp"

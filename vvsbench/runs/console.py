@@ -15,11 +15,20 @@ log = logging.getLogger(__name__)
 
 
 class Console:
-    """Speaks to the user: results on standard output, everything else on standard error and in the cell's log."""
+    """Speaks to the user: results on standard output, everything else on standard error and in the cell's log.
 
-    def __init__(self) -> None:
+    Args:
+        bars: whether to show progress on a terminal; several processes on one would write over each other.
+
+    Attributes:
+        said: the lines of the cells that were finished.
+    """
+
+    def __init__(self, bars: bool = True) -> None:
+        self.said: list[str] = []
         self._out = rich.console.Console(highlight=False, soft_wrap=True, markup=False)
         self._err = rich.console.Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+        self._bars = bars and self._err.is_terminal
 
     def say(self, text: str) -> None:
         """Tell what is going on."""
@@ -38,6 +47,7 @@ class Console:
         price = f", {cost.mean:.1f} target calls of computation" if cost else ""
         text = f"{record.label:<12} {record.key}  {what}{pace}{price}"
         log.info("%s", text)
+        self.said.append(text)
         self._out.print(text)
 
     def show(self, what: rich.console.RenderableType) -> None:
@@ -48,7 +58,7 @@ class Console:
     def working(self, text: str) -> Iterator[None]:
         """Show that something without a measure of progress is going on; silent when not on a terminal."""
         log.info("%s", text)
-        if not self._err.is_terminal:
+        if not self._bars:
             yield
             return
         with self._err.status(text):
@@ -67,6 +77,6 @@ class Console:
             A function to be told how many more are drawn.
         """
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self._err, transient=True, disable=not self._err.is_terminal) as bar:
+        with Progress(*columns, console=self._err, transient=True, disable=not self._bars) as bar:
             task = bar.add_task(f"{name:<12}", total=count, completed=done)
             yield lambda images: bar.advance(task, images)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,14 +61,14 @@ def open_session(cfg: RunConfig) -> Session:
 
 
 def draw(
-    cfg: RunConfig, session: Session, missing: Sequence[ShardRange], write: Write, progress: Callable[[int], None]
+    cfg: RunConfig, session: Session, missing: Iterable[ShardRange], write: Write, progress: Callable[[int], None]
 ) -> None:
     """Draw shards.
 
     Args:
         cfg: settings of the cell.
         session: the loaded decoder.
-        missing: what to draw, in order.
+        missing: what to draw, in order; asked for one by one, each when the one before is written.
         write: is called with each finished shard.
         progress: is called with numbers of images that were finished.
     """
@@ -76,13 +76,14 @@ def draw(
 
     chosen = prompts(cfg)
     words = texts(cfg, chosen)
+    rows = 0
     with _threads(cfg.threads):
-        started = time.perf_counter()
-        rows = min(cfg.batch_size, missing[0].end - missing[0].first)
-        _drawn(cfg, session.decoder, chosen, range(missing[0].first, missing[0].first + rows), ignored)
-        session.first_image_seconds = time.perf_counter() - started
         for where in missing:
             images = range(where.first, where.end)
+            if not rows:
+                started, rows = time.perf_counter(), min(cfg.batch_size, len(images))
+                _drawn(cfg, session.decoder, chosen, images[:rows], ignored)
+                session.first_image_seconds = time.perf_counter() - started
             shard, seconds = _drawn(cfg, session.decoder, chosen, images, progress)
             for row in shard.rows:
                 row["prompt"] = words[row["image"] % len(words)]

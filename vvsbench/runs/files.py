@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import socket
 from pathlib import Path
 
 from vvsbench.runs.failures import from_system
@@ -17,7 +18,7 @@ def write(path: Path, content: bytes) -> None:
         OutOfSpaceError: the disk is full; the temporary file is gone again.
         NotWritableError: no permission.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -32,8 +33,8 @@ def write(path: Path, content: bytes) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files of writers that were killed. Only the holder of the folder's lock may call this."""
-    for path in folder.rglob(".*.tmp"):
+    """Delete temporary files and locks of writers that were killed. Only who holds the folder alone may call this."""
+    for path in [*folder.rglob(".*.tmp"), *folder.rglob(".shard-*.lock")]:
         path.unlink(missing_ok=True)
 
 

@@ -54,6 +54,11 @@ class CellState:
     older: Sequence[CellState] = field(default_factory=tuple)
 
 
+def place(run: RunConfig) -> Path:
+    """The folder of a cell, as conf/run.yaml has it."""
+    return Path(run.output_root) / "cells" / run.study.name / f"{run.decoder.name}-{identity.cell_key(plain(run))}"
+
+
 def of_study(store: Store, study: str) -> list[CellState]:
     """The cells of a study that have a record, in the order in which they were started.
 
@@ -91,7 +96,8 @@ def _read(folder: Path) -> CellState:
 def _state(folder: Path, record: CellRecord) -> tuple[State, Path, CellRecord, str]:
     progress = f"{record.done} of {record.count} images"
     if held(folder):
-        return State.running, folder, record, progress
+        failed = f"; one of its workers failed: {record.error}" if record.error else ""
+        return State.running, folder, record, progress + failed
     if record.status == "interrupted":
         return State.interrupted, folder, record, f"{record.error or 'stopped'}; {progress}"
     if record.status == "started":

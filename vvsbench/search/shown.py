@@ -14,8 +14,8 @@ from vvsbench.analysis import tables
 from vvsbench.analysis.estimate import Estimate
 from vvsbench.config import RunConfig
 from vvsbench.errors import UserError
-from vvsbench.runs.app import Outcome
 from vvsbench.runs.console import Console
+from vvsbench.runs.job import Outcome
 from vvsbench.runs.store import read_record
 from vvsbench.search.found import Member, confirmation, folder
 from vvsbench.search.objectives import NotMeasured, measured

@@ -13,17 +13,18 @@ from vvsbench.composition import typed
 from vvsbench.config import RunConfig
 from vvsbench.errors import ConfigError
 from vvsbench.runs import app
+from vvsbench.runs.job import Outcome
 from vvsbench.runs.speed import baseline_decoder, of_decoder
 from vvsbench.search import found, shown
 from vvsbench.search.objectives import objectives
 from vvsbench.search.space import Space, space
-from vvsbench.search.trials import Search, State
+from vvsbench.search.trials import Search, State, Trial
 
 if TYPE_CHECKING:
     from hydra_plugins.vvsbench_cells.sweeper import CellsSweeper
 
 
-def search(cells: CellsSweeper, overrides: Sequence[Override], parser: OverridesParser) -> list[app.Outcome]:
+def search(cells: CellsSweeper, overrides: Sequence[Override], parser: OverridesParser) -> list[Outcome]:
     """Run a study's own cells, then the trials; save and show the front.
 
     Args:
@@ -50,14 +51,17 @@ def search(cells: CellsSweeper, overrides: Sequence[Override], parser: Overrides
     if not own and (baseline := baseline_decoder(study, common)):  # what fits the target, if none was named
         own = [baseline]
         common.append(f"study.baseline={baseline[0].removeprefix('decoder=')}")
-    app.check(cells.loads([job(cell) for cell in own]))
-    app.check(cells.loads([job(trial) for trial in _wrong(tried, lambda trial: _examined(cells, job(trial))[1])]))
+    own_runs = app.check(cells.loads([job(cell) for cell in own]), cells.here)
+    wrong = _wrong(tried, lambda trial: _examined(cells, job(trial))[1])
+    app.check(cells.loads([job(trial) for trial in wrong]), cells.here)
     made = Search(study.search, objectives(study), tried)
-    ran = cells.outcomes([job(cell) for cell in own])
-    made.run(
-        lambda trial: _examined(cells, job(trial)),
-        lambda batch, before: cells.outcomes([job(trial) for trial in batch], len(own) + before),
-    )
+    ran = cells.outcomes([job(cell) for cell in own], own_runs)
+
+    def launch(batch: Sequence[Trial], before: int) -> list[Outcome]:
+        runs = [trial.run for trial in batch if trial.run is not None]
+        return cells.outcomes([job(trial.overrides) for trial in batch], runs, len(own) + before)
+
+    made.run(lambda trial: _examined(cells, job(trial)), launch)
     if made.count(State.impossible) == len(made.trials):
         raise ConfigError([f"none of {len(made.trials)} trials was possible; the first: {made.trials[0].why}"])
     if made.front:
@@ -87,4 +91,4 @@ def _wrong(tried: Space, problems: Callable[[list[str]], list[str]]) -> list[lis
 
 def _examined(cells: CellsSweeper, overrides: list[str]) -> tuple[RunConfig | None, list[str]]:
     ((_, load),) = cells.loads([overrides])
-    return app.examined(load)
+    return app.examined(load, cells.here)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from vvsbench.analysis.estimate import Estimate
 from vvsbench.config import RunConfig
 from vvsbench.errors import UserError
-from vvsbench.runs.app import Outcome
 from vvsbench.runs.console import Console
+from vvsbench.runs.job import Outcome
 from vvsbench.search.objectives import NotMeasured, directions, measured
 from vvsbench.search.settings import SearchConfig
 from vvsbench.search.space import Space
@@ -63,8 +63,8 @@ class Trial:
 
 Examine = Callable[[list[str]], tuple[RunConfig | None, list[str]]]
 """From the overrides of a trial to its settings and what is wrong with them."""
-Launch = Callable[[Sequence[list[str]], int], Sequence[Outcome]]
-"""Runs the cells of trials, the second argument being how many have run before."""
+Launch = Callable[[Sequence[Trial], int], Sequence[Outcome]]
+"""Runs the cells of trials that are sound, the second argument being how many have run before."""
 
 
 class Search:
@@ -132,7 +132,7 @@ class Search:
     def _measure(self, batch: Sequence[Trial], launch: Launch) -> None:
         """Run the cells of trials and read what they are worth."""
         ran = len(self.outcomes)
-        outcomes = launch([trial.overrides for trial in batch], ran) if batch else []
+        outcomes = launch(batch, ran) if batch else []
         self.outcomes += outcomes
         for trial, outcome in zip(batch, outcomes, strict=True):
             assert trial.run is not None

@@ -23,7 +23,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
-    from vvsbench.runs.app import Outcome
+    from vvsbench.config import RunConfig
+    from vvsbench.runs.job import Outcome
 
 # A dict and no dataclass: Hydra runs this module without a name of its own, which dataclasses need.
 SETTINGS = {"_target_": "hydra_plugins.vvsbench_cells.sweeper.CellsSweeper", "max_batch_size": None}
@@ -45,6 +46,10 @@ class CellsSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `sweep`."""
+        from vvsbench.runs import launching
+
+        chosen = str(config.hydra.runtime.choices["hydra/launcher"])
+        launching.check_installed(chosen, str(config.hydra.launcher._target_))
         self.config, self.hydra_context = config, hydra_context
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -75,8 +80,17 @@ class CellsSweeper(Sweeper):
         combined = combinations(parsed)
         cells: list[list[str]] = OmegaConf.to_container(self.config.study.cells) or [[]]  # type: ignore[assignment]
         jobs = crossed(cells, combined, study=str(self.config.study.name))
-        wanted = app.chosen(app.check(self.loads(jobs)))
-        return app.finish(self.outcomes([job for job, chosen in zip(jobs, wanted, strict=True) if chosen]))
+        runs = app.check(self.loads(jobs), self.here)
+        wanted = app.chosen(runs)
+        return app.finish(self.outcomes(list(itertools.compress(jobs, wanted)), list(itertools.compress(runs, wanted))))
+
+    @property
+    def here(self) -> bool:
+        """Whether cells run on this machine, or on one that may have other devices."""
+        from vvsbench.runs import launching
+
+        assert self.config is not None
+        return not launching.elsewhere(str(self.config.hydra.launcher._target_))
 
     def load(self, overrides: Sequence[str]) -> DictConfig:
         """Compose a cell."""
@@ -88,21 +102,25 @@ class CellsSweeper(Sweeper):
         """The overrides of cells, each with what composes it."""
         return [(overrides, partial(self.load, overrides)) for overrides in jobs]
 
-    def outcomes(self, jobs: Sequence[list[str]], before: int = 0) -> list[Outcome]:
+    def outcomes(self, jobs: Sequence[list[str]], runs: Sequence[RunConfig], before: int = 0) -> list[Outcome]:
         """Have the launcher run cells.
 
         Args:
             jobs: the overrides of each.
+            runs: the settings of each.
             before: how many have run before them.
         """
+        from vvsbench.runs import launching
+
         assert self.config is not None
         assert self.launcher is not None
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-        results: list[Any] = []
+        outcomes: list[Outcome] = []
         size = self.max_batch_size or max(1, len(jobs))
         for first in range(0, len(jobs), size):
-            results.extend(self.launcher.launch(jobs[first : first + size], initial_job_idx=before + first))
-        return [result.return_value for result in results]
+            part = slice(first, first + size)
+            outcomes += launching.launched(self.launcher, jobs[part], runs[part], before + first)
+        return outcomes
 
 
 def combinations(overrides: Sequence[Override]) -> list[list[str]]:
