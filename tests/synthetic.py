@@ -6,6 +6,7 @@ random, an exact decoder copies them and a skipping one changes some.
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from vvsbench import identity
+from vvsbench.analysis.frame import StudyFrame, frames
 from vvsbench.quality import intervals
 from vvsbench.runs import files, shards, store, tables
 from vvsbench.runs.record import CellRecord, Git, Jackknife, MetricValue, Provenance, QualityRecord, packed
@@ -503,3 +505,16 @@ def _kept(recipe: Recipe, count: int, name: str, middle: float, half: float) -> 
         return {"each": packed(middle + luck, "float32")}
     found = intervals.jackknife(lambda chosen: middle + luck[chosen].mean(), np.zeros(count, dtype=np.int64), 8)
     return {"jackknife": Jackknife(replicates=found.values.tolist(), share=found.share)}
+
+
+def frame(study: str, root: Path) -> StudyFrame:
+    """A study under the protocol that its report shows first."""
+    return frames(study, root)[0]
+
+
+def score_again(folder: Path) -> None:
+    """Score a cell under a second protocol, whose numbers are twice as large."""
+    found = json.loads((folder / "quality" / "tiny.json").read_text())
+    values = [value | {"value": 2 * value["value"]} for value in found["values"]]
+    other = found | {"protocol": "vgg-pr", "version": "v3", "values": values}
+    (folder / "quality" / "vgg-pr.json").write_text(json.dumps(other))

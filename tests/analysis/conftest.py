@@ -8,7 +8,7 @@ import pytest
 
 from tests import synthetic
 from vvsbench.analysis import report
-from vvsbench.analysis.frame import StudyFrame, frame
+from vvsbench.analysis.frame import StudyFrame
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +20,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def study(root: Path) -> StudyFrame:
-    return frame("demo", root)
+    return synthetic.frame("demo", root)
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from tests import synthetic
 from vvsbench.analysis import report, sentences
 from vvsbench.analysis.attainment import BEST, MEDIAN, WORST, attainments, surfaces
 from vvsbench.analysis.costs import EQUIVALENTS, FORWARDS
-from vvsbench.analysis.frame import frame
 
 REFERENCE = {FORWARDS: (1.0, 40.0), EQUIVALENTS: (90.0, 40.0)}
 
@@ -51,7 +50,7 @@ def write(root: Path, seeds: dict[str, list[int]]) -> None:
 
 def test_families_are_compared_over_the_seeds_that_all_have(tmp_path):
     write(tmp_path, {"": [0, 1, 2], "eagle2": [1, 2, 3], "vvs i=4": [0]})
-    (found,) = attainments(frame("demo", tmp_path))
+    (found,) = attainments(synthetic.frame("demo", tmp_path))
     assert list(found.seeds) == [1, 2]
     assert (list(found.once), found.uneven) == (["vvs i=4"], True)
     assert found.drawn["eagle2"] == [1, 2, 3]
@@ -75,7 +74,7 @@ def test_the_report_shows_surfaces_over_three_seeds(tmp_path):
     assert "![attainment](attainment.svg)" in paths.markdown.read_text()
     assert {path.name for path in paths.more} >= {"attainment.csv"}
     # every cell is still compared with the baseline of its own seed
-    rows = frame("demo", tmp_path).usable
+    rows = synthetic.frame("demo", tmp_path).usable
     assert (rows.loc[rows["label"] == "sd", "fid_change"] == 0).all()
 
 
@@ -89,6 +88,6 @@ def test_one_seed_is_said_to_be_one(tmp_path, no_figures):
 
 def test_seeds_that_no_two_cells_share_make_no_surface(tmp_path):
     write(tmp_path, {"": [0, 1], "sd": [2, 3]})
-    (found,) = attainments(frame("demo", tmp_path))
+    (found,) = attainments(synthetic.frame("demo", tmp_path))
     assert not found.families
     assert "No two seeds are shared" in sentences.about_attainment(found, "demo")

@@ -6,14 +6,14 @@ from pathlib import Path
 from tests import synthetic
 from vvsbench.analysis import page, report
 from vvsbench.analysis.curves import curves
-from vvsbench.analysis.frame import StudyFrame, frame
+from vvsbench.analysis.frame import StudyFrame
 
 INTERVAL = "decoder.schedule.interval"
 
 
 def varied(root: Path, x: str, cells: list[synthetic.Recipe] | None = None) -> StudyFrame:
     synthetic.write(root, 16, cells=[replace(cell, study={"x": x}) for cell in cells or synthetic.recipes()])
-    return frame("demo", root)
+    return synthetic.frame("demo", root)
 
 
 def test_a_curve_goes_through_the_cells_of_a_family_in_order(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests import synthetic
 from vvsbench.analysis.estimate import estimate
-from vvsbench.analysis.frame import NothingToReport, StudyFrame, frame, timed
+from vvsbench.analysis.frame import NothingToReport, StudyFrame, timed
 from vvsbench.analysis.settings import missing
 from vvsbench.runs import files, store
 
@@ -71,7 +71,7 @@ def test_a_cell_that_does_not_hold_is_told_and_not_compared(tmp_path: Path, brok
     cells = synthetic.recipes()[:3]
     cells[1] = replace(cells[1], **broken)
     synthetic.write(tmp_path, 8, cells=cells)
-    found = frame("demo", tmp_path)
+    found = synthetic.frame("demo", tmp_path)
     row = named(found, "sd")
     assert not row["usable"]
     assert row[["fid", "step_compression", "speed_up", "fid_change"]].isna().all()
@@ -82,7 +82,7 @@ def test_a_cell_that_does_not_hold_is_told_and_not_compared(tmp_path: Path, brok
 def test_stale_cells_that_were_run_again_are_told_in_one_line(tmp_path: Path) -> None:
     cells = synthetic.recipes()
     synthetic.write(tmp_path, 8, cells=[*(replace(cell, stale=True, changes={"old": 1}) for cell in cells), *cells])
-    found = frame("demo", tmp_path)
+    found = synthetic.frame("demo", tmp_path)
     assert len(found.usable) == 7
     (trouble,) = found.troubles
     assert trouble.subject == "Older records"
@@ -95,14 +95,14 @@ def test_quality_of_other_images_is_left_out(tmp_path: Path) -> None:
     path = folder / store.QUALITY / "tiny.json"
     quality = store.read_quality(folder)["tiny"]
     files.write(path, quality.model_copy(update={"image_digest": "other"}).model_dump_json().encode())
-    found = frame("demo", tmp_path)
+    found = synthetic.frame("demo", tmp_path)
     assert named(found, "sd")[["fid", "fid_change"]].isna().all()
     assert any("other images" in trouble.what for trouble in found.troubles)
 
 
 def test_missing_cells_are_told(tmp_path: Path) -> None:
     synthetic.write(tmp_path, 8, cells=synthetic.recipes()[:2])
-    (trouble,) = frame("demo", tmp_path).troubles
+    (trouble,) = synthetic.frame("demo", tmp_path).troubles
     assert trouble.subject == "Not run yet"
     assert trouble.what.count(";") == 4
     assert "decoder=vvs decoder.schedule.interval=3" in trouble.what
@@ -128,7 +128,7 @@ def test_seconds_of_two_machines_never_share_an_axis(tmp_path: Path) -> None:
     cells = synthetic.recipes()[:3]
     cells[2] = replace(cells[2], hardware=synthetic.HARDWARE | {"cpu": "Another Processor"})
     synthetic.write(tmp_path, 8, cells=cells)
-    found = frame("demo", tmp_path)
+    found = synthetic.frame("demo", tmp_path)
     assert list(timed(found.usable)["label"]) == ["ar", "sd"]
     assert named(found, "eagle2")[["speed_up"]].isna().all()
     assert named(found, "eagle2")["forwards_ratio"] > 1
@@ -138,7 +138,7 @@ def test_seconds_of_two_machines_never_share_an_axis(tmp_path: Path) -> None:
 def test_only_cells_of_one_setting_are_compared(tmp_path: Path) -> None:
     cells = synthetic.recipes()[:2]
     synthetic.write(tmp_path, 8, cells=cells + [replace(cell, changes={"seed": 1}) for cell in cells])
-    parts = frame("demo", tmp_path).comparisons()
+    parts = synthetic.frame("demo", tmp_path).comparisons()
     assert [name for name, _ in parts] == ["seed=0", "seed=1"]
     assert all(list(rows["label"]) == ["ar", "sd"] for _, rows in parts)
 
@@ -147,14 +147,14 @@ def test_labels_that_collide_say_what_differs(tmp_path: Path) -> None:
     cells = [cell for cell in synthetic.recipes() if cell.label in ("ar", "vvs i=2")]
     twin = replace(cells[1], decoder=cells[1].decoder | {"skip": {"selector": "random", "truncation": "none"}})
     synthetic.write(tmp_path, 8, cells=[*cells, twin])
-    labels = set(frame("demo", tmp_path).rows["label"])
+    labels = set(synthetic.frame("demo", tmp_path).rows["label"])
     assert labels == {"ar", "vvs i=2 truncation=dynamic", "vvs i=2 truncation=none"}
 
 
 def test_of_several_cells_of_the_baselines_decoder_the_first_declared_is_the_baseline(tmp_path: Path) -> None:
     cells = synthetic.continuous()
     synthetic.write(tmp_path, 8, cells=cells[::-1])  # whatever the order in which they ran
-    found = frame("demo", tmp_path)
+    found = synthetic.frame("demo", tmp_path)
     assert list(found.rows.loc[found.rows["is_baseline"], "label"]) == ["masked 64 x 25"]
     assert set(found.rows["baseline"]) == {"masked 64 x 25"}
     assert list(found.rows["label"])[:3] == ["masked 64 x 25", "csd released", "csd exact"]
@@ -164,7 +164,7 @@ def test_of_several_cells_of_the_baselines_decoder_the_first_declared_is_the_bas
 def test_a_baseline_that_failed_is_not_replaced_by_another_cell_of_its_decoder(tmp_path: Path) -> None:
     cells = synthetic.continuous()
     synthetic.write(tmp_path, 8, cells=[replace(cells[0], status="failed"), *cells[1:]])
-    found = frame("demo", tmp_path)
+    found = synthetic.frame("demo", tmp_path)
     assert not found.usable["is_baseline"].any()
     assert "baseline" not in found.rows or found.rows["baseline"].isna().all()
 
@@ -173,28 +173,28 @@ def test_a_baseline_that_was_run_again_is_the_baseline(tmp_path: Path) -> None:
     cells = synthetic.continuous()
     stale = replace(cells[0], stale=True)
     synthetic.write(tmp_path, 8, cells=[stale, *cells])
-    found = frame("demo", tmp_path)
+    found = synthetic.frame("demo", tmp_path)
     assert list(found.usable.loc[found.usable["is_baseline"], "label"]) == ["masked 64 x 25"]
 
 
 def test_without_a_declaration_the_first_that_ran_is_the_baseline(tmp_path: Path) -> None:
     cells = [replace(cell, study=cell.study | {"cells": []}) for cell in synthetic.continuous()[1:]]
     synthetic.write(tmp_path, 8, cells=cells)
-    found = frame("demo", tmp_path)
+    found = synthetic.frame("demo", tmp_path)
     assert list(found.rows.loc[found.rows["is_baseline"], "label"]) == ["masked 16 x 25"]
 
 
 def test_every_setting_has_a_baseline_of_its_own(tmp_path: Path) -> None:
     cells = synthetic.continuous()
     synthetic.write(tmp_path, 8, cells=[*cells, *(replace(cell, changes=cell.changes | {"seed": 1}) for cell in cells)])
-    found = frame("demo", tmp_path)
+    found = synthetic.frame("demo", tmp_path)
     assert list(found.rows.loc[found.rows["is_baseline"], "label"]) == ["masked 64 x 25"] * 2
 
 
 def test_cells_that_do_not_count_the_fronts_cost_are_told(tmp_path: Path) -> None:
     cells = [replace(cell, study={"cost": "equivalents", "cells": []}) for cell in synthetic.recipes()[:2]]
     synthetic.write(tmp_path, 8, cells=cells)
-    (trouble,) = frame("demo", tmp_path).troubles
+    (trouble,) = synthetic.frame("demo", tmp_path).troubles
     assert (trouble.subject, trouble.what) == (
         "Fronts",
         "count the cost in target calls, which these cells do not: ar, sd",
@@ -203,10 +203,10 @@ def test_cells_that_do_not_count_the_fronts_cost_are_told(tmp_path: Path) -> Non
 
 def test_a_study_without_numbers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NothingToReport, match="run it first"):
-        frame("demo", tmp_path)
+        synthetic.frame("demo", tmp_path)
     synthetic.write(tmp_path, 8, cells=[replace(synthetic.recipes()[0], status="failed")])
     with pytest.raises(NothingToReport, match="stopped by the user"):
-        frame("demo", tmp_path)
+        synthetic.frame("demo", tmp_path)
 
 
 def test_reading_a_study_imports_no_torch(root: Path) -> None:

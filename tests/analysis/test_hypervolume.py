@@ -10,7 +10,7 @@ import pytest
 from tests import synthetic
 from vvsbench.analysis import sentences
 from vvsbench.analysis.costs import EQUIVALENTS, FORWARDS
-from vvsbench.analysis.frame import StudyFrame, frame
+from vvsbench.analysis.frame import StudyFrame
 from vvsbench.analysis.hypervolume import area, contest, dominated, reference_point, without_groups
 
 
@@ -54,7 +54,7 @@ def test_a_family_that_dominates_has_a_larger_area_for_certain(tmp_path: Path) -
     cells = synthetic.recipes()
     better = replace(cells[3], label="vvs ours", harm=0.5, decoder=cells[3].decoder | {"schedule": {"name": "ours"}})
     synthetic.write(tmp_path, 64, cells=[cells[0], *cells[3:], better])
-    found = compared(frame("demo", tmp_path))
+    found = compared(synthetic.frame("demo", tmp_path))
     assert [family.name for family in found.families] == ["vvs ours", "vvs uniform"]
     apart = found.differences["vvs ours", "vvs uniform"]
     assert apart.low is not None
@@ -74,7 +74,7 @@ def test_families_with_the_same_cells_differ_by_nothing_for_certain(tmp_path: Pa
     for folder in folders[1:]:  # one trace, so one mean
         record = folder / "record.json"
         record.write_text(record.read_text().replace(str(_compression(folders[2])), str(_compression(folders[1]))))
-    study = frame("demo", tmp_path)
+    study = synthetic.frame("demo", tmp_path)
     rows = study.usable.assign(fid=[20.0, 25.0, 25.0], step_compression=[1.0, 3.0, 3.0])
     rows["protocol"] = "tiny v1"
     found = contest(replace(study, rows=rows), rows)
@@ -114,7 +114,7 @@ def test_luck_that_all_cells_share_cancels_in_a_difference(study: StudyFrame) ->
 
 def test_records_without_replicates_have_areas_without_intervals(tmp_path: Path) -> None:
     synthetic.write(tmp_path, 16, cells=[replace(cell, keeps=False) for cell in synthetic.recipes()])
-    found = compared(frame("demo", tmp_path))
+    found = compared(synthetic.frame("demo", tmp_path))
     assert not found.paired
     assert all(family.volume.low is None for family in found.families)
     assert sentences.contests(found) == []

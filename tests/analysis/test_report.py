@@ -18,7 +18,6 @@ from rich.console import Console
 
 from tests import synthetic
 from vvsbench.analysis import certificates, pictures, report, selection
-from vvsbench.analysis.frame import frame
 from vvsbench.analysis.report import ReportPaths
 
 MIB = 2**20
@@ -188,7 +187,7 @@ def test_troubles_are_told_for_each_seed(tmp_path: Path) -> None:
     broken = [replace(eagle2, changes={"seed": 0}), replace(eagle2, stale=True, changes={"seed": 1})]
     again = [replace(first, seconds=0.3, stale=True, changes={"seed": 1}), replace(vvs, status="failed")]
     synthetic.write(tmp_path, 8, cells=[*seeds, *broken, *again])
-    told = {trouble.subject: trouble.what for trouble in frame("demo", tmp_path).troubles}
+    told = {trouble.subject: trouble.what for trouble in synthetic.frame("demo", tmp_path).troubles}
     assert told["eagle2 seed=1"].startswith("is stale (the code that draws tokens has changed)")
     assert told["vvs i=2 seed=0"] == "failed: stopped by the user"
     assert told["Older records"].endswith("run again: ar seed=1")
@@ -281,10 +280,7 @@ def test_many_cells_are_all_in_the_tables_and_the_first_of_them_in_pictures(tmp_
 def test_every_protocol_is_shown_apart(tmp_path: Path) -> None:
     folders = synthetic.write(tmp_path, 16, cells=synthetic.recipes()[:4])
     for folder in folders[:3]:
-        found = json.loads((folder / "quality" / "tiny.json").read_text())
-        values = [value | {"value": 2 * value["value"]} for value in found["values"]]
-        other = found | {"protocol": "vgg-pr", "version": "v3", "values": values}
-        (folder / "quality" / "vgg-pr.json").write_text(json.dumps(other))
+        synthetic.score_again(folder)
     paths = report.write("demo", tmp_path)
     for text in (paths.html.read_text(), paths.markdown.read_text()):
         first, second = re.split("Under protocol vgg-pr v3", text, maxsplit=1)
@@ -296,14 +292,14 @@ def test_every_protocol_is_shown_apart(tmp_path: Path) -> None:
     assert "(protocol vgg-pr)" in paths.latex.read_text()
     assert {path.name for path in paths.figures} >= {"fronts.svg", "fronts-vgg-pr.svg"}
     assert {path.name for path in paths.more} >= {"cells-vgg-pr.csv"}
-    assert frame("demo", tmp_path).protocol == "tiny"
+    assert synthetic.frame("demo", tmp_path).protocol == "tiny"
 
 
 def test_quality_of_another_version_is_told_and_left_out(tmp_path: Path) -> None:
     folders = synthetic.write(tmp_path, 16, cells=synthetic.recipes()[:4])
     quality = folders[3] / "quality" / "tiny.json"
     quality.write_text(json.dumps(json.loads(quality.read_text()) | {"version": "v2"}))
-    rows = frame("demo", tmp_path).rows.set_index("label")
+    rows = synthetic.frame("demo", tmp_path).rows.set_index("label")
     assert math.isnan(rows.loc["vvs i=2", "fid"])
     assert rows.loc["vvs i=2", "step_compression"] > 1
     assert rows.loc["vvs i=2", "trouble"].startswith("was scored as tiny v2; its quality is left out")

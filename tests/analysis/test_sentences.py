@@ -7,7 +7,7 @@ from tests import synthetic
 from vvsbench.analysis import sentences
 from vvsbench.analysis.costs import FORWARDS
 from vvsbench.analysis.estimate import Estimate
-from vvsbench.analysis.frame import StudyFrame, frame
+from vvsbench.analysis.frame import StudyFrame
 from vvsbench.analysis.pareto import fronts
 
 
@@ -38,14 +38,14 @@ def test_a_change_within_its_interval_is_neither_won_nor_lost(study: StudyFrame)
 def test_a_better_quality_is_won(tmp_path: Path) -> None:
     cells = synthetic.recipes()
     synthetic.write(tmp_path, 8, cells=[cells[0], replace(cells[3], harm=-9.0)])
-    found = said(frame("demo", tmp_path))["vvs i=2"]
+    found = said(synthetic.frame("demo", tmp_path))["vvs i=2"]
     assert any(clause.startswith("FID falls by 9.0") for clause in found.won)
 
 
 def test_the_same_cost_is_neither_won_nor_lost(tmp_path: Path) -> None:
     cells = synthetic.continuous()[0], synthetic.masked(64, 26, 80.0, 2.0)
     synthetic.write(tmp_path, 8, cells=list(cells))
-    study = frame("demo", tmp_path)
+    study = synthetic.frame("demo", tmp_path)
     (found,) = sentences.verdicts(study.usable, study.axis)
     assert "needs as much as masked 64 x 25, in target calls" in found.even
     assert not any("computation" in clause for clause in (*found.won, *found.lost))
@@ -54,7 +54,7 @@ def test_the_same_cost_is_neither_won_nor_lost(tmp_path: Path) -> None:
 def test_more_forwards_are_lost(tmp_path: Path) -> None:
     cells = synthetic.recipes()
     synthetic.write(tmp_path, 8, cells=[replace(cells[1], label="ar", decoder={"name": "ar"}), cells[2]])
-    found = said(frame("demo", tmp_path))["eagle2"]
+    found = said(synthetic.frame("demo", tmp_path))["eagle2"]
     assert any("more target forwards than ar" in clause for clause in found.lost)
 
 
@@ -63,7 +63,7 @@ def test_an_exact_decoder_that_differs_says_so(tmp_path: Path) -> None:
     synthetic.write(
         tmp_path, 8, cells=[cells[0], cells[1], replace(cells[3], guarantee="exact", label="sd odd", flips=2)]
     )
-    found = said(frame("demo", tmp_path))["sd odd"]
+    found = said(synthetic.frame("demo", tmp_path))["sd odd"]
     assert any("6 of 8 images equal ar’s token for token" in clause for clause in found.even)
 
 
@@ -79,7 +79,7 @@ def test_the_headline_has_the_free_gain_and_the_paid_one(study: StudyFrame) -> N
 def test_a_slower_decoder_is_called_slower_in_the_headline(tmp_path: Path) -> None:
     cells = synthetic.recipes()
     synthetic.write(tmp_path, 64, cells=[cells[0], *(replace(cell, seconds=0.4) for cell in cells[1:3])])
-    (_, rows) = frame("demo", tmp_path).comparisons()[0]
+    (_, rows) = synthetic.frame("demo", tmp_path).comparisons()[0]
     clock = str(sentences.headline(rows, FORWARDS)[-1])
     assert "the fastest of them on this machine, and still slower than ar: 3." in clock
 

@@ -10,14 +10,13 @@ import pytest
 
 from tests import synthetic
 from vvsbench.analysis import findings, report, sentences
-from vvsbench.analysis.frame import frame
 from vvsbench.analysis.standings import INSIDE, OUTSIDE, UNKNOWN, Standings, standings
 from vvsbench.runs import files, store
 
 
 def placed(root: Path, cells: list[synthetic.Recipe], count: int = 64) -> Standings:
     synthetic.write(root, count, cells=cells)
-    study = frame("demo", root)
+    study = synthetic.frame("demo", root)
     found = standings(study, study.usable)
     assert found is not None
     return found
@@ -72,7 +71,7 @@ def test_without_intervals_nothing_is_told(tmp_path: Path) -> None:
         files.write(
             folder / "quality" / "tiny.json", quality.model_copy(update={"values": bare}).model_dump_json().encode()
         )
-    study = frame("demo", tmp_path)
+    study = synthetic.frame("demo", tmp_path)
     found = standings(study, study.usable)
     assert found is not None
     assert {cell.where for cell in found.cells} == {UNKNOWN}
@@ -80,7 +79,7 @@ def test_without_intervals_nothing_is_told(tmp_path: Path) -> None:
 
 def test_only_a_study_that_names_a_front_has_places(tmp_path: Path) -> None:
     synthetic.write(tmp_path, 8, cells=synthetic.continuous())
-    study = frame("demo", tmp_path)
+    study = synthetic.frame("demo", tmp_path)
     for other in (replace(study, front=""), replace(study, front="ar")):
         assert standings(other, other.usable) is None
     assert standings(study, study.usable[study.usable["decoder"] == "masked"]) is None
@@ -124,7 +123,7 @@ def test_a_report_of_continuous_tokens_has_their_columns_and_another_has_not(tmp
     synthetic.write(tmp_path / "a", 16, cells=synthetic.continuous())
     synthetic.write(tmp_path / "b", 16)
     for root, there in ((tmp_path / "a", True), (tmp_path / "b", False)):
-        study = frame("demo", root)
+        study = synthetic.frame("demo", root)
         made = findings.every(study, study.usable)
         shown = {column.name for table in made for column in table.columns}
         wanted = {"cost", "cost_ratio", "target_head_evaluations", "draft_head_evaluations", "kept", "kept_relaxed"}

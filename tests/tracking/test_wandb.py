@@ -18,7 +18,6 @@ import pytest
 
 from tests import synthetic
 from vvsbench import cli
-from vvsbench.analysis.frame import frame
 from vvsbench.analysis.speed import speeds
 from vvsbench.runs import store
 from vvsbench.tracking import sync
@@ -127,8 +126,20 @@ class Run:
         return {found.name: [entry.path for entry in found.manifest.contents] for found in self._all("artifact")}
 
 
+def test_further_protocols_have_names_of_their_own(tmp_path: Path, place: Path) -> None:
+    folders = synthetic.write(tmp_path / "outputs", 16, cells=[synthetic.recipes()[0], synthetic.recipes()[3]])
+    synthetic.score_again(folders[1])
+    log_study("demo", tmp_path / "outputs", "offline")
+    key = store.read_record(folders[1]).key
+    summary = Run(place, f"demo-{key}-images").summary
+    assert summary["quality/vgg-pr/fid"] == pytest.approx(2 * summary["quality/fid"])
+    report = Run(place, "demo-report")
+    cells = report.table("study/cells/vgg-pr").set_index("key")
+    assert cells.loc[key, "fid"] == pytest.approx(2 * report.table("study/cells").set_index("key").loc[key, "fid"])
+
+
 def test_the_run_of_a_cell_holds_the_numbers_of_its_record(runs: Path, root: Path) -> None:
-    row = frame("demo", root).usable.set_index("label", drop=False).loc["vvs i=2"]
+    row = synthetic.frame("demo", root).usable.set_index("label", drop=False).loc["vvs i=2"]
     cell = store.Store(root).cell("demo", "vvs i=2")
     found = Run(runs, f"demo-{cell.record.key}-images")
     assert (found.run.run_group, found.run.job_type, found.run.project) == ("demo", "images", "vvsbench")
@@ -178,7 +189,7 @@ def test_the_run_of_a_timed_cell_holds_its_times(runs: Path, root: Path) -> None
 
 
 def test_the_run_of_the_study_holds_its_tables_front_and_page(runs: Path, root: Path) -> None:
-    rows = frame("demo", root).usable
+    rows = synthetic.frame("demo", root).usable
     found = Run(runs, "demo-report")
     cells = found.table("study/cells")
     assert cells["label"].tolist() == ["ar", "vvs i=2"]

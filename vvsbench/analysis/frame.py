@@ -164,11 +164,6 @@ def frames(study: str, root: Path, timed_only: bool = False) -> list[StudyFrame]
     ]
 
 
-def frame(study: str, root: Path, timed_only: bool = False) -> StudyFrame:
-    """The first of `frames`, for what has room for one protocol only."""
-    return frames(study, root, timed_only)[0]
-
-
 def _costed(study: str, cells: Sequence[StoredCell]) -> StudyFrame:
     """A study with everything but what its cells are against their baselines, and their quality."""
     settings: Mapping[str, Any] = cells[-1].record.config.get("study") or {}

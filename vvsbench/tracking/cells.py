@@ -142,6 +142,16 @@ def numbers(row: pd.Series[Any]) -> dict[str, float]:
     return found
 
 
+def quality(row: pd.Series[Any], protocol: str) -> dict[str, float]:
+    """What a cell is worth under a further protocol, under names of its own.
+
+    Args:
+        row: of the study's frame of that protocol.
+        protocol: its name.
+    """
+    return _placed(row, {name: f"quality/{protocol}/{name}" for name in METRICS})
+
+
 def times(row: pd.Series[Any]) -> dict[str, float]:
     """A cell's times and intervals under the names they have in Weights & Biases.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,36 +28,43 @@ def identity(study: StudyFrame) -> dict[str, Any]:
     }
 
 
-def log_report(wandb: Any, run: Any, study: StudyFrame, speed: Speeds, root: Path) -> None:
+def log_report(wandb: Any, run: Any, frames: Sequence[StudyFrame], speed: Speeds, root: Path) -> None:
     """Fill the run.
 
     Args:
         wandb: the module.
         run: that is open.
-        study: to show.
+        frames: the study under each protocol, the first being that of the cells' runs.
         speed: its times.
         root: the output root. The page is added if there is one that knows all records.
     """
+    study, *others = frames
     tables = {
         "study/cells": study.usable.drop(columns=HIDDEN, errors="ignore").reset_index(),
         "study/speed": speed.rows,
         "study/imported": study.external.reset_index(),
     }
+    for other in others:
+        tables[f"study/cells/{other.protocol}"] = other.usable.drop(columns=HIDDEN, errors="ignore").reset_index()
     content = {name: table(wandb, rows) for name, rows in tables.items() if len(rows)}
     summary: dict[str, Any] = {}
     said = [f"{trouble.subject}: {trouble.what}" for trouble in study.troubles] + list(speed.said)
-    for number, (setting, group) in enumerate(study.comparisons()):
+    for setting, group in study.comparisons():
         said += [
             setting,
             *(str(claim) for claim in sentences.headline(group, study.axis)),
             *(f"{v.label} {v.predicate()}" for v in sentences.verdicts(group, study.axis)),
         ]
-        for front in fronts(study, group):
-            name = f"pareto/{front.axis.column}" + (f"_{number + 1}" if number else "")
-            content[name] = points = _points(wandb, front)
-            content[f"{name}_chart"] = wandb.plot.scatter(points, front.axis.column, QUALITY, title=front.axis.title)
-            if front.hypervolume is not None:
-                summary[f"{name}_hypervolume"] = front.hypervolume
+    for one in frames:
+        place = "pareto" if one is study else f"pareto/{one.protocol}"
+        for number, (_, group) in enumerate(one.comparisons()):
+            for front in fronts(one, group):
+                name = f"{place}/{front.axis.column}" + (f"_{number + 1}" if number else "")
+                content[name] = points = _points(wandb, front)
+                title = front.axis.title if one is study else f"{front.axis.title}, {one.protocol}"
+                content[f"{name}_chart"] = wandb.plot.scatter(points, front.axis.column, QUALITY, title=title)
+                if front.hypervolume is not None:
+                    summary[f"{name}_hypervolume"] = front.hypervolume
     if content:
         run.log(content)
     run.summary.update(summary | {"in words": "\n".join(line for line in said if line)})

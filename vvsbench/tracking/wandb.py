@@ -11,13 +11,13 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vvsbench.analysis.frame import StudyFrame, frame
+from vvsbench.analysis.frame import StudyFrame, frames
 from vvsbench.analysis.speed import Speeds, speeds
 from vvsbench.runs import store
 from vvsbench.runs.record import CellRecord
@@ -43,11 +43,11 @@ def log_study(study: str, root: Path, mode: str = "online") -> None:
     try:
         wandb = importlib.import_module("wandb")
         speed = speeds(study, Path(root))
-        found = frame(study, Path(root), timed_only=speed.anything)
+        found, *others = frames(study, Path(root), timed_only=speed.anything)
         if mode == "online" and (reason := out_of_reach(wandb)):
             log.warning("Weights & Biases: %s; the study is logged offline", reason)
             mode = "offline"
-        logged = _Log(wandb, found, speed, Path(root), mode)
+        logged = _Log(wandb, found, others, speed, Path(root), mode)
         logged.write()
     except Exception as error:  # whatever happens to a view of the records must not fail what made them
         log.warning("The study was not logged to Weights & Biases: %s", error)
@@ -84,6 +84,9 @@ class _Log:
 
     Attributes:
         wandb: the module.
+        study: under the protocol that the report shows first.
+        others: the same under every other one.
+        speed: its times.
         root: the output root.
         mode: online or offline.
         runs: how many there are by now.
@@ -91,6 +94,7 @@ class _Log:
 
     wandb: Any
     study: StudyFrame
+    others: Sequence[StudyFrame]
     speed: Speeds
     root: Path
     mode: str
@@ -106,6 +110,9 @@ class _Log:
             cell = self.study.cells[str(key)]
             with self._run(cells.drawn(cell, row)) as run:
                 cells.log_images(self.wandb, run, cell, row)
+                for other in self.others:
+                    (again,) = (its for same, its in other.rows.iterrows() if same == key)
+                    run.summary.update(cells.quality(again, other.protocol))
         rows = {str(row["key"]): row for _, row in self.speed.rows.iterrows()}
         for place in store.Store(self.root).timed(self.study.name):
             record = store.read_speed(place)
@@ -113,7 +120,7 @@ class _Log:
                 with self._run(cells.timed(record)) as run:
                     cells.log_speed(self.wandb, run, place, rows[record.key])
         with self._run(reports.identity(self.study)) as run:
-            reports.log_report(self.wandb, run, self.study, self.speed, self.root)
+            reports.log_report(self.wandb, run, [self.study, *self.others], self.speed, self.root)
 
     @contextmanager
     def _run(self, identity: Mapping[str, Any]) -> Iterator[Any]:
