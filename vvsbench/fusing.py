@@ -32,13 +32,15 @@ def fusing() -> Iterator[None]:
 
 
 def fusible(function: Callable[P, R]) -> Callable[P, R]:
-    """Mark a function; it is compiled when it is first called inside `fusing`."""
-    compiled: Callable[P, R] = torch.compile(function, dynamic=True)
+    """Mark a function; it is compiled when it is first called inside `fusing`: the compiler takes seconds to import."""
+    compiled: list[Callable[P, R]] = []
 
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
-        if torch.compiler.is_compiling():  # part of a larger function
+        if torch.compiler.is_compiling() or not _wanted.get():  # compiling: it is part of a larger function
             return function(*args, **kwargs)
-        return (compiled if _wanted.get() else function)(*args, **kwargs)
+        if not compiled:
+            compiled.append(torch.compile(function, dynamic=True))
+        return compiled[0](*args, **kwargs)
 
     return called
