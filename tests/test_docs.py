@@ -110,7 +110,7 @@ def test_a_metric_is_a_function_and_its_name(files, weights, monkeypatch):
     (path,) = Path("outputs/cells/docs").glob("*/quality/*.json")
     record = json.loads(path.read_text())
     assert record["version"].startswith("v1+changed")
-    (row,) = frame.frame("docs", Path("outputs")).rows.to_dict("records")
+    (row,) = frame.frames("docs", Path("outputs"))[0].rows.to_dict("records")
     assert row["colour"] == record["values"][0]["value"] > 0
     assert tables.entry(tables.Column("colour", "colour ↑", ""), row).interval
 
