@@ -149,12 +149,14 @@ def frames(study: str, root: Path, timed_only: bool = False) -> list[StudyFrame]
             f"study {study} has no cells{only} below {root}; run it first: vvsbench run study={study}."
         )
     found = _costed(study, cells)
-    if not found.rows["usable"].any() and timed_only:
-        troubles = [Trouble(str(row["label"]), of_cell(found.cells[str(key)])) for key, row in found.rows.iterrows()]
-        return [replace(found, troubles=together(troubles))]
     if not found.rows["usable"].any():
-        reasons = (f"{row['label']}: {of_cell(found.cells[str(key)])}" for key, row in found.rows.iterrows())
-        raise NothingToReport(f"no cell of study {study} can be shown ({'; '.join(reasons)}); run the study again.")
+        troubles = together(
+            [Trouble(str(row["label"]), of_cell(found.cells[str(key)])) for key, row in found.rows.iterrows()]
+        )
+        if timed_only:
+            return [replace(found, troubles=troubles)]
+        reasons = "; ".join(f"{trouble.subject}: {trouble.what}" for trouble in troubles)
+        raise NothingToReport(f"no cell of study {study} can be shown ({reasons}); run the study again.")
     found = replace(found, rows=_relative(found))
     imported = [cell for cell in stored if cell.record.external]
     first, *others = _protocols(cells)

@@ -86,19 +86,6 @@ def images(path: Path) -> Images:
     return Images(path, (shape[0], shape[1], shape[2], shape[3]))
 
 
-def has(path: Path, names: tuple[str, str]) -> bool:
-    """Whether a file holds a pair of statistics, `POOLED` or `SPATIAL`, or, for (IMAGES, IMAGES), images.
-
-    Raises:
-        QualityError: it is no .npz file.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {f"{name}.npy" for name in names} <= set(archive.namelist())
-    except BROKEN as error:
-        raise QualityError(f"{path} is not a readable .npz file ({error}).") from error
-
-
 def statistics(path: Path, names: tuple[str, str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean [D] and covariance [D, D] of reference features.
 
