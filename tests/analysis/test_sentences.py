@@ -86,7 +86,7 @@ def test_seconds_are_won_or_lost_only_where_they_were_taken_in_turn(tmp_path: Pa
     before = said(synthetic.frame("demo", tmp_path))
     for verdict in before.values():
         assert not any("faster" in clause or "slower" in clause for clause in (*verdict.won, *verdict.lost))
-        assert any("the pace of ar, not in turn with it" in clause for clause in verdict.even)
+        assert any("the pace of ar, not timed in turn with it" in clause for clause in verdict.even)
     timed = synthetic.write_speed(folders[1], 0.05)
     study = synthetic.frame("demo", tmp_path)
     assert "is 2.00× faster per image [1.90, 2.10]" in said(study)["sd"].won

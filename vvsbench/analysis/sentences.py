@@ -110,7 +110,7 @@ def _time(found: Verdict, row: pd.Series[Any], base: str) -> None:
     ratio, drawn = estimate(row, "timed_speed_up"), estimate(row, "speed_up")
     if ratio is None:
         if drawn is not None:
-            found.even.append(f"drew at {times(drawn)} the pace of {base}, not in turn with it, which decides nothing")
+            found.even.append(f"drew at {times(drawn)} the pace of {base}, not timed in turn with it: no verdict")
     elif ratio.low is not None and ratio.low > 1:
         found.won.append(f"is {times(ratio)} faster per image {interval(ratio, 2)}")
     elif ratio.high is not None and ratio.high < 1:
