@@ -77,8 +77,8 @@ def html(studies: Sequence[StudyFrame], proofs: Proofs, speed: Speeds) -> str:
             for key, row in study.usable.iterrows()
         ],
         version=__version__,
-        css=Markup((TEMPLATES / "page.css").read_text()),
-        js=Markup((TEMPLATES / "page.js").read_text()),
+        css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        js=Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),
     )
 
 
