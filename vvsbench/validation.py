@@ -1,7 +1,7 @@
 """Everything wrong with a run that can be seen before a model is loaded, listed at once.
 
 A wrong key or type never gets here (the schema stops it). These are the rules between fields and between the settings
-and the files they name; they read file headers only, so that no torch is imported and no gigabyte moved.
+and the files they name; of weights they read headers only, so that no torch is imported and no gigabyte moved.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from vvsbench.models.settings import Condition, ModelConfig, Shapes, llamagen_si
 from vvsbench.quality.config import LEAST_IMAGES
 from vvsbench.quality.config import problems as metric_problems
 from vvsbench.quality.weights import locate as metric_weights
+from vvsbench.runs.prompts import PromptsError, enough, read_captions
 from vvsbench.runs.recorded import MOST_IMAGES, MOST_SHARDS
 
 SEEDS = 2**63
@@ -143,6 +144,12 @@ def _prompts(cfg: RunConfig) -> Iterator[str]:
         yield f"prompts.file={prompts.file} does not exist (looked in {Path.cwd()})."
     elif Path(prompts.file).suffix not in {".txt", ".json"}:
         yield f"prompts.file={prompts.file} must end in .txt (one caption a line) or .json (a list, or COCO's)."
+    else:
+        try:
+            path = Path(prompts.file)
+            enough(read_captions(path), path, cfg.count if cfg.stage is Stage.images else 1)
+        except PromptsError as error:
+            yield f"prompts.file: {error}"
 
 
 def _decoder(cfg: RunConfig) -> Iterator[str]:
