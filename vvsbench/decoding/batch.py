@@ -9,6 +9,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from vvsbench.decoding.finite import peak
 from vvsbench.decoding.trace import Origin
 from vvsbench.fusing import fusible
 
@@ -109,6 +110,7 @@ class Batch:
         noise: float32 [B, K, V], of the image's first K positions; K is 0 where that would be too large.
         recent: [B, G, K, D], the last K features that the target computed; K is 0 where nobody goes back to them.
         numbers: float64 [B, 5], of the last gain.
+        peak: float [B], sum of the peaks of the target's logits so far, see `finite.peak`.
         known, pending, assigned: on the host; the same on the device are `known_count`, `pending_count` and `roles`.
         steps: steps taken.
         in_a_row: skips since the last verified step.
@@ -124,6 +126,7 @@ class Batch:
     noise: Tensor
     recent: Tensor
     numbers: Tensor
+    peak: Tensor
     known_count: Tensor
     pending_count: Tensor
     known: list[int]
@@ -142,6 +145,7 @@ class Batch:
         images: Sequence[int],
         first: Tensor,
         noise: Tensor,
+        peak: Tensor,
         features: Tensor,
         room: int,
         remembered: int,
@@ -153,6 +157,7 @@ class Batch:
             images: their indices.
             first: int64 [B].
             noise: float32 [B, K, V].
+            peak: float [B], of the logits that they were drawn from.
             features: [B, G, 1, D], the feature that the first tokens were drawn from.
             room: tokens that a row must hold.
             remembered: features that are kept, K.
@@ -169,6 +174,7 @@ class Batch:
             noise=noise,
             recent=features.repeat(1, 1, remembered, 1),
             numbers=torch.zeros(size, 5, dtype=torch.float64, device=first.device),
+            peak=peak.clone(),
             known_count=torch.ones_like(first),
             pending_count=torch.zeros_like(first),
             known=[1] * size,
@@ -190,6 +196,13 @@ class Batch:
     def cached(self) -> list[int]:
         """Image tokens in the target's cache, per row."""
         return [known - 1 - pending for known, pending in zip(self.known, self.pending, strict=True)]
+
+    def meet(self, rows: Tensor | None, logits: Tensor) -> None:
+        """Keep what tells whether the target's logits [R, T, V] of some rows, or of all, are finite."""
+        if rows is None:
+            self.peak.add_(peak(logits))
+        else:
+            self.peak.index_add_(0, rows, peak(logits))
 
     def assign(self, roles: Sequence[Role]) -> None:
         """Give every row its role in the step."""
