@@ -343,7 +343,7 @@ def _described(path: Path) -> dict[str, Any]:
     """The config.json of a Hugging Face folder, or beside its weights; empty for a lone file."""
     folder = path.parent if path.name in ("model.safetensors", "pytorch_model.bin") else path
     try:
-        content = json.loads((folder / "config.json").read_text()) if folder.is_dir() else {}
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8")) if folder.is_dir() else {}
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -378,7 +378,7 @@ def _declared_grid(path: Path) -> dict[str, int]:
     described = (path if path.is_dir() else path.parent) / "config.json"
     if described.is_file():
         try:
-            block = json.loads(described.read_text()).get("block_size")
+            block = json.loads(described.read_text(encoding="utf-8")).get("block_size")
         except (ValueError, AttributeError):
             return {}
         if isinstance(block, int) and block > 0:
