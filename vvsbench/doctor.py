@@ -150,9 +150,7 @@ def _one_model(arguments: Sequence[str], console: Console) -> int:
         if not need.found:
             missing.append(need)
     if getattr(cfg.decoder, "drafter", None) is None:
-        console.print(
-            f"  none     no drafter is known for this model: without it {alone} can run; {drafting} cannot"
-        )
+        console.print(f"  none     no drafter is known for this model: without it {alone} can run; {drafting} cannot")
     if cfg.prompts.kind == PromptKind.captions:
         console.print(
             "  choose   prompts.file=FILE: .txt with one caption a line, .json with a list, or COCO's captions_*.json"

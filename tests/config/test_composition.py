@@ -59,7 +59,7 @@ def test_a_model_without_a_drafter_composes():
     [
         (
             "decoder=nope",
-            "decoder=nope: there is no such decoder. Choose from: ar, csd, eagle2, jacobi, lantern, masked, sd, vvs, vvs_",
+            "decoder=nope: there is no such decoder. Choose from: ar, csd, eagle2, jacobi, lantern, masked, sd, vvs",
         ),
         ("decoder=vsv", "Did you mean vvs?"),
         ("decoder=", "Choose from: ar, csd, eagle2, jacobi, lantern, masked, sd, vvs, vvs_coupled, vvs_released."),
