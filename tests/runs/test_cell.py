@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vvsbench.errors import UserError
 from vvsbench.runs import store
+from vvsbench.runs.failures import NotWritableError
 from vvsbench.runs.store import Store, StoredCell
+from vvsbench.workers import CellLog
 
 
 def shard_bytes(cell):
@@ -196,3 +201,26 @@ def test_leftovers_of_a_killed_writer_are_removed(make_cell):
     leftover.write_bytes(b"half")
     cell.run()
     assert not leftover.exists()
+
+
+def test_a_finished_cell_on_a_disk_that_is_read_only_is_done(make_cell, decoder, monkeypatch, capsys):
+    make_cell().run()
+    decoder.batches.clear()
+    opened = Path.open
+
+    def read_only(path, mode="r", *arguments, **options):
+        if set(mode) & set("wax+"):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return opened(path, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", read_only)
+    cell = make_cell()
+    assert cell.run()
+    assert "done already, nothing to do" in capsys.readouterr().out
+    assert decoder.batches == []
+    next((cell.folder / "images").glob("*.safetensors")).unlink()
+    with pytest.raises(NotWritableError, match="Read-only file system"):
+        make_cell().run()
+    log = CellLog(str(cell.folder / "other.txt"), encoding="utf-8")
+    log.emit(logging.makeLogRecord({"msg": "nobody hears it"}))
+    log.close()
