@@ -215,7 +215,7 @@ class Speculative(Decoder):
             noise = self._noise(batch, None, torch.zeros_like(keys)[:, None], seed)[:, 0]
             first = draw(self.sampling.scores(state.first_logits), noise)
             batch.tokens[:, 0] = first
-            draft = self.source.start(state, first, self.structure.expanded + 2 * self.margin)
+            draft = self.source.start(state, first, self.structure.expanded + 2 * self.margin, self.structure.levels)
         return Flight(engine, state, draft, batch, seed)
 
     def _noise(self, batch: Batch, rows: Tensor | None, positions: Tensor, seed: int) -> Tensor:
@@ -443,6 +443,9 @@ class Speculative(Decoder):
         if not static and len(verifying) < size:
             rows = torch.tensor(verifying, device=tree.tokens.device)
             tree = tree.take(rows)
+        if not static:  # what lies past the end of every image is of no use
+            left = self.end - min(batch.known[row] for row in verifying)
+            tree = tree.first(self.structure.within(max(left, 0)))
         gain = self._verify(flight, tree, rows, list(range(size)) if rows is None else verifying, images, width)
         if rows is not None:
             gain = gain.spread(rows, size) if skipped is None else skipped.replace(rows, gain)
@@ -469,6 +472,9 @@ class Speculative(Decoder):
         with phase(Phase.accept):
             batch.meet(rows, logits)
             verdict = self._judged(batch, tree, logits[:, width:], rows, row_list, seed)
+            counted = batch.roles == Role.VERIFY if flight.engine.static else None
+            seen_rows = torch.arange(len(logits), device=logits.device) if rows is None else rows
+            self.source.observe(flight.draft, seen_rows, tree, logits[:, width:], counted)
             path = tree.path_to(verdict.node)
             on_path = features[:, :, width:].gather(2, _wide(path, features))
             gain = self._on_tree(tree, verdict, path, on_path)
