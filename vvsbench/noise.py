@@ -30,6 +30,8 @@ _KEY_FACTORS = (_signed(0xBF58476D1CE4E5B9, 64), _signed(0x94D049BB133111EB, 64)
 _TOKEN_STEP = _signed(0x9E3779B1, 32)
 _TOKEN_FACTORS = (_signed(0x7FEB352D, 32), _signed(0x846CA68B, 32))
 _MANTISSA = 0x7FFFFFFF
+MOST_BYTES = 2**30
+"""Of the noise of all images in flight; where it is more, it is made as it is needed."""
 _CHUNK = 64
 """Positions whose noise is made at a time where that of a whole image is made: what making it needs is as large."""
 
@@ -105,12 +107,18 @@ def _gumbel(stream: Tensor, images: Tensor, positions: Tensor, vocab: int) -> Te
     return units.neg_().log1p_().neg_().log_().neg_()
 
 
-def gumbel_of_all(seed: int, images: Tensor, positions: int, vocab: int) -> Tensor:
-    """Noise of the target's draws at the first positions of some images, made once so that no step has to.
+def kept(images: int, positions: int, vocab: int) -> bool:
+    """Whether the noise of so many images is small enough to be made as a whole when they start."""
+    return 4 * images * positions * vocab <= MOST_BYTES
+
+
+def gumbel_of(seed: int, images: Tensor, first: Tensor, positions: int, vocab: int) -> Tensor:
+    """Noise of the target's draws at many positions of some images, made at once so that no step has to.
 
     Args:
         seed: of the cell.
         images: int64 [B].
+        first: int64 [1], the first position.
         positions: how many, K.
         vocab: number of tokens V.
 
@@ -119,7 +127,7 @@ def gumbel_of_all(seed: int, images: Tensor, positions: int, vocab: int) -> Tens
     """
     noise = torch.empty(len(images), positions, vocab, device=images.device)
     for start in range(0, positions, _CHUNK):
-        some = torch.arange(start, min(start + _CHUNK, positions), device=images.device)
+        some = first + torch.arange(start, min(start + _CHUNK, positions), device=images.device)
         noise[:, start : start + _CHUNK] = gumbel(seed, images[:, None], some, vocab)
     return noise
 
