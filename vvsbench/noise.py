@@ -13,6 +13,7 @@ complement collide, which no two keys are likelier to be than any other pair, an
 
 from __future__ import annotations
 
+import functools
 from enum import IntEnum
 
 import torch
@@ -58,13 +59,19 @@ def _mix_key(x: Tensor) -> Tensor:
 
 def _stream(seed: int, purpose: Purpose, images: Tensor) -> Tensor:
     """The int64 [] that all keys of a seed and a purpose start from, where the images are."""
+    return torch.full((), _start(seed, purpose), device=images.device)
+
+
+@functools.cache
+def _start(seed: int, purpose: Purpose) -> int:
+    """The same as a number, mixed where that costs nothing."""
     start = (seed * 0x9E3779B97F4A7C15 + int(purpose) + 1) % (1 << 64)
-    return torch.full((), _signed(start, 64), device=images.device)
+    return int(_mix_key(torch.tensor(_signed(start, 64))))
 
 
 def _key(stream: Tensor, images: Tensor, positions: Tensor) -> Tensor:
     """An int64 key for every image and position."""
-    return _mix_key(_mix_key(_mix_key(stream) + images * _KEY_STEP) + positions * _KEY_STEP)
+    return _mix_key(_mix_key(stream + images * _KEY_STEP) + positions * _KEY_STEP)
 
 
 def _unit(bits: Tensor) -> Tensor:

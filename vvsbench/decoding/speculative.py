@@ -250,8 +250,8 @@ class Speculative(Decoder):
                     for one in self.grid.schedule.signals
                 ]
             )
-            peaks = torch.stack([batch.peak, growth.peak], 1)
-            return tree, path, torch.cat([batch.numbers, peaks, *signals], 1)
+            peaks = batch.peak[:, None], growth.peak[:, None]
+            return tree, path, torch.cat([batch.numbers, *peaks, *signals], 1)
 
         with phase(Phase.draft):
             return flight.engine.run("draft", self.source.shape(flight.draft), stage, [charge])

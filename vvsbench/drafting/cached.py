@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vvsbench.drafting.tree import Expansions, TokenTree
 from vvsbench.fusing import fusible
 from vvsbench.models.kv_cache import KVCache
+from vvsbench.models.stages import Engine
 from vvsbench.models.transformer import Step, TransformerConfig, caption_mask
 
 
@@ -63,6 +64,10 @@ class CachedSource(ABC):
         self.behind = sizes.prefix + self.reach
         self._causal: dict[int, Tensor] = {}
         """What known tokens see of each other, by their number."""
+
+    def run_by(self, engine: Engine) -> None:
+        """Call the network as an engine does."""
+        self.network = engine.network(self.network)
 
     @abstractmethod
     def _turns(self, positions: Tensor) -> Tensor:
@@ -176,7 +181,7 @@ class CachedSource(ABC):
 
     def _predicted_index(self, state: CachedState) -> Tensor:
         """Index [B, 1] of the image token that the next level's logits are for."""
-        return (state.cache.lengths - self.behind + state.level)[:, None]
+        return state.cache.lengths[:, None] + (state.level - self.behind)
 
     def expand(self, state: CachedState, tokens: Tensor, parents: Tensor) -> Tensor:
         """See `DraftSource.expand`."""

@@ -173,7 +173,7 @@ class _Level:
     """Index tensors of one level of a static tree.
 
     Attributes:
-        frontier: numbers of the nodes that have children on this level.
+        frontier: places among the nodes of the level above of those that have children on this one.
         parents: for each, the expansion number of its own parent.
         parent, rank: of each new node, its parent's place in the frontier and its rank below it.
         count: candidates that a node must propose.
@@ -215,19 +215,19 @@ class StaticTree(Structure):
         self._paths = root_paths(self._parents, self._depths, every, self.levels)[None]
         run = torch.tensor(inner, dtype=torch.long, device=device)
         self._plan = Expansions(self._depths[:, run] - 1, self._visible[:, run][:, :, run])
+        self._within = [1 + sum(len(path) <= depth for path in ordered) for depth in range(self.levels + 1)]
+        """Nodes down to each depth."""
         self._levels = []
         for depth in range(self.levels):
             level = [path for path in ordered if len(path) == depth + 1]
             frontier = sorted({number[path[:-1]] for path in level})
             index = (
-                torch.tensor(frontier, device=device),
+                torch.tensor(frontier, device=device) - (0 if depth == 0 else self._within[depth - 1]),
                 torch.tensor([order[parents[node]] for node in frontier], device=device),
                 torch.tensor([frontier.index(number[path[:-1]]) for path in level], device=device),
                 torch.tensor([path[-1] for path in level], device=device),
             )
             self._levels.append(_Level(*index, 1 + max(path[-1] for path in level)))
-        self._within = [1 + sum(len(path) <= depth for path in ordered) for depth in range(self.levels + 1)]
-        """Nodes down to each depth."""
         self._forked = max((len(path) for path in ordered if path[-1] > 0), default=0)
         """The deepest level with a candidate beside the first."""
         self._proposals = torch.tensor([self._proposal(len(path) - 1, path[-1]) for path in ordered], device=device)
@@ -276,7 +276,7 @@ class StaticTree(Structure):
 
     def _below(self, growth: Growth, tokens: list[Tensor], level: _Level) -> Tensor:
         """Log-scores [B, W, V] of a level's nodes, given the tokens of all levels above it."""
-        above = torch.cat(tokens, 1).index_select(1, level.frontier)
+        above = tokens[-1].index_select(1, level.frontier)
         return growth.expand(above, level.parents.expand(len(above), -1))
 
     def _at_once(self, growth: Growth, scores: Tensor) -> tuple[list[Tensor], list[Tensor]]:
