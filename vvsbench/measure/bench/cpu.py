@@ -99,9 +99,7 @@ def plans(settings: Settings) -> list[Plan]:
             "large",
         ),
         Plan("baseline tiny", f"ar {against}: tiny zoo, whole images", baseline_tiny, 3, "", (eager,), "tiny"),
-        Plan(
-            "kernels", "operations per step and round on the tiny zoo, a count of any machine", kernels, 1, group="tiny"
-        ),
+        Plan("kernels", "operations per step on the tiny zoo: the same on any machine", kernels, 1, group="tiny"),
         Plan("zoo", "decoders on the tiny zoo", zoo, 4, "eager; timing the networks is part of it", (), "tiny"),
         Plan(
             "flat", "cost per image as images grow in number: ar on the tiny zoo, as in a run", flat, 4, "", (), "flat"
