@@ -19,3 +19,9 @@ FIXTURES = Path(__file__).parent / "golden" / "fixtures"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the golden tests run on another folder of fixtures."""
     parser.addoption("--golden", default=str(FIXTURES), help="folder of golden fixtures (default: the shipped ones)")
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without their figures, which take most of the time."""
+    monkeypatch.setattr("vvsbench.analysis.report._figures", lambda study, target: [])

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from vvsbench import commands
 from vvsbench.analysis.attainment import Attainment
 from vvsbench.analysis.costs import SECONDS, Axis
 from vvsbench.analysis.dominance import Place
@@ -334,7 +335,7 @@ def about_attainment(found: Attainment, study: str) -> str:
 
 
 def _without_surfaces(found: Attainment, study: str) -> str:
-    more = f"vvsbench run -m study={study} seed=0,1,2 draws three"
+    more = f"{commands.run(study, '-m', 'seed=0,1,2')} draws three"
     seeds = sorted({seed for drawn in found.drawn.values() for seed in drawn})
     if len(seeds) == 1:
         return f"One seed ({seeds[0]}): how far fronts move from seed to seed is not known. {more}."

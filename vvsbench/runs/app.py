@@ -6,6 +6,7 @@ still tells (see `vvsbench.runs.job`).
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import sys
@@ -15,9 +16,9 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from vvsbench import config
+from vvsbench import commands, config
 from vvsbench.composition import prepare, typed
-from vvsbench.config import RunConfig
+from vvsbench.config import Rerun, RunConfig, Stage
 from vvsbench.errors import ConfigError, UserError
 from vvsbench.explaining import EXPECTED, explained
 from vvsbench.needs import check_files
@@ -81,8 +82,8 @@ def finish(outcomes: Sequence[Outcome]) -> list[Outcome]:
             print(f"warning: {outcome.name}: {outcome.remark}", file=sys.stderr)
     failed = [outcome for outcome in outcomes if outcome.error]
     for study, root in dict.fromkeys((o.study, o.root) for o in outcomes if not o.error):
-        elsewhere = "" if root == RunConfig.output_root else f" output_root={root}"
-        print(f"records: {Path(root) / 'cells' / study}; to compare them: vvsbench report study={study}{elsewhere}")
+        report = commands.command("report", f"study={study}", root=root)
+        print(f"records: {Path(root) / 'cells' / study}; to compare them: {report}")
     for study, root, mode in {(o.study, o.root, o.logger_mode) for o in outcomes if o.logger_mode and not o.error}:
         from vvsbench.tracking.wandb import log_study
 
@@ -143,10 +144,18 @@ def examined(load: Callable[[], DictConfig], here: bool = True) -> tuple[RunConf
 
 
 def chosen(runs: Sequence[RunConfig]) -> list[bool]:
-    """Which cells of a sweep are wanted (see `vvsbench.config.Rerun`), and say so where some are not."""
+    """Which cells of a sweep are wanted (see `vvsbench.config.Rerun`), and say so where some are not.
+
+    Those to be drawn a second time lose their images here, before any worker sees them.
+    """
     from vvsbench.runs import states
+    from vvsbench.runs.cell import cleared
+    from vvsbench.runs.console import Console
 
     wanted = states.wanted(runs)
+    for run in itertools.compress(runs, wanted):
+        if run.rerun is Rerun.done and run.stage is Stage.images:
+            cleared(states.place(run), Console())
     if not all(wanted):
         asked = ",".join(dict.fromkeys(run.rerun.value for run in runs))
         print(f"rerun={asked}: {sum(wanted)} of {len(runs)} cells of study {runs[0].study.name}")

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from vvsbench.analysis import tables
 from vvsbench.analysis.estimate import Estimate
+from vvsbench.commands import command
 from vvsbench.config import RunConfig
 from vvsbench.errors import UserError
 from vvsbench.runs.console import Console
@@ -108,12 +109,11 @@ def _next(member: Member, trials: int) -> list[str]:
     run, root, confirm = member.run, folder(member.run), confirmation(member.run)
     usual = run.output_root == RunConfig.output_root
     place = "" if usual else f"--config-dir {shlex.quote(str(root.resolve()))} "
-    where = "" if usual else f" output_root={shlex.quote(run.output_root)}"
     uses = [f"decoder={member.name}", *([f"schedule@decoder.schedule={member.name}"] if member.schedule else [])]
     return [
         f"The front was chosen on these very {run.count} images, and the best of {trials} noisy trials look better "
         "than they are.",
         f"to confirm it under another seed: vvsbench run {place}study={confirm} && "
-        f"vvsbench report study={confirm}{where}",
+        f"{command('report', f'study={confirm}', root=run.output_root)}",
         f"saved in {root}; each is an option of vvsbench run{f' {place}'.rstrip()}: {' or '.join(uses)}",
     ]
