@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
-
-from vvsbench import commands
+from vvsbench.config import study_problem
 from vvsbench.errors import ConfigError
+from vvsbench.terminal import Terminal
 
 DEFAULTS = {"study": "", "size": "", "output_root": "outputs", "logger": "none", "logger.mode": "online"}
 CHOICES = {"logger": ("none", "wandb"), "logger.mode": ("online", "offline", "disabled")}
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     from vvsbench.analysis import report
 
     paths = report.write(study, root)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     report.print_front(study, root, console)
     console.print(f"report: {paths.html}")
     if settings["logger"] == "wandb":
@@ -51,6 +51,17 @@ def main(arguments: Sequence[str]) -> int:
 
         log_study(study, root, settings["logger.mode"])
     return 0
+
+
+def place(word: str, settings: Collection[str]) -> bool:
+    """Whether an argument is no setting but something's name or path, which may have an `=` in it.
+
+    Args:
+        word: the argument.
+        settings: keys that the verb knows.
+    """
+    key, equals, _ = word.partition("=")
+    return not equals or (key not in settings and (os.sep in key or Path(word).exists()))
 
 
 def parse(arguments: Sequence[str], defaults: dict[str, str]) -> dict[str, str]:
@@ -70,6 +81,8 @@ def parse(arguments: Sequence[str], defaults: dict[str, str]) -> dict[str, str]:
             problems.append(f"{key}: there is no such setting; choose from {', '.join(defaults)}.{hint}")
         else:
             settings[key] = value
+    if settings.get("study") and (problem := study_problem(settings["study"])):
+        problems.append(problem)
     if problems:
         raise ConfigError(problems)
     return settings
@@ -107,11 +120,16 @@ def exists(study: str, root: Path) -> None:
     Raises:
         ConfigError: it has none; the message names those that have.
     """
+    from vvsbench import catalog, commands, sizes
+    from vvsbench.config import StudyConfig
     from vvsbench.runs.store import Store
 
     studies = Store(root).studies()
     if study not in studies:
         known = f"studies there: {', '.join(studies)}" if studies else "there are none yet"
-        raise ConfigError(
-            [f"study={study} has no cells below {root} ({known}); run it first: {commands.run(study, root=root)}"]
-        )
+        near = difflib.get_close_matches(study, [*studies, *catalog.names("study")], n=1)
+        meant = f" Did you mean {near[0]}?" if near else ""
+        first = f", and no file of experiments/study has that name.{meant}"
+        if study == StudyConfig.name or sizes.declared(study) is not None:
+            first = f"; run it first: {commands.run(study, root=root)}"
+        raise ConfigError([f"study={study} has no cells below {root} ({known}){first}"])

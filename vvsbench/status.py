@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -26,6 +26,7 @@ from vvsbench.runs.record import CellRecord
 from vvsbench.runs.states import CellState, State, of_study
 from vvsbench.runs.store import QUALITY, SPEED, Store
 from vvsbench.sizes import declared
+from vvsbench.terminal import Terminal
 
 DEFAULTS = {"study": "", "size": "", "output_root": "outputs"}
 USAGE = """\
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
         print(USAGE)
         return 0
     settings = parse(arguments, DEFAULTS)
-    store, console = Store(settings["output_root"]), Console(highlight=False)
+    store, console = Store(settings["output_root"]), Terminal()
     if settings["study"] or settings["size"]:
         _show(named(settings, store.root), store, console)
     else:
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _show(study: str, store: Store, console: Console) -> None:
+def _show(study: str, store: Store, console: Terminal) -> None:
     """The cells of a study."""
     cells = of_study(store, study)
     own = [cell.record.config for cell in cells if cell.record and cell.record.external is None]
@@ -84,7 +85,7 @@ def _show(study: str, store: Store, console: Console) -> None:
     console.print(_counts(cells, absent))
 
 
-def _show_all(store: Store, console: Console) -> None:
+def _show_all(store: Store, console: Terminal) -> None:
     """The studies that have outputs."""
     studies = store.studies()
     if not studies:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +13,9 @@ import pytest
 from vvsbench.errors import UserError
 from vvsbench.runs import store
 from vvsbench.runs.cell import cleared
+from vvsbench.runs.failures import NotWritableError
 from vvsbench.runs.store import Store, StoredCell
+from vvsbench.workers import CellLog
 
 
 def shard_bytes(cell):
@@ -243,3 +248,26 @@ def test_images_that_come_out_otherwise_are_told(make_cell, decoder, capsys, mon
     monkeypatch.setattr(type(decoder), "generate_all", lambda self, c, i, seed, r, p: drawn(self, c, i, seed + 1, r, p))
     make_cell().run()
     assert "the images are not those that this cell had before" in capsys.readouterr().err
+
+
+def test_a_finished_cell_on_a_disk_that_is_read_only_is_done(make_cell, decoder, monkeypatch, capsys):
+    make_cell().run()
+    decoder.batches.clear()
+    opened = Path.open
+
+    def read_only(path, mode="r", *arguments, **options):
+        if set(mode) & set("wax+"):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return opened(path, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", read_only)
+    cell = make_cell()
+    assert cell.run()
+    assert "done already, nothing to do" in capsys.readouterr().out
+    assert decoder.batches == []
+    next((cell.folder / "images").glob("*.safetensors")).unlink()
+    with pytest.raises(NotWritableError, match="Read-only file system"):
+        make_cell().run()
+    log = CellLog(str(cell.folder / "other.txt"), encoding="utf-8")
+    log.emit(logging.makeLogRecord({"msg": "nobody hears it"}))
+    log.close()
