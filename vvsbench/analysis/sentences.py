@@ -18,7 +18,7 @@ from vvsbench import commands
 from vvsbench.analysis.attainment import Attainment
 from vvsbench.analysis.costs import SECONDS, Axis
 from vvsbench.analysis.dominance import Place
-from vvsbench.analysis.estimate import Estimate, estimate, interval, number
+from vvsbench.analysis.estimate import Estimate, estimate, interval, inverted, number
 from vvsbench.analysis.hypervolume import MARGIN, Contest
 from vvsbench.analysis.pareto import Front
 from vvsbench.analysis.standings import INSIDE, OUTSIDE, Standing, Standings
@@ -161,13 +161,6 @@ def inverse(ratio: Estimate) -> Estimate:
     low = None if ratio.high is None else 1 / ratio.high
     high = None if ratio.low is None else 1 / ratio.low
     return Estimate(1 / ratio.value, low, high)
-
-
-def inverted(change: Estimate) -> Estimate:
-    """The change with its sign turned."""
-    low = None if change.high is None else -change.high
-    high = None if change.low is None else -change.low
-    return Estimate(-change.value, low, high)
 
 
 @dataclass(frozen=True)
