@@ -126,9 +126,7 @@ def test_what_runs_a_study_is_named_as_a_run_takes_it(study: str, words: list[st
 
 
 def test_a_command_to_repeat_says_nothing_of_which_work_was_done() -> None:
-    typed = (
-        "vvsbench run -m decoder=vvs schedule@decoder.schedule=uniform decoder.schedule.interval=3 count=8 rerun=done"
-    )
+    typed = "vvsbench run -m decoder=vvs schedule@decoder.schedule=uniform decoder.schedule.interval=3 count=8"
     assert commands.again(f"{typed} rerun=done") == typed
     assert commands.again(typed, "decoder=ar") == "vvsbench run -m count=8 decoder=ar"
     assert commands.again("vvsbench run 'unclosed", "decoder=ar") == "vvsbench run 'unclosed"

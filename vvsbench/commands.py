@@ -12,7 +12,8 @@ from pathlib import Path
 
 from vvsbench import catalog
 from vvsbench.config import RunConfig, StudyConfig
-from vvsbench.sizes import size_of
+from vvsbench.runs.record import CellRecord
+from vvsbench.sizes import declared, size_of
 
 WITHOUT_MEANING = ("rerun=", "shards=")
 """Settings that say which work is done and by how many, and nothing of a cell: to repeat a command leave them out."""
@@ -64,6 +65,19 @@ def again(typed: str, *instead: str) -> str:
         return typed
     kept = [word for word in words if not _below(word, keys) and not word.startswith(WITHOUT_MEANING)]
     return shlex.join([*kept, *instead])
+
+
+def drawing_baseline(record: CellRecord, study: str, baseline: str) -> str:
+    """What draws the baseline of a cell, with everything else as in the cell.
+
+    Args:
+        record: of the cell.
+        study: that it belongs to.
+        baseline: decoder that the study declares as such.
+    """
+    if declared(study) or baseline not in catalog.names("decoder") or not record.provenance.command:
+        return run(study, root=str(record.config.get("output_root", RunConfig.output_root)))
+    return again(record.provenance.command, f"decoder={baseline}")
 
 
 def _below(word: str, keys: Sequence[str]) -> bool:

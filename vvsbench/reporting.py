@@ -79,10 +79,10 @@ def parse(arguments: Sequence[str], defaults: dict[str, str]) -> dict[str, str]:
             near = difflib.get_close_matches(key, defaults, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
             problems.append(f"{key}: there is no such setting; choose from {', '.join(defaults)}.{hint}")
+        elif key == "study" and (problem := study_problem(value)):
+            problems.append(problem)
         else:
             settings[key] = value
-    if settings.get("study") and (problem := study_problem(settings["study"])):
-        problems.append(problem)
     if problems:
         raise ConfigError(problems)
     return settings

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vvsbench import identity
 from vvsbench.errors import UserError
 from vvsbench.runs import store
 from vvsbench.runs.cell import cleared
@@ -184,6 +185,21 @@ def test_another_code_makes_a_record_stale(make_cell, monkeypatch):
     assert not StoredCell(cell.folder, record).stale
     monkeypatch.setattr("vvsbench.identity.code_digest", lambda config: "changed")
     assert StoredCell(cell.folder, record).stale_because == "the code that draws tokens has changed"
+
+
+def test_other_weights_make_a_record_stale(make_cell, monkeypatch, tmp_path):
+    weights = tmp_path / "target.safetensors"
+    weights.write_bytes(b"one")
+    monkeypatch.setattr(identity, "weights_names", lambda config: {"model.checkpoint": str(weights)})
+    cell = make_cell()
+    cell.run()
+    record = store.read_record(cell.folder)
+    assert record.provenance.weights.keys() == {str(weights)}
+    assert not StoredCell(cell.folder, record).stale
+    weights.write_bytes(b"another")
+    assert StoredCell(cell.folder, record).stale_because == f"{weights} has changed"
+    weights.unlink()
+    assert not StoredCell(cell.folder, record).stale, "what is not here cannot have changed as far as one can tell"
 
 
 def test_a_record_is_json_that_any_reader_can_open(make_cell):

@@ -8,15 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from vvsbench import catalog
+from vvsbench import commands
 from vvsbench.analysis.costs import Axis
 from vvsbench.analysis.settings import unmet
-from vvsbench.commands import again, command, run
-from vvsbench.config import RunConfig
-from vvsbench.runs.record import CellRecord, QualityRecord
+from vvsbench.runs.record import QualityRecord
 from vvsbench.runs.states import same_settings
 from vvsbench.runs.store import StoredCell
-from vvsbench.sizes import declared
 
 NAMED = 6
 """Cells that are named one by one where there are many."""
@@ -136,22 +133,9 @@ def _without_baseline(
     if not bare:
         return []
     labels = several([str(label) for rows in bare for label in rows["label"]])
-    return [Trouble("Baseline", without_baseline(cells[str(bare[0].index[0])].record, study, baseline, labels))]
-
-
-def without_baseline(record: CellRecord, study: str, baseline: str, labels: str) -> str:
-    """What cells lack that have no baseline beside them, and the command that draws it.
-
-    Args:
-        record: of one of them.
-        study: their study.
-        baseline: decoder that it declares as such.
-        labels: of all of them.
-    """
-    drawing = run(study, root=str(record.config.get("output_root", RunConfig.output_root)))
-    if not (declared(study) or []) and baseline in catalog.names("decoder") and record.provenance.command:
-        drawing = again(record.provenance.command, f"decoder={baseline}")
-    return f"{baseline} has not been drawn, so nothing is compared with it: {labels}. To draw it: {drawing}"
+    drawing = commands.drawing_baseline(cells[str(bare[0].index[0])].record, study, baseline)
+    what = f"{baseline} has not been drawn, so nothing is compared with it: {labels}. To draw it: {drawing}"
+    return [Trouble("Baseline", what)]
 
 
 def _searched(cells: Mapping[str, StoredCell]) -> list[Trouble]:
@@ -174,5 +158,9 @@ def _missing(study: str, cells: Mapping[str, StoredCell]) -> list[Trouble]:
     if not absent:
         return []
     named = "; ".join(" ".join(overrides) for overrides in absent[:NAMED])
-    more = f"; and {len(absent) - NAMED} more, see {command('status', f'study={study}')}" if len(absent) > NAMED else ""
+    more = (
+        f"; and {len(absent) - NAMED} more, see {commands.command('status', f'study={study}')}"
+        if len(absent) > NAMED
+        else ""
+    )
     return [Trouble("Not run yet", named + more)]

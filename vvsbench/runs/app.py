@@ -6,6 +6,7 @@ still tells (see `vvsbench.runs.job`).
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shlex
@@ -25,6 +26,7 @@ from vvsbench.needs import check_files
 from vvsbench.overrides import problems, quoted
 from vvsbench.runs import provenance
 from vvsbench.runs.job import Outcome, Task
+from vvsbench.runs.store import Store
 from vvsbench.sizes import check_files as check_studies
 from vvsbench.sizes import sized
 from vvsbench.validation import validate
@@ -87,6 +89,8 @@ def finish(outcomes: Sequence[Outcome]) -> list[Outcome]:
     for study, root in dict.fromkeys((o.study, o.root) for o in outcomes if not o.error):
         report = commands.command("report", f"study={study}", root=root)
         print(f"records: {Path(root) / 'cells' / study}; to compare them: {report}")
+        if drawing := _without_baseline(study, root):
+            print(drawing)
     for study, root, mode in {(o.study, o.root, o.logger_mode) for o in outcomes if o.logger_mode and not o.error}:
         from vvsbench.tracking.wandb import log_study
 
@@ -97,6 +101,17 @@ def finish(outcomes: Sequence[Outcome]) -> list[Outcome]:
         lines = [f"{len(failed)} of {len(outcomes)} cells failed:", *(f"{o.name}: {o.error}" for o in failed)]
         raise CellsFailed("\n  - ".join(lines))
     return outcomes
+
+
+def _without_baseline(study: str, root: str) -> str:
+    """That a study's baseline is not among its cells, and what draws it; empty where it is."""
+    with contextlib.suppress(UserError):  # a record that cannot be read is the report's to tell
+        records = [cell.record for cell in Store(root).cells(study) if cell.record.external is None]
+        baseline = str((records[-1].config.get("study") or {}).get("baseline") or "ar") if records else ""
+        if not any(baseline in (record.label, record.config["decoder"]["name"]) for record in records):
+            drawing = commands.drawing_baseline(records[-1], study, baseline) if records else ""
+            return f"{baseline}, the baseline, is not among them; to draw it: {drawing}" if records else ""
+    return ""
 
 
 def check(jobs: Sequence[tuple[Sequence[str], Callable[[], DictConfig]]], here: bool = True) -> list[RunConfig]:
