@@ -12,7 +12,7 @@ COMMAND = ["run", "-m", "model=tiny", "decoder=ar,sd,vvs", "study.name=trio", "c
 def test_the_tiny_model_from_images_to_report(vvsbench, tmp_path):
     code, out, err = vvsbench(*COMMAND)
     assert (code, "warning" in err) == (0, False)
-    for label in ("ar", "sd", "vvs i=3"):  # there is no terminal, so progress is lines
+    for label in ("ar", "sd", "vvs i=2"):  # there is no terminal, so progress is lines
         assert f"{label}: loading the model" in err
         assert f"{label}: 32 of 32 images after " in err
         assert f"{label}: measuring fid, is" in err
