@@ -65,6 +65,8 @@ def main(arguments: Sequence[str]) -> int:
     record = read_record(folder)
     assert record is not None
     print(f"{record.label} {record.key}: {record.count} images {'imported' if new else 'are here already'}: {folder}")
+    for remark in record.external.remarks if record.external else []:
+        print(f"  {remark}")
     console = Console()
     if measure(StoredCell(folder, record), protocol, root / "cache", console):
         console.finished(record, "scored", read_quality(folder)[protocol.name])
