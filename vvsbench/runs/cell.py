@@ -143,6 +143,7 @@ class Cell:
             started=before.started if before else provenance.now(),
             guarantee=before.guarantee if before else "none",
             image_digest=before.image_digest if before else "",
+            captions_cut=before.captions_cut if before else 0,
             timing=dict(before.timing) if before else {},
         )
 
@@ -174,6 +175,12 @@ class Cell:
         with self._noted() as record:
             record.guarantee = session.guarantee  # type: ignore[assignment]
             record.timing["load_seconds"] = session.load_seconds
+            record.captions_cut = session.captions_cut
+        if session.captions_cut:
+            self.console.warn(
+                f"{session.captions_cut} of {self.cfg.count} captions are longer than the text encoder reads; they are "
+                "drawn from their beginning, cut in front of the end token."
+            )
         drawn, last = 0, time.perf_counter()
 
         def write(where: ShardRange, shard: Shard, times: list[dict[str, Any]]) -> None:
