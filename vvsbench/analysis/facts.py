@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from vvsbench import catalog
 from vvsbench.analysis.frame import StudyFrame, hardware
 from vvsbench.analysis.sentences import GUARANTEES, Claim, capital
 from vvsbench.analysis.troubles import several
+from vvsbench.commands import again, command
 from vvsbench.runs.record import CellRecord, QualityRecord
 from vvsbench.runs.store import StoredCell
 
@@ -240,22 +240,20 @@ def commands(studies: Sequence[StudyFrame]) -> list[str]:
     records = [study.cells[str(key)].record for key in study.usable.index]
     commits = dict.fromkeys((git.commit, git.dirty) for record in records if (git := record.provenance.git) is not None)
     lines = [f"git checkout {commit}{'   # and uncommitted changes' if dirty else ''}" for commit, dirty in commits]
-    typed = list(dict.fromkeys(record.provenance.command for record in records if record.provenance.command))
+    typed = list(dict.fromkeys(again(record.provenance.command) for record in records if record.provenance.command))
     lines += typed
     for other in others:
         lines += _scoring(typed, other.protocol)
     config = next((cell.record.config for cell in study.cells.values()), {})
     root = str(config.get("output_root", "outputs"))
-    where = "" if root == "outputs" else f" output_root={shlex.quote(root)}"
-    return [*lines, f"vvsbench report study={study.name}{where}"]
+    return [*lines, command("report", f"study={study.name}", root=root)]
 
 
 def _scoring(typed: Sequence[str], protocol: str) -> list[str]:
     """What scores the images of some commands under another protocol; a record keeps what drew them only."""
     if protocol not in catalog.names("metrics"):
         return [f"# protocol {protocol} has no file in conf/metrics, and no record keeps the settings it was made by"]
-    bare = [" ".join(word for word in line.split(" ") if not word.startswith("metrics")) for line in typed]
-    return [f"{line} metrics={protocol}   # scores what is there" for line in bare]
+    return [f"{again(line, f'metrics={protocol}')}   # scores what is there" for line in typed]
 
 
 def origin(cell: StoredCell, label: str) -> dict[str, Any]:
