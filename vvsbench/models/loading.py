@@ -123,6 +123,7 @@ def load_tokenizer(config: VQTokenizerConfig) -> VQModel:
             config.base_channels,
             tuple(config.channel_multipliers),
             config.residual_blocks,
+            config.patch,
         )
     checkpoints.load_strict(tokenizer, checkpoints.read(path), str(path))
     return tokenizer

@@ -83,6 +83,7 @@ class VQTokenizerConfig:
     base_channels: int = 128
     channel_multipliers: list[int] = field(default_factory=lambda: [1, 1, 2, 2, 4])
     residual_blocks: int = 2
+    patch: int = 1
 
     def told_by(self, shapes: Shapes) -> dict[str, int]:
         """See `ModelConfig.told_by`."""

@@ -55,22 +55,32 @@ A drafter for another model learns from images that the model drew:
 vvsbench train drafter model=NAME data=outputs/cells/STUDY folder=... [loss=guided|published]"""
 
 
+def names() -> list[str]:
+    """The parts of the tiny zoo, and those of the other zoos as ZOO/PART."""
+    others = (config.folder("conf") / "train").glob("*/*.yaml")
+    order = list(PARTS)
+    return order + [
+        f"{file.parent.name}/{file.stem}" for file in sorted(others, key=lambda file: order.index(file.stem))
+    ]
+
+
 def composed(part: str, overrides: Sequence[str]) -> LoopSettings:
     """Settings of one training.
 
     Args:
-        part: one of `PARTS`.
+        part: one of `names()`.
         overrides: key=value, as on the command line.
 
     Raises:
         ConfigError: an unknown part, key, or a value of the wrong type or out of range.
     """
-    if part not in PARTS:
-        near = difflib.get_close_matches(part, PARTS, 1)
+    if part not in (there := names()):
+        near = difflib.get_close_matches(part, there, 1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise ConfigError([f"train {part}: there is no such part; choose one of {', '.join(PARTS)}.{hint}"])
-    own, target = _parted(part, overrides)
-    known = {entry.name for entry in fields(PARTS[part])}
+        raise ConfigError([f"train {part}: there is no such part; choose one of {', '.join(there)}.{hint}"])
+    kind = part.rpartition("/")[2]
+    own, target = _parted(kind, overrides)
+    known = {entry.name for entry in fields(PARTS[kind])}
     if found := [_unknown(key, known) for key in map(_key, own) if key not in known]:
         raise ConfigError(found)
     store = ConfigStore.instance()

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from pathlib import Path
 
 from vvsbench.drafting.sources import Pads
+
+
+class DataName(str, Enum):
+    """The synthetic data sets, each a module of this package."""
+
+    shapes = "shapes"
+    scenes = "scenes"
 
 
 @dataclass
@@ -14,6 +22,7 @@ class LoopSettings:
 
     Attributes:
         part: which one of the zoo's parts is trained.
+        data_set: the images that it is trained on; a folder holds the parts of one data set.
         folder: where finished weights go, and where parts trained before are looked for.
         overwrite: train again although the finished file exists.
         seed: of initialisation, data and noise.
@@ -28,6 +37,7 @@ class LoopSettings:
     """
 
     part: str = "???"
+    data_set: DataName = DataName.shapes
     folder: str = "outputs/zoo"
     overwrite: bool = False
     seed: int = 0
@@ -80,6 +90,7 @@ class TokenizerSettings(LoopSettings):
     base_channels: int = 32
     channel_multipliers: list[int] = field(default_factory=lambda: [1, 2, 2])
     residual_blocks: int = 1
+    patch: int = 1
     edge_weight: float = 1.0
     commitment: float = 0.25
     codebook_decay: float = 0.98
