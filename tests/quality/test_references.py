@@ -43,7 +43,7 @@ def test_synthetic_reference_is_held_out_and_drawn_at_the_right_size(extractor, 
     reference = references.load(ReferenceConfig("shapes", None, 8, 0), extractor, 64, tmp_path)
     from vvsbench.quality.extractors import ImageSet
 
-    expected = extractor(ImageSet(draw(shapes.HELD_OUT_FIRST + references.SHAPES_OFFSET, 8, 64)[0])).embeddings
+    expected = extractor(ImageSet(draw(shapes.HELD_OUT_FIRST + references.REFERENCE_OFFSET, 8, 64)[0])).embeddings
     np.testing.assert_allclose(reference.embeddings, expected.numpy(), rtol=1e-5, atol=1e-6)
 
 

@@ -28,6 +28,7 @@ NAMES = {
     "clip": "the CLIP score",
     "hps": "the preference score",
     "accuracy": "class accuracy",
+    "hue": "the agreement of hues",
 }
 TOLD = tuple(NAMES)
 """Metrics that are put in words; KID and IS say the same as FID in other units and stand in the table."""

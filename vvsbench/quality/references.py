@@ -22,11 +22,12 @@ from torch.utils.data import Dataset
 from vvsbench import derived
 from vvsbench.models import checkpoints
 from vvsbench.quality import adm
-from vvsbench.quality.config import QualityError, ReferenceConfig
+from vvsbench.quality.config import SYNTHETIC, QualityError, ReferenceConfig
 from vvsbench.quality.extractors import Extractor, ImageSet
 from vvsbench.quality.fidelity import Gaussian, gaussian
+from vvsbench.quality.identity import synthetic_digest
 
-SHAPES_OFFSET = 1_000_000
+REFERENCE_OFFSET = 1_000_000
 """The reference starts this far into the held-out images, away from those that training looks at while it runs."""
 RENDER_BATCH = 256
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
@@ -78,7 +79,8 @@ def load(config: ReferenceConfig, extractor: Extractor, size: int, cache: Path, 
         return _statistics(_path(config), extractor)
     if config.kind == "adm":
         return _adm(_path(config), config.count, extractor, cache, with_images)
-    source = _shapes(config.count, size) if config.kind == "shapes" else _folder(_path(config), config)
+    drawn = config.kind in SYNTHETIC
+    source = _drawn(config.kind, config.count, size) if drawn else _folder(_path(config), config)
     return _of_images(source, extractor, cache)
 
 
@@ -123,19 +125,19 @@ def _path(config: ReferenceConfig) -> Path:
     raise QualityError(f"metrics.reference.path={config.path} does not exist; it must be {wanted}.")
 
 
-def _shapes(count: int, size: int) -> Source:
+def _drawn(kind: str, count: int, size: int) -> Source:
     """Held-out synthetic images, identified by the code that draws them."""
-    from vvsbench.training import shapes
+    from vvsbench.training.data import data_set
 
-    first = shapes.HELD_OUT_FIRST + SHAPES_OFFSET
-    code = hashlib.sha256(Path(shapes.__file__).read_bytes()).hexdigest()
+    data = data_set(kind)
+    first, code = data.HELD_OUT_FIRST + REFERENCE_OFFSET, synthetic_digest(kind)
 
     def images() -> Dataset[Tensor]:
         starts = range(first, first + count, RENDER_BATCH)
         parts = [torch.arange(start, min(start + RENDER_BATCH, first + count)) for start in starts]
-        return ImageSet(torch.cat([shapes.render(part, size=size, seed=0)[0] for part in parts]).numpy())
+        return ImageSet(torch.cat([data.render(part, size=size, seed=0)[0] for part in parts]).numpy())
 
-    return Source(f"shapes|{code}|{first}|{count}|{size}|seed 0", images)
+    return Source(f"{kind}|{code}|{first}|{count}|{size}|seed 0", images)
 
 
 def _folder(path: Path, config: ReferenceConfig) -> Source:

@@ -38,9 +38,10 @@ PARTS: dict[str, type[LoopSettings]] = {
     "causal": schema.CausalSettings,
     "causal_draft": schema.CausalDraftSettings,
     "clip": schema.ClipSettings,
+    "gates": schema.GatesSettings,
     "card": schema.CardSettings,
 }
-"""What can be trained, in the order in which the parts need each other, and at the end the card that describes them."""
+"""What can be trained, in the order in which the parts need each other, and at the end what describes them."""
 
 USAGE = f"""usage: vvsbench train PART [key=value ...] [--cfg]
 
@@ -48,7 +49,8 @@ Trains one part of the tiny zoo, or goes on where an interrupted training stoppe
 overwritten unless overwrite=true is given. --cfg prints the settings and trains nothing.
 
 PART is one of {", ".join(PARTS)}; a target and a small_ar need a tokenizer in the same folder,
-a drafter tokenizer and target, mar, causal and their drafts an autoencoder, the card all of them.
+a drafter tokenizer and target, mar, causal and their drafts an autoencoder, the card all of them; gates takes what is
+there. scenes/PART is the part of the second zoo, which is in the regime of real models.
 Common keys: folder=... steps=... batch_size=... seed=... device=cpu|cuda overwrite=true
 
 A drafter for another model learns from images that the model drew:
@@ -182,6 +184,11 @@ def main(argv: Sequence[str]) -> int:
         from vvsbench.training import card
 
         card.write(Path(settings.folder), settings)
+        return 0
+    if isinstance(settings, schema.GatesSettings):
+        from vvsbench.training import gates
+
+        gates.write(Path(settings.folder), settings)
         return 0
     from vvsbench.training import loop
 

@@ -78,7 +78,11 @@ def gathered(settings: DrafterSettings, device: torch.device) -> Material:
     path = folder / "target.safetensors"
     target = load_target(path).to(device)
     return Material(
-        "tiny", target, checkpoints.digest(path), TokenStream(folder, settings.images, device), TINY_GUIDANCE
+        "tiny",
+        target,
+        checkpoints.digest(path),
+        TokenStream(folder, settings.images, device, settings.bf16),
+        TINY_GUIDANCE,
     )
 
 

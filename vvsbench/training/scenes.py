@@ -3,8 +3,8 @@
 `shapes` is calm and its class names the colour, so a model of it is surer than models of photographs are, and can draw
 each token almost on its own. Here the class says shape and number alone; hue, place, turn, ground and material are left
 open, so tokens far apart have to agree on what no condition tells them, and the texture costs nats as in photographs.
-Everything else is as in `shapes`: an image is a function of (seed, index) by hashing, and only arithmetic that is rounded
-the same way in vector and scalar code touches the pixels.
+Everything else is as in `shapes`: an image is a function of (seed, index) by hashing, and only arithmetic that is
+rounded the same way in vector and scalar code touches the pixels.
 
 The file's digest is part of the key of every quality record made with it: a change of one byte is another data set.
 """
@@ -16,7 +16,7 @@ import math
 import torch
 from torch import Tensor
 
-# The helpers of `shapes` are shared and not copied; that file cannot make them public without becoming another data set.
+# Shared and not copied; `shapes` cannot make its helpers public without becoming another data set.
 from vvsbench.training.shapes import (
     _MASK,
     _TURN,
@@ -130,7 +130,7 @@ def _noise(keys: Tensor, salt: int, axis: Tensor, rows: int, columns: int) -> Te
 
 
 def _swing(x: Tensor) -> Tensor:
-    """A wave of period 1 and height 1 like a sine, of two parabolas: a sine of float32 is rounded as the batch has it."""
+    """A sine of period 1 made of two parabolas: the rounding of a real one in float32 depends on the batch."""
     t = x - x.floor()
     rising = t < 0.5
     half = torch.where(rising, t, t - 0.5)

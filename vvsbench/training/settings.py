@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 
 from vvsbench.drafting.sources import Pads
 
 
-class DataName(str, Enum):
+class DataName(StrEnum):
     """The synthetic data sets, each a module of this package."""
 
     shapes = "shapes"
@@ -22,7 +22,6 @@ class LoopSettings:
 
     Attributes:
         part: which one of the zoo's parts is trained.
-        data_set: the images that it is trained on; a folder holds the parts of one data set.
         folder: where finished weights go, and where parts trained before are looked for.
         overwrite: train again although the finished file exists.
         seed: of initialisation, data and noise.
@@ -37,7 +36,6 @@ class LoopSettings:
     """
 
     part: str = "???"
-    data_set: DataName = DataName.shapes
     folder: str = "outputs/zoo"
     overwrite: bool = False
     seed: int = 0
@@ -80,10 +78,22 @@ class LoopSettings:
 
 
 @dataclass
-class TokenizerSettings(LoopSettings):
+class ImageSettings(LoopSettings):
+    """What trainings on pictures share; those on tokens take both from the tokenizer in their folder.
+
+    Attributes:
+        data_set: the pictures.
+        size: their side in pixels.
+    """
+
+    data_set: DataName = DataName.shapes
+    size: int = 32
+
+
+@dataclass
+class TokenizerSettings(ImageSettings):
     """The VQ tokenizer; sizes as in `vvsbench.models.vq.VQModel`."""
 
-    size: int = 32
     codebook_size: int = 512
     codebook_dim: int = 8
     z_channels: int = 64
@@ -98,7 +108,7 @@ class TokenizerSettings(LoopSettings):
 
 
 @dataclass
-class AutoencoderSettings(LoopSettings):
+class AutoencoderSettings(ImageSettings):
     """The KL autoencoder; sizes as in `vvsbench.models.kl_vae.KLAutoencoder`.
 
     Attributes:
@@ -106,24 +116,23 @@ class AutoencoderSettings(LoopSettings):
             bear, and so how small an error of a latent goes unseen.
     """
 
-    size: int = 32
     embed_dim: int = 8
     base_channels: int = 32
     channel_multipliers: list[int] = field(default_factory=lambda: [1, 1, 2])
     residual_blocks: int = 1
+    patch: int = 1
     edge_weight: float = 1.0
     kl_weight: float = 0.015
 
 
 @dataclass
-class ClassifierSettings(LoopSettings):
+class ClassifierSettings(ImageSettings):
     """The classifier; sizes as in `vvsbench.training.classifier.Classifier`.
 
     Attributes:
         attribute_weight: of the squared error of what a picture shows besides its class.
     """
 
-    size: int = 32
     widths: list[int] = field(default_factory=lambda: [32, 64, 96, 128])
     label_smoothing: float = 0.05
     attribute_weight: float = 2.0
@@ -137,6 +146,8 @@ class TargetSettings(LoopSettings):
         images: different training images; later steps see them again.
         average: decay of the moving average of the weights, which is what is kept.
         label_drop: share of images trained without their class, for guidance.
+        code_embeddings: start the tokens' embeddings from the tokenizer's code vectors, so that near codes start
+            alike; with thousands of codes it saves the first ten thousand images.
         compile: fuse the training pass with torch.compile (on a CPU it needs a C++ compiler, and is twice as fast).
         ffn: width of the MLP; 0 for LlamaGen's rule.
     """
@@ -147,6 +158,7 @@ class TargetSettings(LoopSettings):
     ffn: int = 0
     images: int = 200_000
     label_drop: float = 0.1
+    code_embeddings: bool = False
     compile: bool = True
     weight_decay: float = 0.02
     average: float = 0.999
@@ -309,19 +321,38 @@ class ClipSettings(LoopSettings):
 
 
 @dataclass
-class CardSettings(LoopSettings):
-    """The model card: what is measured on the finished parts.
+class SampleSettings(LoopSettings):
+    """What is measured on samples of a zoo's target, and how they are drawn.
 
     Attributes:
+        model: as which `vvsbench run` knows the target.
         count: images of each set (held-out, reconstructions, samples); FID is biased, so all sets are equally large.
-        guidance_scale: of the samples, as in conf/sampling/tiny.yaml.
+        guidance_scale: of the samples, as in the model's own conf/sampling.
         top_k: likewise; 0 keeps every token.
         draft: images decoded with the drafter for its tokens per target forward; 0 to leave that out.
-        latent_count: images of each set that shows the continuous models, which draw slowly.
     """
 
+    model: str = "tiny"
     count: int = 1024
     guidance_scale: float = 1.5
     top_k: int = 0
     draft: int = 128
+
+
+@dataclass
+class CardSettings(SampleSettings):
+    """The model card: what is measured on the finished parts.
+
+    Attributes:
+        latent_count: images of each set that shows the continuous models, which draw slowly.
+    """
+
     latent_count: int = 256
+
+
+@dataclass
+class GatesSettings(SampleSettings):
+    """The gates: whether a zoo is in the regime of real models."""
+
+    count: int = 512
+    draft: int = 64
