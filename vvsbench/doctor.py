@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from vvsbench import catalog, composition, identity
@@ -20,6 +19,7 @@ from vvsbench.errors import ConfigError, UserError
 from vvsbench.models import checkpoints
 from vvsbench.needs import Need, networks_of
 from vvsbench.runs import provenance
+from vvsbench.terminal import Terminal
 
 GIB = 2**30
 ROLES = {
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(USAGE)
         return 0
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     if any(argument.startswith("model=") for argument in arguments):
         return _one_model(arguments, console)
     _machine(console)
@@ -106,7 +106,7 @@ def _suites(console: Console) -> None:
     table.add_column("suite")
     table.add_column("can run")
     for option in catalog.options("metrics"):
-        table.add_row(option.name, escape(_suite_state(option.name)))
+        table.add_row(option.name, _suite_state(option.name))
     console.print(table)
 
 

@@ -79,7 +79,7 @@ def test_a_model_without_a_drafter_composes():
         ("count", "count"),
         ("count=1,2", "count=1,2: several values need a sweep: vvsbench run -m count=1,2"),
         ("count=null", "count=null: field 'count' is not Optional"),
-        ("count=(", "count=(: cannot be read; write KEY=VALUE"),
+        ("count=(", "count=(: cannot be read; a value with special characters is written KEY="),
         ("prompts.classes=3", "prompts.classes=3: Invalid value assigned"),
         ("schedule=uniform", "write schedule@decoder.schedule=NAME"),
         ("drafter=tiny", "write drafter@decoder.drafter=NAME"),

@@ -98,6 +98,7 @@ def test_refilled_rows_draw_the_same_images(weights: Path, name: str) -> None:
             assert (row["target_forwards"], row["accepted"]) == (same["target_forwards"], same["accepted"])
 
 
+@pytest.mark.compiles
 def test_compiled_networks_draw_the_same_images_and_are_still_counted(weights: Path) -> None:
     """One compilation for both networks and every length: more would take minutes."""
     expected, rows = drawn(made(weights, "sd"), 3)
@@ -181,6 +182,7 @@ def test_graphs_need_a_gpu() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="records CUDA graphs")
+@pytest.mark.compiles
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", CELLS)
 def test_graphs_draw_the_images_of_the_eager_loop(weights: Path, name: str) -> None:

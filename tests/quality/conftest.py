@@ -32,7 +32,7 @@ class RandomNetwork(nn.Module):
 @pytest.fixture
 def classifier(monkeypatch, tmp_path) -> Path:
     """A weights file whose content is the seed of a random network, loaded where the zoo's classifier would be."""
-    monkeypatch.setattr(zoo_classifier, "load", lambda path: RandomNetwork(int(Path(path).read_text())))
+    monkeypatch.setattr(zoo_classifier, "load", lambda path: RandomNetwork(int(Path(path).read_text(encoding="utf-8"))))
     monkeypatch.setattr(zoo_data, "data_of", lambda path: shapes)
     path = tmp_path / "classifier.safetensors"
     path.write_text("7")

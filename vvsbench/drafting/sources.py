@@ -194,7 +194,8 @@ class OracleConfig(TokenDrafterConfig):
 
     def problems(self, model: ModelConfig) -> list[str]:
         """See `DrafterConfig.problems`."""
-        return [f"{key}={getattr(self, key)} must be 0 or more" for key in ("noise", "seed") if getattr(self, key) < 0]
+        found = [f"{key}={getattr(self, key)} must be 0 or more" for key in ("noise", "seed") if getattr(self, key) < 0]
+        return [*found, *([f"seed={self.seed} must be below 2**63"] if self.seed >= 2**63 else [])]
 
     @property
     def label(self) -> list[str]:

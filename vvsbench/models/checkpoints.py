@@ -43,6 +43,12 @@ class Header:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
+def user_cache() -> Path:
+    """The user's cache folder; a relative one is ignored, as the XDG base directory specification says."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return named if named.is_absolute() else Path("~/.cache").expanduser()
+
+
 def weights_root() -> Path:
     """The folder in which relative checkpoint names are looked up."""
     return Path(os.environ.get(WEIGHTS_VARIABLE, "weights")).expanduser()
@@ -91,10 +97,16 @@ def header(path: Path) -> Header:
             if size > path.stat().st_size:
                 raise ValueError("truncated header")
             content = json.loads(file.read(size))
-    except (struct.error, ValueError, OSError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file ({error}); fetch it again.") from error
-    metadata = content.pop("__metadata__", {})
-    return Header(dict(metadata), {key: tuple(entry["shape"]) for key, entry in content.items()})
+        metadata = content.pop("__metadata__", {})
+        shapes = {key: tuple(entry["shape"]) for key, entry in content.items()}
+        if not all(isinstance(text, str) for text in metadata.values()):
+            raise ValueError("its metadata is not text")
+        if not all(type(size) is int and size >= 0 for shape in shapes.values() for size in shape):
+            raise ValueError("a shape is not of whole numbers")
+    except (struct.error, ValueError, OSError, AttributeError, LookupError, TypeError, RecursionError) as error:
+        reason = error if isinstance(error, (ValueError, OSError, struct.error)) else "its header is of another form"
+        raise CheckpointError(f"{path} is not a readable safetensors file ({reason}); fetch it again.") from error
+    return Header(dict(metadata), shapes)
 
 
 def digest(path: Path) -> str:
@@ -111,10 +123,10 @@ def digest(path: Path) -> str:
 def _file_digest(path: Path) -> str:
     stat = path.stat()
     identity = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
-    cache_root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vvsbench" / "digests"
+    cache_root = user_cache() / "vvsbench" / "digests"
     cached = cache_root / hashlib.sha256(identity.encode()).hexdigest()
     try:
-        known = cached.read_text()
+        known = cached.read_text(encoding="utf-8")
         if len(known) == 64:
             return known
     except OSError:
@@ -124,7 +136,7 @@ def _file_digest(path: Path) -> str:
     try:
         cache_root.mkdir(parents=True, exist_ok=True)
         temporary = cached.with_suffix(f".{os.getpid()}")
-        temporary.write_text(value)
+        temporary.write_text(value, encoding="utf-8")
         temporary.replace(cached)
     except OSError:
         pass  # a cache that cannot be written costs time, not truth

@@ -262,7 +262,7 @@ def lines(found: dict[str, float], beside: dict[str, float] | None = None) -> It
 def read(folder: Path) -> dict[str, float] | None:
     """The numbers measured on a folder, or None."""
     path = folder / FILE
-    return json.loads(path.read_text())["gates"] if path.exists() else None
+    return json.loads(path.read_text(encoding="utf-8"))["gates"] if path.exists() else None
 
 
 def write(folder: Path, settings: GatesSettings) -> None:
@@ -275,7 +275,7 @@ def write(folder: Path, settings: GatesSettings) -> None:
         raise TrainingError(f"{folder} does not exist: name the folder of a zoo with folder=.")
     found, subject = measure(folder, settings)
     setting = {"guidance_scale": settings.guidance_scale, "count": settings.count, "draft": settings.draft}
-    (folder / FILE).write_text(json.dumps({"setting": setting, "gates": found}, indent=1) + "\n")
+    (folder / FILE).write_text(json.dumps({"setting": setting, "gates": found}, indent=1) + "\n", encoding="utf-8")
     sheet(subject, folder / "gates.png")
     for line in lines(found):
         print(" | ".join(line))
