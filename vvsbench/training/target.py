@@ -17,6 +17,7 @@ from vvsbench.models import checkpoints
 from vvsbench.models.transformer import Transformer, TransformerConfig
 from vvsbench.training.fused import FusedPass
 from vvsbench.training.loop import Task, TrainingError, half, pick_device
+from vvsbench.training.muon import Muon
 from vvsbench.training.settings import TargetSettings
 from vvsbench.training.tokens import TokenStream
 
@@ -44,7 +45,7 @@ def start_from_codes(embedding: nn.Embedding, codes: Tensor) -> None:
 def optimizers(matrices: list[nn.Parameter], others: list[nn.Parameter], rate: float, decay: float) -> list[Optimizer]:
     """Muon for the matrices inside the blocks, AdamW for embeddings, norms and heads."""
     return [
-        torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+        Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.95), weight_decay=0.0),
     ]
 
