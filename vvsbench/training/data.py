@@ -33,6 +33,9 @@ def name_of(data: DataSet) -> DataName:
     return DataName(data.__name__.rpartition(".")[2])
 
 
+MODELS = {DataName.shapes: "tiny", DataName.scenes: "scenes"}
+"""As which `vvsbench run` knows the target of each data set."""
+
 FACTORS = {
     DataName.shapes: {"shape": 8, "colour": 8},
     DataName.scenes: {"shape": 8, "number": 2},

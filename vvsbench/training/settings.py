@@ -230,7 +230,7 @@ class DrafterSettings(LoopSettings):
             found.append(f"unroll={self.unroll}: must be at least 1.")
         if self.target not in ([], ["model=tiny"]) and not self.data:
             found.append(
-                f"{self.target[0]}: only the tiny model can be trained for without data; draw images with it "
+                f"{self.target[0]}: only a zoo's own target can be trained for without data; draw images with it "
                 "(vvsbench run) and name the folder of their cells: data=outputs/cells/STUDY."
             )
         return found
