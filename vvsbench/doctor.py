@@ -141,7 +141,8 @@ def _one_model(arguments: Sequence[str], console: Console) -> int:
     cfg = _settings(arguments)
     console.print(f"model={cfg.model.name} reads these files; relative names are looked up below")
     console.print(f"{checkpoints.weights_root().absolute()} (${checkpoints.WEIGHTS_VARIABLE} names another folder).\n")
-    alone, drafting = cfg.model.decoders[0], " and ".join(cfg.model.decoders[1:])
+    alone = " and ".join(f"decoder={name}" for name in cfg.model.undrafted)
+    drafting = " and ".join(name for name in cfg.model.decoders if name not in cfg.model.undrafted)
     missing = []
     for need in networks_of(cfg):
         console.print(f"  {'found  ' if need.found else 'MISSING'}  {role(need)}: {need.name}")
@@ -149,9 +150,7 @@ def _one_model(arguments: Sequence[str], console: Console) -> int:
         if not need.found:
             missing.append(need)
     if getattr(cfg.decoder, "drafter", None) is None:
-        console.print(
-            f"  none     no drafter is known for this model: decoder={alone} needs none; {drafting} cannot run without"
-        )
+        console.print(f"  none     no drafter is known for this model: without it {alone} can run; {drafting} cannot")
     if cfg.prompts.kind == PromptKind.captions:
         console.print(
             "  choose   prompts.file=FILE: .txt with one caption a line, .json with a list, or COCO's captions_*.json"
@@ -160,7 +159,7 @@ def _one_model(arguments: Sequence[str], console: Console) -> int:
     if not missing:
         console.print("\nEverything is there.")
     elif not required:
-        console.print(f"\ndecoder={alone} can run; the drafter is missing for {drafting}.")
+        console.print(f"\n{alone} can run; the drafter is missing for {drafting}.")
     else:
         console.print(f"\n{len(missing)} missing. Put each file at its path above, or name another with SETTING=PATH.")
     return 1 if required else 0

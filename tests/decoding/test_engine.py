@@ -43,6 +43,9 @@ CELLS = {
     "taken back": ["decoder=vvs_coupled", "decoder.skip.recheck=rollback"],
     "small AR": ["decoder=sd"],
     "oracle": ["decoder=sd", "drafter@decoder.drafter=oracle"],
+    "jacobi": ["decoder=jacobi", "decoder.structure.window=6", "decoder.structure.siblings=4"],
+    "jacobi tree": ["decoder=sd", "drafter@decoder.drafter=jacobi", "structure@decoder.structure=coupled"],
+    "jacobi vvs": ["decoder=vvs", "drafter@decoder.drafter=jacobi", "structure@decoder.structure=window"],
 }
 IMAGES = list(range(5))
 
@@ -56,7 +59,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @cache
 def settings(weights: Path, name: str) -> RunConfig:
-    eagle = name not in ("ar", "small AR", "oracle")
+    eagle = name not in ("ar", "small AR", "oracle") and "jacobi" not in name
     overrides = [*nano.overrides(weights, drafter=eagle), *(nano.small_ar(weights) if name == "small AR" else [])]
     return composed([*CELLS[name], *overrides, "sampling.top_k=0"])
 

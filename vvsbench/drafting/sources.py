@@ -204,6 +204,24 @@ class OracleConfig(TokenDrafterConfig):
 
 
 @dataclass
+class JacobiConfig(TokenDrafterConfig):
+    """The target's own logits of earlier rounds: no network, no training, no forward."""
+
+    name: str = "jacobi"
+
+    def build(self, target: LlamaGen, device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:
+        """See `TokenDrafterConfig.build`."""
+        from vvsbench.drafting.jacobi import JacobiSource
+
+        return JacobiSource(target)
+
+    @property
+    def label(self) -> list[str]:
+        """See `DrafterConfig.label`."""
+        return ["no drafter"]
+
+
+@dataclass
 class LatentDrafterConfig(DrafterConfig):
     """A smaller continuous model that drafts for a larger one over the same latents.
 
@@ -229,5 +247,11 @@ class LatentDrafterConfig(DrafterConfig):
         ]
 
 
-DRAFTERS: tuple[type[DrafterConfig], ...] = (EagleConfig, SmallARConfig, OracleConfig, LatentDrafterConfig)
+DRAFTERS: tuple[type[DrafterConfig], ...] = (
+    EagleConfig,
+    SmallARConfig,
+    OracleConfig,
+    JacobiConfig,
+    LatentDrafterConfig,
+)
 """The package's own sources; the schema has a node for each, under its own name."""
