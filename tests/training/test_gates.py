@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from vvsbench.models.checkpoints import ZOO
 from vvsbench.training import app, gates, scenes
+from vvsbench.training import card as cards
 from vvsbench.training.loop import TrainingError, train
 from vvsbench.training.settings import GatesSettings
 
@@ -75,6 +77,26 @@ def test_gates_are_measured_on_the_parts_that_are_there(
         gates.measure(tmp_path, settings(tmp_path))
 
 
+def test_the_card_of_another_zoo_shows_its_gates_beside_those_of_the_first() -> None:
+    shipped = json.loads((ZOO / "card.json").read_text(encoding="utf-8"))
+    own, discrete = {"entropy": 4.7, "class": 0.85}, ("tokenizer", "target", "drafter", "small_ar", "classifier")
+    card = {
+        **shipped,
+        "model": "scenes",
+        "data": {**shipped["data"], "name": "scenes", "classes": 16, "size": 48},
+        "gates": own,
+        "gates_beside": dict.fromkeys(gates.GATES, 2.36),
+        "parts": {part: shipped["parts"][part] for part in discrete},
+    }
+    text = cards.text(card)
+    assert "# The zoo of scenes" in text
+    assert "48 x 48 pixels in 16 classes" in text
+    assert "| a | entropy of a token on own samples, nats | 4 to 5.5 | 4.7 | yes | 2.36 |" in text
+    assert "| e | tokens per target forward of `eagle2` | at most 1.5 | – | needs drafter | 2.36 |" in text
+    assert "clip/" not in text
+    assert "causal_draft have a layout" not in text
+
+
 def test_bounds_are_closed_and_told() -> None:
     entropy, overlap = gates.GATES["entropy"], gates.GATES["overlap"]
     assert entropy.bounds == "4 to 5.5"
@@ -88,7 +110,7 @@ def test_one_command_writes_the_numbers_and_a_sheet(folder: Path, capsys: pytest
     gates.write(folder, settings(folder))
     found = gates.read(folder)
     assert found == json.loads((folder / gates.FILE).read_text())["gates"]
-    assert set(gates.GATES) - set(found) == {"overlap", "eagle2"}
+    assert set(gates.GATES) - set(found) == {"overlap", "eagle2", "mar_class", "mar_few"}
     assert found["entropy"] == pytest.approx(math.log(2048), abs=0.5), "an untrained target is nearly uniform"
     assert (folder / "gates.png").stat().st_size > 10_000
     assert "needs drafter" in capsys.readouterr().out

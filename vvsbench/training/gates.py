@@ -1,8 +1,9 @@
-"""Whether a zoo is in the regime of real image models: five gates, measured by one command on the parts of a folder.
+"""Whether a zoo is in the regime of real image models: six gates, measured by one command on the parts of a folder.
 
 What a comparison of decoders shows on a small model carries over to a large one only if the small one is unsure where
 the large one is. So: flat distributions (a), codes that can stand for each other (b), tokens that must agree on what no
-condition tells them (c), pictures that still show what was asked for (d), and a drafter that is as often wrong (e).
+condition tells them (c), pictures that still show what was asked for (d), a drafter that is as often wrong (e), and
+continuous tokens that suffer when many are revealed at once (f).
 Bounds are read off what is published about LlamaGen and its drafters, with room.
 """
 
@@ -23,7 +24,7 @@ from vvsbench.quality.hue import concentration
 from vvsbench.training import classifier
 from vvsbench.training.data import data_of
 from vvsbench.training.drafter import Agreement, load_drafter
-from vvsbench.training.drawing import BATCH, contact_sheet, drawn, held_out, overrides, tokens_per_forward
+from vvsbench.training.drawing import BATCH, contact_sheet, continuous, drawn, held_out, overrides, tokens_per_forward
 from vvsbench.training.loop import TrainingError, pick_device
 from vvsbench.training.settings import DrafterSettings, GatesSettings
 from vvsbench.training.target import load_target
@@ -33,6 +34,8 @@ FILE = "gates.json"
 SHARE = 0.2
 """Share of the tokens that gate b replaces."""
 LIKELIEST = 10
+FEW = 8
+"""AR steps of a masked model that are too few."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ GATES = {
     "class": Gate("d", "share of the samples of `ar` whose class is recognised", "classifier", 0.8),
     "overlap": Gate("e", "guided overlap of the drafter at depth 1", "drafter", 0.45, 0.6),
     "eagle2": Gate("e", "tokens per target forward of `eagle2`", "drafter", None, 1.5),
+    "mar_class": Gate("f", "share of the samples of `masked` whose class is recognised", "mar", 0.8),
+    "mar_few": Gate("f", f"agreement of hues that {FEW} AR steps cost", "mar", 0.1),
 }
 
 
@@ -206,6 +211,18 @@ def _drafting(subject: Subject) -> dict[str, float]:
     return {"overlap": float(shared), "eagle2": tokens_per_forward(rows)}
 
 
+def _few_steps(subject: Subject) -> dict[str, float]:
+    """What the masked model draws one token a step, and what is lost with few steps."""
+    chosen = continuous(subject.folder, subject.settings, "mar")
+    whole, few = (
+        drawn([*chosen, f"decoder.ar_steps={steps}"], subject.data, subject.settings.draft, subject.device)[0]
+        for steps in (0, FEW)
+    )
+    network = classifier.load(subject.folder / "classifier.safetensors")
+    found = classifier.recognised(network, subject.data, whole, torch.arange(len(whole)) % subject.data.NUM_CLASSES)
+    return {"mar_class": found["class"], "mar_few": hue(whole) - hue(few)}
+
+
 MEASURED: tuple[tuple[tuple[str, ...], Callable[[Subject], dict[str, float]]], ...] = (
     ((), _swaps),
     ((), _hues),
@@ -213,6 +230,7 @@ MEASURED: tuple[tuple[tuple[str, ...], Callable[[Subject], dict[str, float]]], .
     (("target",), _sampled),
     (("target", "classifier"), _recognised),
     (("target", "drafter"), _drafting),
+    (("autoencoder", "mar", "classifier"), _few_steps),
 )
 """What is measured, and the parts that it needs besides the tokenizer."""
 
@@ -250,13 +268,13 @@ def lines(found: dict[str, float], beside: dict[str, float] | None = None) -> It
     """
     yield ["gate", "what", "real models", "here", "passes", *(["first zoo"] if beside else [])]
     for name, gate in GATES.items():
-        value = found.get(name)
-        shown = (
-            [f"{value:.3g}", "yes" if gate.passes(value) else "**no**"]
-            if value is not None
-            else ["–", f"needs {gate.part}"]
-        )
-        yield [gate.letter, gate.what, gate.bounds, *shown, *([f"{beside[name]:.3g}"] if beside else [])]
+        passed = ("yes" if gate.passes(found[name]) else "**no**") if name in found else f"needs {gate.part}"
+        shown = [_number(found, name), passed, *([_number(beside, name)] if beside else [])]
+        yield [gate.letter, gate.what, gate.bounds, *shown]
+
+
+def _number(found: dict[str, float], name: str) -> str:
+    return f"{found[name]:.3g}" if name in found else "–"
 
 
 def read(folder: Path) -> dict[str, float] | None:
