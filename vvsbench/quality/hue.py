@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 STRONG = 0.25
 """Least chroma of a pixel that counts, of 1 for a pure primary; the grounds of the synthetic scenes stay below."""
-CHUNK = 1024  # images at a time, which bounds memory
 
 
 def concentration(images: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -25,10 +24,6 @@ def concentration(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     Returns:
         [N] in [0, 1]: 1 for a single hue, near 0 for all hues alike, and 0 where no pixel is strong.
     """
-    return np.concatenate([_of(images[first : first + CHUNK]) for first in range(0, len(images), CHUNK)])
-
-
-def _of(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     red, green, blue = (images[:, channel].astype(np.float64) / 255 for channel in range(3))
     x, y = red - (green + blue) / 2, (green - blue) * (np.sqrt(3) / 2)
     chroma = np.hypot(x, y)
