@@ -22,6 +22,8 @@ from vvsbench.runs.scoring import measure
 from vvsbench.runs.store import Store, StoredCell, read_record
 
 DEFAULTS = {"study": "single", "label": "", "captions": "", "output_root": "outputs"}
+LONGEST = 300
+"""Letters of a label."""
 USAGE = """\
 usage: vvsbench import FOLDER_OR_NPZ study=NAME label=TEXT [captions=FILE] [metrics=NAME] [output_root=outputs]
 
@@ -50,6 +52,8 @@ def main(arguments: Sequence[str]) -> int:
     settings = parse([word for word in arguments if word not in {*sources, *metrics}], DEFAULTS)
     if len(sources) != 1 or not settings["label"]:
         raise ConfigError([USAGE.splitlines()[0].replace("usage: ", "write: ")])
+    if len(settings["label"]) > LONGEST:
+        raise ConfigError([f"label has {len(settings['label'])} letters; {LONGEST} at most."])
     root, study = Path(settings["output_root"]), settings["study"]
     protocol = composed(metrics).metrics if metrics else protocol_of(Store(root), study)
     captions = Path(settings["captions"]).expanduser() if settings["captions"] else None
@@ -63,6 +67,8 @@ def main(arguments: Sequence[str]) -> int:
     record = read_record(folder)
     assert record is not None
     print(f"{record.label} {record.key}: {record.count} images {'imported' if new else 'are here already'}: {folder}")
+    for remark in record.external.remarks if record.external else []:
+        print(f"  {remark}")
     if measure(StoredCell(folder, record), protocol, root / "cache", Console()):
         print(f"scored under {protocol.name} {protocol_version(protocol)}: vvsbench report study={study}")
     return 0

@@ -86,7 +86,7 @@ class Provenance(Strict):
     """
 
     code_digest: Text
-    weights: dict[Name, Text]
+    weights: dict[Text, Text]
     git: Git | None
     versions: dict[Name, Text]
     hardware: dict[Name, Text | int | float | None]
@@ -100,10 +100,12 @@ class External(Strict):
     Attributes:
         source: folder or file that it was imported from.
         captions: whether captions were given with it.
+        remarks: what of it was left out or had to be converted, a sentence each.
     """
 
     source: Text
     captions: bool
+    remarks: list[Text] = Field(default_factory=list)
 
 
 Table = Annotated[str, Field(pattern=r"^[a-z]+\.parquet$")]
@@ -153,14 +155,15 @@ class CellRecord(Kept):
         if self.done > self.count:
             raise ValueError(f"done: {self.done} images of {self.count}")
         kind = RecordedSettings if self.external else OwnSettings
-        size = kind.model_validate(self.config).shard_size if self.config else 1
+        size = kind.model_validate(self.config).shard_size
         if self.count > size * MOST_SHARDS:
             raise ValueError(f"count: {self.count} images in files of {size} are more than {MOST_SHARDS} files")
         return self
 
 
-QUALITY_SCHEMA: Literal[2] = 2
-"""Version 2 keeps what paired intervals are made from; records of version 1 are read, and measured again by a run."""
+QUALITY_SCHEMA: Literal[3] = 3
+"""Version 2 keeps what paired intervals are made from, version 3 counts captions that were cut, and scores them with
+their end token; records of earlier versions are read, and measured again by a run."""
 
 
 class Jackknife(Strict):
@@ -194,6 +197,7 @@ class MetricValue(Strict):
         jackknife: of metrics that belong to the whole set.
         each: of means over images the single terms, float32, see `packed`; CLIP scores, or 0 and 1 of a share.
         draws: of a mean over random subsets (KID) the single terms; the subsets are the same in every set of a count.
+        captions_cut: captions that were longer than the metric's network reads.
     """
 
     name: Name
@@ -206,6 +210,7 @@ class MetricValue(Strict):
     jackknife: Jackknife | None = None
     each: str = ""
     draws: list[Real] = Field(default_factory=list)
+    captions_cut: Count = 0
 
     @field_validator("each")
     @classmethod
@@ -226,7 +231,7 @@ class QualityRecord(Kept):
         seconds: that it took.
     """
 
-    schema_version: Literal[1, 2] = QUALITY_SCHEMA
+    schema_version: Literal[1, 2, 3] = QUALITY_SCHEMA
     protocol: Key
     version: Text
     key: Text

@@ -184,6 +184,5 @@ class SpeedRecord(Kept):
     @field_validator("config")
     @classmethod
     def _settings(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if value:
-            OwnSettings.model_validate(value)
+        OwnSettings.model_validate(value)
         return value

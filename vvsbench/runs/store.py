@@ -22,6 +22,7 @@ from pydantic import BaseModel, ValidationError
 from vvsbench import identity
 from vvsbench.errors import CheckpointError, UserError
 from vvsbench.models import checkpoints
+from vvsbench.quality.images import regrouped
 from vvsbench.runs import files, shards, tables
 from vvsbench.runs.record import CellRecord, Provenance, QualityRecord
 from vvsbench.runs.recorded import printable
@@ -233,7 +234,7 @@ class StoredCell:
 
     @cached_property
     def images(self) -> NDArray[np.uint8]:
-        """All images, uint8 [count, 3, H, W], in order."""
+        """All images at once, uint8 [count, 3, H, W], in order; `StoredImages` reads them a few at a time."""
         return np.concatenate([shard.images for shard in self.shards()])
 
     @cached_property
@@ -344,6 +345,27 @@ class Timings:
 
     sound: Sequence[SpeedRecord]
     unreadable: Sequence[Unreadable]
+
+
+class StoredImages:
+    """The images of a cell as `vvsbench.quality.images.Images`: never more than two image files are held.
+
+    Raises:
+        RecordError: the first image file is missing or damaged.
+    """
+
+    def __init__(self, cell: StoredCell) -> None:
+        self.cell = cell
+        _, height, width = next(cell.shards()).images.shape[1:]
+        self.shape = (cell.record.count, height, width, 3)
+
+    def parts(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """See `Images.parts`.
+
+        Raises:
+            RecordError: an image file is missing or damaged.
+        """
+        return regrouped((shard.images for shard in self.cell.shards()), size)
 
 
 class Store:
