@@ -9,13 +9,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from tests.runs.fakes import FakeTrace
 from vvsbench import identity
-from vvsbench.errors import UserError
-from vvsbench.runs import store
+from vvsbench.errors import NotFiniteError, UserError
+from vvsbench.runs import drawing, store
+from vvsbench.runs.cell import cleared
 from vvsbench.runs.failures import NotWritableError
 from vvsbench.runs.store import Store, StoredCell
 from vvsbench.workers import CellLog
+
+
+class SpoiltTrace(FakeTrace):
+    """What a loop tells of images for which a network gave NaN."""
+
+    def rows(self):
+        raise NotFiniteError("logits of the target (tiny)", "float32", self.images[1], "token 7")
 
 
 def shard_bytes(cell):
@@ -40,6 +50,26 @@ def test_a_finished_cell_holds_everything(make_cell, tmp_path):
     assert record.summaries["step_compression"].low < 1.5 < record.summaries["step_compression"].high
     assert set(record.timing) == {"load_seconds", "first_image_seconds", "total_seconds"}
     assert not stored.stale
+
+
+def test_numbers_that_are_not_finite_fail_the_cell_and_say_which(make_cell, decoder, tmp_path):
+    """A target that gives NaN was drawn from, scored and called done."""
+    decoder.generate = lambda conditions, images, seed: (torch.zeros(len(images), 16), SpoiltTrace(images))
+    with pytest.raises(NotFiniteError):
+        make_cell().run()
+    (stored,) = Store(tmp_path).cells("single")
+    assert (stored.record.status, stored.record.done) == ("failed", 0)
+    assert "the logits of the target (tiny) are not finite (nan) at image 1, token 7, in float32" in stored.record.error
+
+
+def test_captions_that_were_cut_are_told_and_kept(make_cell, decoder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(drawing, "open_session", lambda cfg: drawing.Session(decoder, "exact", 0.1, captions_cut=3))
+    make_cell().run()
+    assert "3 of 10 captions are longer than the text encoder reads" in capsys.readouterr().err
+    for _ in range(2):
+        assert Store(tmp_path).cells("single")[0].record.captions_cut == 3
+        (tmp_path / "cells/single/ar-test/trace.parquet").unlink(missing_ok=True)
+        make_cell().run()  # only its tables are made again
 
 
 def test_the_same_command_again_does_no_work(make_cell, decoder, capsys):
@@ -217,6 +247,52 @@ def test_leftovers_of_a_killed_writer_are_removed(make_cell):
     leftover.write_bytes(b"half")
     cell.run()
     assert not leftover.exists()
+
+
+def test_a_done_cell_is_drawn_again_when_that_is_asked_for(make_cell, decoder, capsys, caplog):
+    cell = make_cell()
+    cell.run()
+    before = store.read_record(cell.folder)
+    assert "nothing to do" not in capsys.readouterr().out
+    make_cell().run()
+    assert "done already, nothing to do (rerun=done draws it again)" in capsys.readouterr().out
+    decoder.batches.clear()
+    cleared(cell.folder, cell.console)
+    between = store.read_record(cell.folder)
+    assert (between.status, between.done, list((cell.folder / "images").iterdir())) == ("interrupted", 0, [])
+    make_cell().run()
+    assert len(decoder.batches) == 6  # five, and the first one twice to warm up
+    after = store.read_record(cell.folder)
+    assert (after.status, after.done, after.image_digest) == ("ok", 10, before.image_digest)
+    assert "the images are not those" not in capsys.readouterr().err
+
+
+def test_only_a_done_cell_is_cleared(make_cell, decoder):
+    cell = make_cell()
+    cleared(cell.folder, cell.console)
+    assert not cell.folder.joinpath("record.json").exists()
+
+    def stop(batch: range) -> None:
+        if batch.start >= 6:
+            raise KeyboardInterrupt
+
+    decoder.before = stop
+    with pytest.raises(KeyboardInterrupt):
+        cell.run()
+    kept = sorted(path.name for path in (cell.folder / "images").iterdir())
+    assert kept
+    cleared(cell.folder, cell.console)
+    assert sorted(path.name for path in (cell.folder / "images").iterdir()) == kept
+
+
+def test_images_that_come_out_otherwise_are_told(make_cell, decoder, capsys, monkeypatch):
+    cell = make_cell()
+    cell.run()
+    cleared(cell.folder, cell.console)
+    drawn = type(decoder).generate_all
+    monkeypatch.setattr(type(decoder), "generate_all", lambda self, c, i, seed, r, p: drawn(self, c, i, seed + 1, r, p))
+    make_cell().run()
+    assert "the images are not those that this cell had before" in capsys.readouterr().err
 
 
 def test_a_finished_cell_on_a_disk_that_is_read_only_is_done(make_cell, decoder, monkeypatch, capsys):

@@ -17,7 +17,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests import synthetic
-from vvsbench import cli
+from vvsbench import cli, commands
 from vvsbench.analysis import facts, frame, report, tables
 from vvsbench.analysis.tables import formula_free, plain
 from vvsbench.models import checkpoints
@@ -249,9 +249,9 @@ def test_text_for_markdown_latex_and_spreadsheets() -> None:
 
 
 def test_only_commands_of_this_program_are_recommended() -> None:
-    assert facts.own("vvsbench run study=demo 'study.title=a b'")
+    assert commands.own("vvsbench run study=demo 'study.title=a b'")
     for command in ("rm -rf x", "vvsbench run; rm x", "vvsbench run $(x)", "vvsbench 'run", "", "vvsbench run\nrm x"):
-        assert not facts.own(command)
+        assert not commands.own(command)
 
 
 def test_packed_numbers_that_grow_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

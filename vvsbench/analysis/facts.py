@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -13,8 +12,9 @@ from vvsbench import catalog
 from vvsbench.analysis.frame import StudyFrame, hardware
 from vvsbench.analysis.sentences import GUARANTEES, Claim, capital
 from vvsbench.analysis.troubles import several
+from vvsbench.commands import again, command, own
 from vvsbench.config import PromptsConfig, SamplingConfig
-from vvsbench.runs.record import QualityRecord
+from vvsbench.runs.record import CellRecord, QualityRecord
 from vvsbench.runs.store import StoredCell
 
 DIGEST = 16
@@ -51,7 +51,7 @@ def described(study: StudyFrame, rows: pd.DataFrame) -> list[tuple[str, str]]:
     config = cell.record.config
     found = [
         ("Target", _target(config["model"])),
-        ("Images", _images(config, cell.record.count)),
+        ("Images", _images(config, cell.record)),
         ("Sampling", _sampling(config["sampling"], config["model"])),
         ("Decoding", f"batches of {config['batch_size']}, {config['dtype']}, on {_device(cell)}"),
         ("Promises", _promises(rows)),
@@ -168,12 +168,14 @@ def _device(cell: StoredCell) -> str:
     return asked if asked != "auto" else "the GPU" if cell.record.provenance.hardware.get("gpu") else "the CPU"
 
 
-def _images(config: Mapping[str, Any], count: int) -> str:
+def _images(config: Mapping[str, Any], record: CellRecord) -> str:
     prompts = asdict(PromptsConfig()) | dict(config["prompts"])
+    cut = record.captions_cut
+    short = f"; {cut} of the captions are longer than the text encoder reads and were cut" if cut else ""
     source = "class labels" if prompts["kind"] == "classes" else f"the captions of {prompts.get('file')}"
     return (
-        f"{count} per decoder, from {source}; image number i has the same prompt and the same stream of noise, that of "
-        f"(seed {config['seed']}, i), under every decoder"
+        f"{record.count} per decoder, from {source}{short}; image number i has the same prompt and the same stream of "
+        f"noise, that of (seed {config['seed']}, i), under every decoder"
     )
 
 
@@ -206,6 +208,9 @@ def _protocol(quality: QualityRecord, metrics: Mapping[str, Any]) -> str:
     fid = next((value for value in quality.values if value.name == "fid"), None)
     if fid and fid.interval:
         text += f". Interval of FID: {fid.interval}"
+    for value in quality.values:
+        if value.captions_cut:
+            text += f". For {value.name} {value.captions_cut} of {value.n} captions were too long and were cut"
     return text + ". Numbers of different protocols or image counts cannot be compared, nor these with published ones"
 
 
@@ -239,31 +244,21 @@ def commands(studies: Sequence[StudyFrame]) -> list[str]:
     records = [study.cells[str(key)].record for key in study.usable.index]
     commits = dict.fromkeys((git.commit, git.dirty) for record in records if (git := record.provenance.git) is not None)
     lines = [f"git checkout {commit}{'   # and uncommitted changes' if dirty else ''}" for commit, dirty in commits]
-    typed = list(dict.fromkeys(record.provenance.command for record in records if own(record.provenance.command)))
+    typed = [record.provenance.command for record in records if own(record.provenance.command)]
+    typed = list(dict.fromkeys(map(again, typed)))
     lines += typed
     for other in others:
         lines += _scoring(typed, other.protocol)
     config = next((cell.record.config for cell in study.cells.values()), {})
     root = str(config.get("output_root", "outputs"))
-    where = "" if root == "outputs" else f" output_root={shlex.quote(root)}"
-    return [*lines, f"vvsbench report study={study.name}{where}"]
-
-
-def own(command: str) -> bool:
-    """Whether a recorded command is one of this program, and nothing besides: a record may come from anybody."""
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        return False
-    return words[:1] == ["vvsbench"] and shlex.join(words) == command
+    return [*lines, command("report", f"study={study.name}", root=root)]
 
 
 def _scoring(typed: Sequence[str], protocol: str) -> list[str]:
     """What scores the images of some commands under another protocol; a record keeps what drew them only."""
     if protocol not in catalog.names("metrics"):
         return [f"# protocol {protocol} has no file in conf/metrics, and no record keeps the settings it was made by"]
-    bare = [" ".join(word for word in line.split(" ") if not word.startswith("metrics")) for line in typed]
-    return [f"{line} metrics={protocol}   # scores what is there" for line in bare]
+    return [f"{again(line, f'metrics={protocol}')}   # scores what is there" for line in typed]
 
 
 def origin(cell: StoredCell, label: str) -> dict[str, Any]:

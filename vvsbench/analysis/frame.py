@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vvsbench import sizes
+from vvsbench import commands
 from vvsbench.analysis import claims, comparison, diagnostics
 from vvsbench.analysis.costs import CHOSEN, FORWARDS, SECONDS, Axis
 from vvsbench.analysis.dominance import Placing, placing, relation
@@ -158,7 +158,9 @@ def frames(study: str, root: Path, timed_only: bool = False) -> list[StudyFrame]
         if timed_only:
             return [replace(found, troubles=troubles)]
         reasons = "; ".join(f"{trouble.subject}: {trouble.what}" for trouble in troubles)
-        raise NothingToReport(f"no cell of study {study} can be shown ({reasons}); run the study again.")
+        raise NothingToReport(
+            f"no cell of study {study} can be shown ({reasons}); run it again: {commands.run(study, root=root)}"
+        )
     found = replace(found, rows=_relative(found))
     imported = [cell for cell in stored if cell.record.external]
     first, *others = _protocols(cells)
@@ -172,8 +174,8 @@ def _nothing(study: str, root: Path, imported: bool, unreadable: Sequence[Troubl
     """Why there is no cell to show, and what makes one."""
     only = " but imported image sets" if imported else ""
     reasons = [f"{trouble.subject} {trouble.what}" for trouble in unreadable]
-    if not reasons and (runs := sizes.command(study)):
-        reasons.append(f"run it first: {runs}.")
+    if not reasons:
+        reasons.append(f"run it first: {commands.run(study, root=root)}")
     return NothingToReport("; ".join([f"study {study} has no cells{only} below {root}", *reasons]))
 
 
@@ -239,7 +241,10 @@ def _scored(study: StudyFrame, protocol: str, imported: Sequence[StoredCell]) ->
     found = replace(found, rows=found.rows.join(_places(found)))
     return replace(
         found,
-        troubles=[*study.troubles, *of_study(found.rows, timed(found.usable), study.cells, study.name, study.axis)],
+        troubles=[
+            *study.troubles,
+            *of_study(found.rows, timed(found.usable), study.cells, study.name, study.baseline, study.axis),
+        ],
     )
 
 

@@ -15,10 +15,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 
 from vvsbench.analysis import tables
-from vvsbench.analysis.facts import own
 from vvsbench.analysis.frame import hardware
 from vvsbench.analysis.tables import Column, Entry, Line, Table
 from vvsbench.analysis.troubles import Trouble, together
+from vvsbench.commands import own
 from vvsbench.decoding.phases import Phase
 from vvsbench.runs import speed_record
 from vvsbench.runs.speed_record import Measured, SpeedRecord

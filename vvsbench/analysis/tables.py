@@ -438,9 +438,17 @@ def console(rows: pd.DataFrame, title: str, axis: Axis) -> RichTable:
         numbers = [_printed(column, entry) for column, entry in zip(table.columns, line.entries, strict=True)]
         shown.add_row(line.label, LOOKS[places[line.key]] if line.key in places else "", *numbers)
     if places:
-        shown.caption = "   ".join(f"{look} {place}" for place, look in LOOKS.items() if place in places.values())
-        shown.caption_justify = "left"
+        shown.caption, shown.caption_justify = legend(list(places.values())), "left"
     return shown
+
+
+def legend(places: Sequence[Place]) -> str:
+    """What the looks of places mean.
+
+    Args:
+        places: that occur.
+    """
+    return "   ".join(f"{look} {place}" for place, look in LOOKS.items() if place in places)
 
 
 def _printed(column: Column, entry: Entry) -> Text:

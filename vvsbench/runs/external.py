@@ -120,9 +120,7 @@ def add(root: Path, study: str, label: str, source: Path, captions: Path | None)
     temporary = Path(root) / f".import-{os.getpid()}.tmp"
     try:
         temporary.mkdir(parents=True)
-        told = found.told if isinstance(found, Pictures) else []
-        origin = External(source=str(source.resolve()), captions=captions is not None, remarks=told)
-        record = _written(temporary, found, texts, study=study, label=label, external=origin)
+        record = _written(temporary, found, texts, study=study, label=label, source=str(source.resolve()))
         folder = Path(root) / "cells" / study / f"external-{record.key}"
         if store.read_record(folder) is not None:
             return folder, False
@@ -164,7 +162,7 @@ def _written(
     *,
     study: str,
     label: str,
-    external: External,
+    source: str,
 ) -> CellRecord:
     """Write shards and trace of a set, and describe it; the record itself is not written."""
     count = found.shape[0]
@@ -186,7 +184,11 @@ def _written(
         label=label,
         key=hashlib.sha256(json.dumps([label, image_digest]).encode()).hexdigest()[:12],
         config=_config(study, count),
-        external=external,
+        external=External(
+            source=source,
+            captions=captions is not None,
+            remarks=found.told if isinstance(found, Pictures) else [],  # known once every picture has been read
+        ),
         provenance=Provenance(
             code_digest="",
             weights={},

@@ -127,6 +127,7 @@ class CellRecord(Kept):
         image_digest: sha256 over the shards' digests, empty until all are there.
         files: name to sha256 of the tables beside the record.
         timing: seconds: load_seconds, first_image_seconds (warm-up batch), total_seconds.
+        captions_cut: captions that were longer than the target's text encoder reads.
         external: of an imported image set, which has no guarantee, counts or times; None for what this program drew.
     """
 
@@ -147,6 +148,7 @@ class CellRecord(Kept):
     timing: dict[Name, Amount] = Field(default_factory=dict)
     started: Time
     finished: Time | None = None
+    captions_cut: Count = 0
     external: External | None = None
 
     @model_validator(mode="after")
