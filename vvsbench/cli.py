@@ -39,7 +39,7 @@ usage: vvsbench VERB [KEY=VALUE ...]
            vvsbench tune model=tiny
   wandb    send to Weights & Biases what was logged offline
            vvsbench wandb sync
-  train    train the parts of the tiny zoo
+  train    train the parts of the zoos
            vvsbench train drafter
 
 vvsbench run --help lists every setting.   Tab completion: eval "$(vvsbench run -sc install=bash)"
