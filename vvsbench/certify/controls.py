@@ -117,6 +117,30 @@ class FreshBonus(Match):
         return replace(honest, bonus=torch.where(honest.accepted == 0, redrawn, honest.bonus))
 
 
+class OtherRound(Sequential):
+    """Weighs the drafts of a window by what the target says now, not by what it said when they were drawn."""
+
+    def judge(self, tree: TokenTree, scores: Tensor, chance: Tensor) -> Verdict:
+        """See `AcceptanceRule.judge`."""
+        nodes = tree.first_of_depths[0][:, : tree.levels].expand(len(scores), -1)
+        now = scores.gather(1, nodes[..., None].expand(-1, -1, scores.shape[-1])).log_softmax(-1)
+        return super().judge(replace(tree, laws=now), scores, chance)
+
+
+class PastTheEnd(Match):
+    """A window that reaches past the end of the image is taken as it stands."""
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self.known: Tensor | None = None
+
+    def judge(self, tree: TokenTree, scores: Tensor, chance: Tensor) -> Verdict:
+        """See `AcceptanceRule.judge`."""
+        honest = super().judge(tree, scores, chance)
+        last = tree.first_of_depths[0].amax(1).expand_as(honest.node)
+        return Verdict(last, torch.full_like(last, tree.levels), honest.bonus)
+
+
 class Forgetful(Speculative):
     """Looks again at what was skipped, as one that takes it back does, and keeps it."""
 
