@@ -23,7 +23,6 @@ from vvsbench.fusing import fusible
 from vvsbench.sampling import Sampling
 from vvsbench.selection import largest
 
-
 FIRST = 1e9
 """Noise with which a token comes before all others."""
 
@@ -72,8 +71,9 @@ class Growth:
             return None
         scores = self._remembered(self.sampling.scores(logits))
         if self.redraft is not None:
-            assert self.own_noise is not None and isinstance(self.source, RetainingSource)
-            first = self.source.retain(self.state, scores.exp(), self.redraft)
+            assert self.own_noise is not None
+            assert isinstance(self.source, RetainingSource)
+            first, self._laws[-1] = self.source.retain(self.state, scores, self.redraft)
             # the retained draft comes first; the others are what is drawn beside it, without replacement
             self.own_noise = self.own_noise.scatter(-1, first[..., None], FIRST)
         return scores

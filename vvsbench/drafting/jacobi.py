@@ -100,7 +100,7 @@ class JacobiSource:
         slots = _looked_up(state.known, state.seen, levels, self.side, state.slots)
         return state.laws.view(-1, self.vocab).index_select(0, slots).unflatten(0, (-1, levels))
 
-    def retain(self, state: JacobiState, laws: Tensor, redraft: Redraft) -> Tensor:
+    def retain(self, state: JacobiState, laws: Tensor, redraft: Redraft) -> tuple[Tensor, Tensor]:
         """See `RetainingSource.retain`: maximal coupling of a draft with its new law (SCD, arXiv 2510.24211).
 
         What a position has been drafted from is then the new law, also where the draft has stayed: the released code
@@ -116,11 +116,12 @@ class JacobiSource:
         wide = slot[..., None].expand(-1, -1, laws.shape[-1])
         old = before.tokens.gather(1, slot)
         there = positions < before.end[:, None]
-        tokens = _coupled(old, before.laws.gather(1, wide), laws, there, redraft.chance, redraft.noise)
+        new = laws.exp()
+        tokens = _coupled(old, before.laws.gather(1, wide), new, there, redraft.chance, redraft.noise)
         before.tokens.scatter_(1, slot, tokens)
-        before.laws.scatter_(1, wide, laws)
+        before.laws.scatter_(1, wide, new)
         before.end.copy_(torch.maximum(before.end, positions[:, -1] + 1))
-        return tokens
+        return tokens, laws
 
     def root_logits(self, state: JacobiState) -> Tensor:
         """See `DraftSource.root_logits`."""

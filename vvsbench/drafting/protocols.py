@@ -132,15 +132,15 @@ class Redraft:
 class RetainingSource(Protocol):
     """A source that can keep the drafts of the step before, for `Candidates.retained`."""
 
-    def retain(self, state: Any, laws: Tensor, redraft: Redraft) -> Tensor:
+    def retain(self, state: Any, laws: Tensor, redraft: Redraft) -> tuple[Tensor, Tensor]:
         """Draw the drafts of the next positions, each of them that of the step before if it can be.
 
         Args:
             state: of the batch.
-            laws: distributions float [B, levels, V] that the drafts must have the law of.
+            laws: log-probabilities float [B, levels, V] that the drafts must have the law of.
             redraft: chance and noise.
 
         Returns:
-            Tokens int64 [B, levels].
+            Tokens int64 [B, levels], and the log-probabilities that they are weighed by: those given.
         """
         ...
