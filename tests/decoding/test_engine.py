@@ -68,7 +68,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @cache
 def settings(weights: Path, name: str) -> RunConfig:
-    eagle = name not in ("ar", "small AR", "oracle") and "jacobi" not in name
+    eagle = name not in ("ar", "small AR", "oracle", "sjd", "sjd_pac", "gsd") and "jacobi" not in name
     overrides = [*nano.overrides(weights, drafter=eagle), *(nano.small_ar(weights) if name == "small AR" else [])]
     return composed([*CELLS[name], *overrides, "sampling.top_k=0"])
 

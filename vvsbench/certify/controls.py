@@ -228,7 +228,7 @@ CONTROLS: Sequence[Spoilt] = (
     ),
     Spoilt(
         "stale draft law",
-        "sequential rule on retained drafts, each weighed by the law that it was first drawn from (SCD's released code)",
+        "sequential rule on retained drafts, each weighed by the first law it was drawn from (SCD as released)",
         Sequential,
         "window",
         Candidates.retained,

@@ -240,8 +240,8 @@ class SpeculativeConfig(DecoderConfig):
         keeps = isinstance(self.drafter, TokenDrafterConfig) and self.drafter.retains
         if self.structure.candidates == Candidates.retained and not keeps:
             found.append(
-                "structure.candidates=retained keeps what the target itself has drafted in the step before; it goes with "
-                "drafter@decoder.drafter=jacobi"
+                "structure.candidates=retained keeps what the target itself has drafted in the step before; it goes "
+                "with drafter@decoder.drafter=jacobi"
             )
         if self.surplus < 0:
             found.append(f"surplus={self.surplus} must be 0 or more")

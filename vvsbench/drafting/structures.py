@@ -213,7 +213,10 @@ class DynamicConfig(StructureConfig):
         if not 1 <= self.top_k <= vocab:
             yield f"top_k={self.top_k} must lie in [1, {vocab}]"
         if Candidates(self.candidates).drawn:
-            yield f"candidates={self.candidates} needs a tree whose shape does not depend on the draws; choose structure=fitted"
+            yield (
+                f"candidates={self.candidates} needs a tree whose shape does not depend on the draws; "
+                "choose structure=fitted"
+            )
 
 
 def _path_problems(paths: Sequence[tuple[int, ...]], vocab: int, candidates: Candidates) -> Iterator[str]:
