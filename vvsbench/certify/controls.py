@@ -127,18 +127,22 @@ class OtherRound(Sequential):
         return super().judge(replace(tree, laws=now), scores, chance)
 
 
-class PastTheEnd(Match):
-    """A window that reaches past the end of the image is taken as it stands."""
+class PastTheEnd(Speculative):
+    """Once the window reaches past the end of the image, what it holds is taken as it stands."""
 
-    def __init__(self, tokens: int) -> None:
-        self.tokens = tokens
-        self.known: Tensor | None = None
-
-    def judge(self, tree: TokenTree, scores: Tensor, chance: Tensor) -> Verdict:
-        """See `AcceptanceRule.judge`."""
-        honest = super().judge(tree, scores, chance)
-        last = tree.first_of_depths[0].amax(1).expand_as(honest.node)
-        return Verdict(last, torch.full_like(last, tree.levels), honest.bonus)
+    def _judged(
+        self, batch: Batch, tree: TokenTree, logits: Tensor, rows: Any, row_list: list[int], seed: int
+    ) -> Verdict:
+        honest = super()._judged(batch, tree, logits, rows, row_list, seed)
+        known = batch.known_count if rows is None else batch.known_count[rows]
+        deepest = tree.depths.amax(1)
+        ends = known + deepest >= self.target.spec.tokens
+        leaf = tree.first_of_depths[0].gather(1, deepest[:, None])[:, 0]
+        return replace(
+            honest,
+            node=torch.where(ends, leaf, honest.node),
+            accepted=torch.where(ends, deepest, honest.accepted),
+        )
 
 
 class Forgetful(Speculative):
@@ -247,6 +251,31 @@ CONTROLS: Sequence[Spoilt] = (
         FreshBonus,
         "chain",
         Candidates.shared_noise,
+    ),
+    Spoilt(
+        "law of another round",
+        "sequential rule, drafts of a Jacobi window weighed by a later law than they were drawn from",
+        OtherRound,
+        "window",
+        Candidates.sampled,
+        source="jacobi",
+    ),
+    Spoilt(
+        "fresh bonus behind stale guesses",
+        "match on stale guesses, token after a rejection drawn anew from all of p",
+        FreshBonus,
+        "chain",
+        Candidates.shared_noise,
+        source="jacobi",
+    ),
+    Spoilt(
+        "past the end",
+        "match on a Jacobi window, which is taken as it stands once it reaches past the end of the image",
+        Match,
+        "window",
+        Candidates.shared_noise,
+        source="jacobi",
+        loop=PastTheEnd,
     ),
     Spoilt(
         "roll-back forgotten",

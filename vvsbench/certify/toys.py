@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 SEED = 5
 """Of the noise that all samples are drawn with; decoders that share it are compared image by image."""
 DEPTH = 2
-"""Levels of every tree but the window: so few that the token after a fully accepted path still belongs to the image."""
+"""Levels of every tree but the window: few enough that the bonus after a fully accepted path belongs to the image."""
 PUBLISHED = "mc_sim_7b_63"
 """The published tree (EAGLE-1, LANTERN) that is cut to the toy."""
 

@@ -8,15 +8,14 @@ target and sampling setting alike and belong into conf/drafter.
 
 What a source without a network proposes depends on the rounds before, so it is measured where it drafts:
 `decoder=jacobi` decodes those images, and at each depth of an accepted path its candidates are compared with the
-target's token. Its rates are by depth: they rise with the number of rounds that a guess has seen, and fall where the
-window is new.
+target's token. Its rates are by run (see `vvsbench.drafting.rates`), and so is its sharpness.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import torch
@@ -36,7 +35,7 @@ from vvsbench.noise import Purpose, gumbel
 from vvsbench.runs.prompts import prompts
 from vvsbench.sampling import Sampling, draw
 
-IMAGES, BATCH, RANKS, DEPTHS = 64, 16, 10, 6
+IMAGES, BATCH, RANKS, RUNS = 64, 16, 10, 6
 FIRST_IMAGE = 2**32
 """Far from the images of any set."""
 POSITIONS = 4096
@@ -69,6 +68,10 @@ class Position:
     noise: Tensor
     other: Tensor
     drawn: Tensor
+
+    def take(self, rows: Tensor) -> Position:
+        """The positions of some rows, bool [B]."""
+        return Position(*(getattr(self, one.name)[rows] for one in fields(self)))
 
 
 def positions(decoder: Drafting, conditions: Tensor, images: Sequence[int]) -> Iterator[Position]:
@@ -154,7 +157,7 @@ class Watched:
         source: one that knows all levels of a tree at once.
         sampling: of the target.
         tokens: of an image.
-        take: is given the depth and the positions at each depth of the accepted paths, the token behind them included.
+        take: is given runs, and the positions of the accepted paths and behind them that have these runs.
     """
 
     def __init__(
@@ -173,18 +176,21 @@ class Watched:
         proposed = self.source.ahead(state, levels)
         assert proposed is not None
         laws = self.sampling.scores(proposed[rows]).log_softmax(-1)
+        run = torch.zeros_like(verdict.node)
         for depth in range(levels):
+            own = scores[torch.arange(len(run)), path[:, depth]].log_softmax(-1)
+            noise = tree.noise[:, depth]
+            at = Position(own, laws[:, depth], noise, noise.roll(1, -1), draw(own, noise))
             reached = (verdict.accepted >= depth) & (state.known[rows] + depth < self.tokens)
-            node = path[reached, depth]
-            own = scores[reached, node].log_softmax(-1)
-            noise = tree.noise[reached, depth]
-            self.take(depth, Position(own, laws[reached, depth], noise, noise.roll(1, -1), draw(own, noise)))
+            for value in run[reached].unique().tolist():
+                self.take(value, at.take(reached & (run == value)))
+            run = torch.where(draw(at.drafter, noise) == at.drawn, run + 1, 0)
         self.source.observe(state, rows, tree, logits, counted)
 
 
 @dataclass
 class Tally:
-    """What was seen at one depth.
+    """What was seen of one run.
 
     Attributes:
         hits: by kind of candidates, float64 [ranks].
@@ -215,8 +221,8 @@ class Fit:
     """What a drafter's settings should say.
 
     Attributes:
-        hit_rates: by kind of candidates, then by depth, best rank first.
-        sharpness: by depth.
+        hit_rates: by kind of candidates, then by run, best rank first.
+        sharpness: by run.
         overlap: mass that p and q share, on average.
     """
 
@@ -239,11 +245,9 @@ def fit(decoder: Drafting, chosen: Sequence[Any], images: int = IMAGES, ranks: i
     stride = -(-images * (decoder.target.spec.tokens - 1) // POSITIONS)
     tallies: dict[int, Tally] = {}
 
-    def take(depth: int, at: Position) -> None:
-        level = min(depth, DEPTHS - 1)
-        if level not in tallies:
-            tallies[level] = Tally({name: torch.zeros(ranks, dtype=torch.float64) for name in KINDS})
-        tallies[level].add(at, stride)
+    def take(run: int, at: Position) -> None:
+        empty = {name: torch.zeros(ranks, dtype=torch.float64) for name in KINDS}
+        tallies.setdefault(min(run, RUNS - 1), Tally(empty)).add(at, stride)
 
     for first in range(0, images, BATCH):
         numbers = range(first, min(first + BATCH, images))
@@ -267,7 +271,7 @@ USAGE = """\
 usage: python -m vvsbench.decoding.fitting [KEY=VALUE ...]
 
 Measures the drafter of decoder=sd, or of another decoder=NAME, under these settings, which are those of `vvsbench run`,
-and prints what belongs into its file in conf/drafter. Of decoder=jacobi everything is by depth.
+and prints what belongs into its file in conf/drafter. Of decoder=jacobi everything is by run.
 """
 
 

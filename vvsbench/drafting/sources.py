@@ -67,8 +67,8 @@ class TokenDrafterConfig(DrafterConfig):
 
     Attributes:
         hit_rates: how often the target draws the drafter's candidate of each rank, best first; a static tree is fitted
-            to them (python -m vvsbench.decoding.fitting measures them). One list, or one for each depth of the tree,
-            the last of which serves for all deeper levels.
+            to them (python -m vvsbench.decoding.fitting measures them). One list, or one for each run (see
+            `vvsbench.drafting.rates`), the last of which serves for all longer ones.
         sharpness: how far a candidate's log q + G, times this, tells the chance that the target draws it under the same
             noise; measured beside the hit rates, and like them one number or one for each depth.
     """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import MISSING
 
 from vvsbench.axes import Candidates
-from vvsbench.drafting.rates import by_depth, fitted_paths
+from vvsbench.drafting.rates import by_run, fitted_paths
 
 if TYPE_CHECKING:
     import torch
@@ -232,14 +232,14 @@ def _path_problems(paths: Sequence[tuple[int, ...]], vocab: int, candidates: Can
 
 def _rate_problems(name: str, hit_rates: Sequence[Any], candidates: Candidates) -> Iterator[str]:
     """What is wrong with the rates that a tree is fitted to."""
-    depths = by_depth(hit_rates)
-    if not all(rates and all(map(_is_rate, rates)) and rates[0] > 0 for rates in depths):
+    runs = by_run(hit_rates)
+    if not all(rates and all(map(_is_rate, rates)) and rates[0] > 0 for rates in runs):
         yield (
             f"name={name} needs a rate below 1 for each rank in decoder.drafter.hit_rates, as in [0.5,0.15,0.1], or a "
-            f"list of such lists, one for each depth, not {list(hit_rates)}; python -m vvsbench.decoding.fitting "
+            f"list of such lists, one for each run, not {list(hit_rates)}; python -m vvsbench.decoding.fitting "
             "measures them"
         )
-    elif Candidates(candidates).drawn and any(rates != sorted(rates, reverse=True) for rates in depths):
+    elif Candidates(candidates).drawn and any(rates != sorted(rates, reverse=True) for rates in runs):
         yield f"candidates={candidates} needs decoder.drafter.hit_rates that fall, so that no draw is left out"
 
 
