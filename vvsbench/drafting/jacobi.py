@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vvsbench.drafting.protocols import Redraft
-from vvsbench.drafting.tree import TokenTree
+from vvsbench.drafting.tree import Expansions, TokenTree
 from vvsbench.fusing import fusible
 from vvsbench.models.protocols import State, TokenModel
 
@@ -123,7 +123,7 @@ class JacobiSource:
         before.end.copy_(torch.maximum(before.end, positions[:, -1] + 1))
         return tokens, laws
 
-    def root_logits(self, state: JacobiState) -> Tensor:
+    def root_logits(self, state: JacobiState, plan: Expansions | None = None) -> Tensor:
         """See `DraftSource.root_logits`."""
         state.level = 0
         return self.ahead(state, 1)

@@ -13,10 +13,10 @@ import math
 from torch import Tensor
 
 from vvsbench.axes import Guarantee
-from vvsbench.decoding.acceptance.sequential import Sequential, remainder
+from vvsbench.decoding.acceptance.sequential import Walk, remainder
 
 
-class CoolSD(Sequential):
+class CoolSD(Walk):
     """Sequential acceptance with a weight for each depth.
 
     Args:
@@ -35,6 +35,6 @@ class CoolSD(Sequential):
         return self.delta * math.exp(-self.nu * depth - self.mu)
 
     def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool, depth: int) -> tuple[Tensor, Tensor]:
-        """See `Sequential.weigh`."""
+        """See `Walk.weigh`."""
         relaxed = rest * self.weight(depth)
         return relaxed.gather(1, token), remainder(rest, q.minimum(relaxed), otherwise=rest)

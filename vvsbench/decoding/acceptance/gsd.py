@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from vvsbench.axes import Guarantee
-from vvsbench.decoding.acceptance.sequential import Sequential, remainder
+from vvsbench.decoding.acceptance.sequential import Walk, remainder
 
 
-class GSD(Sequential):
+class GSD(Walk):
     """Sequential acceptance by groups.
 
     Args:
@@ -34,7 +34,7 @@ class GSD(Sequential):
         self.probability, self.distance = probability, distance
 
     def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool, depth: int) -> tuple[Tensor, Tensor]:
-        """See `Sequential.weigh`."""
+        """See `Walk.weigh`."""
         members, within = self._group(rest, token)
         ours = (rest.gather(1, members) * within).sum(1, keepdim=True)
         theirs = (q.gather(1, members) * within).sum(1, keepdim=True)
