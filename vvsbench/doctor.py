@@ -26,6 +26,7 @@ ROLES = {
     "model.checkpoint": "the target",
     "model.tokenizer.checkpoint": "its tokenizer",
     "model.text_encoder": "its text encoder",
+    "model.pixel_checkpoint": "what makes its pixels",
 }
 DRAFTER = "its drafter"
 """What every other file is for."""

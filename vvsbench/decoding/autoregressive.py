@@ -60,7 +60,7 @@ class Autoregressive(Decoder):
             tokens = flight.tokens.clone()
         origin = torch.full((batch, length), Origin.DRAWN, dtype=torch.int8, device=tokens.device)
         steps = [[StepLog(StepKind.VERIFIED, 1, 0)] * (length - 1) for _ in images]
-        return tokens, DecodeTrace(list(images), origin, steps, calls, CallCounter())
+        return tokens, DecodeTrace(list(images), origin, steps, calls, CallCounter(), self.target.spec.forced)
 
     def _begin(self, conditions: Tensor, images: Sequence[int], seed: int) -> _Flight:
         """Prefill."""

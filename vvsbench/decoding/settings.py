@@ -16,7 +16,7 @@ from vvsbench.decoding.acceptance.settings import AcceptanceConfig
 from vvsbench.decoding.schedule import Schedule
 from vvsbench.drafting.sources import DrafterConfig, TokenDrafterConfig
 from vvsbench.drafting.structures import StructureConfig
-from vvsbench.models.settings import LlamaGenConfig, ModelConfig
+from vvsbench.models.settings import DiscreteConfig, ModelConfig
 
 if TYPE_CHECKING:
     from vvsbench.config import SamplingConfig
@@ -219,7 +219,7 @@ class SpeculativeConfig(DecoderConfig):
 
     def problems(self, model: ModelConfig, sampling: SamplingConfig) -> list[str]:
         """See `DecoderConfig.problems`."""
-        assert isinstance(model, LlamaGenConfig)
+        assert isinstance(model, DiscreteConfig)
         rates = self.drafter.hit_rates if isinstance(self.drafter, TokenDrafterConfig) else [0.5]
         found = [
             *(f"schedule.{problem}" for problem in self.schedule.problems()),

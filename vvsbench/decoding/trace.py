@@ -112,6 +112,7 @@ class DecodeTrace:
         origin: int8 [B, N], an `Origin` per image token, on the device.
         steps: per image, what each step was and did.
         target, draft: calls of the two networks.
+        forced: tokens of an image that are no choice of the model's; they count for nothing in tokens per forward.
     """
 
     images: list[int]
@@ -119,17 +120,20 @@ class DecodeTrace:
     steps: list[list[StepLog]]
     target: CallCounter
     draft: CallCounter
+    forced: int = 0
 
     def rows(self) -> list[dict[str, Any]]:
         """One plain dictionary per image (the columns of trace.parquet). Reads the device: call it off the clock."""
         target, draft = self.target.per_image(), self.draft.per_image()
         return [
-            _row(image, target.get(image, Calls()), draft.get(image, Calls()), origin, steps)
+            _row(image, target.get(image, Calls()), draft.get(image, Calls()), origin, steps, self.forced)
             for image, origin, steps in zip(self.images, self.origin.cpu().tolist(), self.steps, strict=True)
         ]
 
 
-def _row(image: int, target: Calls, draft: Calls, origin: list[int], steps: list[StepLog]) -> dict[str, Any]:
+def _row(
+    image: int, target: Calls, draft: Calls, origin: list[int], steps: list[StepLog], forced: int
+) -> dict[str, Any]:
     accepted = [step.accepted for step in steps if step.kind is StepKind.VERIFIED]
     skipped = [step.accepted for step in steps if step.kind is StepKind.SKIPPED]
     return {
@@ -141,7 +145,7 @@ def _row(image: int, target: Calls, draft: Calls, origin: list[int], steps: list
         "draft_positions": draft.positions,
         "verified_steps": len(accepted),
         "skipped_steps": len(skipped),
-        "step_compression": len(origin) / (target.decode + target.prefill),
+        "step_compression": (len(origin) - forced) / (target.decode + target.prefill),
         "accepted": accepted,
         "skipped": skipped,
         "agreed": [step.agreed for step in steps if step.agreed is not None],

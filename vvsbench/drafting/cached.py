@@ -147,7 +147,7 @@ class CachedSource(ABC):
         """See `DraftSource.expand`."""
         width, before = tokens.shape[1], state.expanded
         x = self._node_inputs(state, tokens, parents)
-        own = _seen(state.ancestors[:, :before, :before], parents)
+        own = seen(state.ancestors[:, :before, :before], parents)
         offsets = torch.full((1, width), state.level, device=tokens.device)
         out = self.network(x.flatten(0, 1), self._step(state, offsets, own, before)).unflatten(0, (-1, self.branches))
         state.expanded, state.level = before + width, state.level + 1
@@ -189,7 +189,7 @@ class CachedSource(ABC):
 
 
 @fusible
-def _seen(ancestors: Tensor, parents: Tensor) -> Tensor:
+def seen(ancestors: Tensor, parents: Tensor) -> Tensor:
     """Which of the expanded nodes, and then of themselves, new nodes see.
 
     Args:

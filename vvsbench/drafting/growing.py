@@ -81,7 +81,7 @@ class Growth:
         """
         if self.candidates is Candidates.shared_noise:
             keys = scores + self.noise[:, level, None]
-            best, tokens = largest(keys, count)
+            best, tokens = _possible(keys, count)
             if not self.scored:
                 return tokens, None
             return tokens, self.sharpness * best - (self.sharpness * keys).logsumexp(-1, keepdim=True)
@@ -89,8 +89,18 @@ class Growth:
         if self.candidates is Candidates.sampled:
             assert self.own_noise is not None
             keys = scores + self.own_noise[:, level, None]
-        _, tokens = largest(keys, count)
+        _, tokens = _possible(keys, count)
         return tokens, _log_likelihoods(scores, tokens) if self.scored else None
+
+
+def _possible(keys: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The largest keys and their tokens [B, W, count]; the best again where fewer tokens are possible at all.
+
+    A skipped step commits what it likes of a tree, so a tree must not hold what cannot be drawn.
+    """
+    best, tokens = largest(keys, count)
+    impossible = best.isneginf()
+    return torch.where(impossible, best[..., :1], best), torch.where(impossible, tokens[..., :1], tokens)
 
 
 class Structure(ABC):

@@ -188,7 +188,8 @@ def block_mask(
     Args:
         lengths: int64 [R or 1], committed slots.
         own: bool [R or 1, T, M], which of the M slots behind the committed ones each of the last T of them sees.
-        text: bool [R, P], slots of the prefix that anybody may see; None for all.
+        text: bool [R, P], slots of the prefix that anybody may see, or [R, G, P] where that differs between branches;
+            None for all.
         width: slots that attention reads, W.
         branches: sequences per row.
         dtype: of queries and keys.
@@ -196,6 +197,9 @@ def block_mask(
     Returns:
         [R*G or 1, 1, T, W].
     """
+    if text is not None and text.ndim == 3:
+        own = own if len(own) == 1 else own.repeat_interleave(branches, 0)
+        lengths, text, branches = lengths.repeat_interleave(branches), text.flatten(0, 1), 1
     length, behind = own.shape[1:]
     mask = (torch.arange(width, device=own.device) < lengths[:, None])[:, None].repeat(1, length, 1)
     slots = lengths[:, None] + torch.arange(behind, device=own.device)
