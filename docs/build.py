@@ -40,7 +40,7 @@ def pages(root: Path = ROOT) -> list[Path]:
 
 def parsed(page: Path) -> list[Token]:
     """A page's Markdown tokens, with the anchors of its headings in place."""
-    tokens = MarkdownIt("commonmark").enable("table").parse(page.read_text())
+    tokens = MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8"))
     taken: dict[str, int] = {}
     for opening, heading in zip(tokens, tokens[1:], strict=False):
         if opening.type == "heading_open":
@@ -105,7 +105,7 @@ def build(out: Path, root: Path = ROOT) -> None:
         index = os.path.relpath(written[root / "docs" / "index.md"], place)
         place.mkdir(parents=True, exist_ok=True)
         title = html.escape(f"vvsbench: {page.relative_to(root)}")
-        written[page].write_text(TEMPLATE.format(title=title, index=index, body=body))
+        written[page].write_text(TEMPLATE.format(title=title, index=index, body=body), encoding="utf-8")
 
 
 def main() -> int:

@@ -94,6 +94,25 @@ def test_status_shows_an_imported_set(imported, verb, monkeypatch):
     assert f"imported from {imported}" in out
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("one\n\ntwo\n", "line 2 of"),
+        ("one\n", "has 1 captions, and 2 images need one each (line 2 is missing)"),
+        ("one\ntwo\nthree\n", "has 3 captions and there are 2 images: number 3 belongs to none"),
+    ],
+)
+def test_captions_that_do_not_belong_to_the_images_are_refused(verb, root, tmp_path, text, said):
+    for number in range(2):
+        picture(tmp_path / f"{number}.png")
+    (tmp_path / "captions.txt").write_text(text, encoding="utf-8")
+    captions = f"captions={tmp_path / 'captions.txt'}"
+    code, _, err = verb("import", tmp_path, "study=demo", "label=x", captions, "metrics=none")
+    assert code == 2
+    assert said in err
+    assert not [cell for cell in Store(root).cells("demo") if cell.record.external]
+
+
 def test_a_label_that_is_taken_is_refused(imported, verb, root):
     (imported / "9.png").unlink()
     code, _, err = verb("import", imported, "study=demo", "label=theirs", "metrics=none")

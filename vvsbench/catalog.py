@@ -102,7 +102,7 @@ def folders() -> Iterator[tuple[Path, str]]:
 
 def summary(file: Path) -> str:
     """The first comment of a settings file that is not one of Hydra's directives."""
-    for line in file.read_text().splitlines():
+    for line in file.read_text(encoding="utf-8").splitlines():
         text = line.lstrip("# ").strip()
         if line.startswith("#") and text and not text.startswith("@package"):
             return text

@@ -34,3 +34,32 @@ class CheckpointError(UserError):
 
 class OutOfSpaceError(UserError):
     """The disk that holds the outputs is full."""
+
+
+class NotFiniteError(UserError):
+    """A network gave NaN or infinity: whatever is made of it means nothing, so nothing is.
+
+    Args:
+        what: the numbers and their network, such as "logits of the target (llamagen_b)".
+        dtype: that the network computes in, in torch's words: "float16".
+        image: index of the first image that has some; None where there is none.
+        place: where in it, such as "token 5"; empty for anywhere.
+        value: one of them.
+    """
+
+    def __init__(
+        self, what: str, dtype: str, image: int | None = None, place: str = "", value: float = float("nan")
+    ) -> None:
+        super().__init__(what, dtype, image, place, value)
+        self.what, self.dtype, self.image, self.place, self.value = what, dtype, image, place, value
+
+    def __str__(self) -> str:
+        at = [f"image {self.image}"] if self.image is not None else []
+        where = ", ".join([*at, *([self.place] if self.place else [])])
+        numbers = f"the {self.what} are not finite ({self.value:g})" + (f" at {where}" if where else "")
+        advice = (
+            "float16 ends at 65504, so it overflows where dtype=bf16 and dtype=fp32 do not: use one of them."
+            if self.dtype == "float16"
+            else "Its weights hold such numbers, or are those of another model: check the file, or fetch it again."
+        )
+        return f"{numbers}, in {self.dtype}. {advice}"

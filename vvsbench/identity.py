@@ -118,7 +118,8 @@ def _own_code() -> str:
     for name in CODE:
         path = PACKAGE / name
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            total.update(f"{file.relative_to(PACKAGE).as_posix()}\n{_meaning(file.read_text())}\n".encode())
+            meaning = _meaning(file.read_text(encoding="utf-8"))
+            total.update(f"{file.relative_to(PACKAGE).as_posix()}\n{meaning}\n".encode())
     return total.hexdigest()
 
 
@@ -154,7 +155,8 @@ def _torch_has_cuda() -> bool:
     if spec is None or spec.origin is None:
         return False
     version = Path(spec.origin).with_name("version.py")
-    return version.is_file() and bool(re.search(r"^cuda[^=\n]*=\s*['\"]", version.read_text(), re.MULTILINE))
+    said = version.read_text(encoding="utf-8") if version.is_file() else ""
+    return bool(re.search(r"^cuda[^=\n]*=\s*['\"]", said, re.MULTILINE))
 
 
 @cache

@@ -18,7 +18,6 @@ from vvsbench.quality.config import WORDED, MetricsConfig, protocol_version
 from vvsbench.reporting import parse
 from vvsbench.runs import external, provenance
 from vvsbench.runs.console import Console
-from vvsbench.runs.prompts import read_captions
 from vvsbench.runs.scoring import measure
 from vvsbench.runs.store import Store, StoredCell, read_record
 
@@ -28,8 +27,8 @@ usage: vvsbench import FOLDER_OR_NPZ study=NAME label=TEXT [captions=FILE] [metr
 
 Takes a folder of pictures, or an .npz file with arr_0 uint8 [N, H, W, 3], into a study and scores it under the protocol
 of the study's own cells, or under metrics=NAME (metrics=none: not now). Reports show it as external, never as ours.
-captions: .txt with one a line or .json with a list; image i belongs to number i modulo their number. Without them CLIP
-score, preference score and accuracy are left out. Images are in the order of their names. The same command again only
+captions: .txt with one a line or .json with a list, one for every image in their order. Without them CLIP score,
+preference score and accuracy are left out. Images are in the order of their names. The same command again only
 scores.
 """
 
@@ -53,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError([USAGE.splitlines()[0].replace("usage: ", "write: ")])
     root, study = Path(settings["output_root"]), settings["study"]
     protocol = composed(metrics).metrics if metrics else protocol_of(Store(root), study)
-    captions = read_captions(Path(settings["captions"]).expanduser()) if settings["captions"] else None
+    captions = Path(settings["captions"]).expanduser() if settings["captions"] else None
     if captions is None:
         protocol = _without_words(protocol, bool(metrics))
     os.environ.setdefault("TQDM_DISABLE", "1")  # libraries show no bars and no warnings beside our lines

@@ -56,7 +56,7 @@ def _file(study: str) -> Mapping[str, Any]:
     """A study's file as it is written; the schema checks it when the study is composed."""
     for folder, _ in catalog.folders():
         if (path := folder / "study" / f"{study}.yaml").is_file():
-            return yaml.safe_load(path.read_text()) or {}
+            return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     raise ConfigError([f"study={study}: there is no such study. Choose from: {', '.join(catalog.names('study'))}."])
 
 

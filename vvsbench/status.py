@@ -81,7 +81,7 @@ def _declared(study: str, config: Mapping[str, Any]) -> list[list[str]]:
     """The overrides of each cell of a study: from its file, else as a record has them."""
     for folder, _ in catalog.folders():
         if (file := folder / "study" / f"{study}.yaml").is_file():
-            content = yaml.safe_load(file.read_text()) or {}
+            content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
             return (content.get("study") or {}).get("cells") or []
     return (config.get("study") or {}).get("cells") or []
 

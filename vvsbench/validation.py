@@ -1,7 +1,7 @@
 """Everything wrong with a run that can be seen before a model is loaded, listed at once.
 
 A wrong key or type never gets here (the schema stops it). These are the rules between fields and between the settings
-and the files they name; they read file headers only, so that no torch is imported and no gigabyte moved.
+and the files they name; of weights they read headers only, so that no torch is imported and no gigabyte moved.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from vvsbench.models.settings import Condition, ModelConfig, Shapes, llamagen_si
 from vvsbench.quality.config import LEAST_IMAGES
 from vvsbench.quality.config import problems as metric_problems
 from vvsbench.quality.weights import locate as metric_weights
+from vvsbench.runs.prompts import PromptsError, enough, read_captions
 
 
 def validate(cfg: RunConfig, here: bool = True) -> list[str]:
@@ -129,6 +130,12 @@ def _prompts(cfg: RunConfig) -> Iterator[str]:
         yield f"prompts.file={prompts.file} does not exist (looked in {Path.cwd()})."
     elif Path(prompts.file).suffix not in {".txt", ".json"}:
         yield f"prompts.file={prompts.file} must end in .txt (one caption a line) or .json (a list, or COCO's)."
+    else:
+        try:
+            path = Path(prompts.file)
+            enough(read_captions(path), path, cfg.count if cfg.stage is Stage.images else 1)
+        except PromptsError as error:
+            yield f"prompts.file: {error}"
 
 
 def _decoder(cfg: RunConfig) -> Iterator[str]:
@@ -358,7 +365,7 @@ def _described(path: Path) -> dict[str, Any]:
     """The config.json of a Hugging Face folder, or beside its weights; empty for a lone file."""
     folder = path.parent if path.name in ("model.safetensors", "pytorch_model.bin") else path
     try:
-        content = json.loads((folder / "config.json").read_text()) if folder.is_dir() else {}
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8")) if folder.is_dir() else {}
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -393,7 +400,7 @@ def _declared_grid(path: Path) -> dict[str, int]:
     described = (path if path.is_dir() else path.parent) / "config.json"
     if described.is_file():
         try:
-            block = json.loads(described.read_text()).get("block_size")
+            block = json.loads(described.read_text(encoding="utf-8")).get("block_size")
         except (ValueError, AttributeError):
             return {}
         if isinstance(block, int) and block > 0:

@@ -106,7 +106,7 @@ def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_exact_combinations_are_grouped_with_their_number_and_smallest_p_value(where: Path) -> None:
-    where.write_text(json.dumps(content()))
+    where.write_text(json.dumps(content()), encoding="utf-8")
     first, second = proofs(where).tables[0].lines
     assert first.label == "match, shared_noise"
     assert [entry.text for entry in first.entries] == [
@@ -122,7 +122,7 @@ def test_exact_combinations_are_grouped_with_their_number_and_smallest_p_value(w
 
 
 def test_controls_and_relaxed_decoders_have_their_tables(where: Path) -> None:
-    where.write_text(json.dumps(content()))
+    where.write_text(json.dumps(content()), encoding="utf-8")
     _, controls, relaxed, *_ = proofs(where).tables
     caught = [entry.text for entry in controls.lines[0].entries]
     assert caught == [
@@ -141,7 +141,7 @@ def test_controls_and_relaxed_decoders_have_their_tables(where: Path) -> None:
 
 
 def test_continuous_cases_and_controls_have_theirs(where: Path) -> None:
-    where.write_text(json.dumps(content()))
+    where.write_text(json.dumps(content()), encoding="utf-8")
     *_, cases, controls = proofs(where).tables
     first, second = cases.lines
     assert first.label == "wider draft"
@@ -156,7 +156,7 @@ def test_continuous_cases_and_controls_have_theirs(where: Path) -> None:
 
 def test_failures_of_continuous_tokens_are_said(where: Path) -> None:
     failed, missed = continuous(passed=False), content()["continuous_controls"][0] | {"caught": False}
-    where.write_text(json.dumps(content(continuous=[failed], continuous_controls=[missed])))
+    where.write_text(json.dumps(content(continuous=[failed], continuous_controls=[missed])), encoding="utf-8")
     found = proofs(where)
     said = " ".join(found.said)
     assert "1 of 1 cases of continuous tokens failed: wider draft in float32." in said
@@ -167,7 +167,9 @@ def test_failures_of_continuous_tokens_are_said(where: Path) -> None:
 
 def test_failures_are_said_first_and_marked(where: Path) -> None:
     missed = {"name": "stale_q", "what": "q is kept stale", "p_value": 0.2, "caught": False}
-    where.write_text(json.dumps(content(exact=[exact(), exact(p_value=1e-9, passed=False)], controls=[missed])))
+    where.write_text(
+        json.dumps(content(exact=[exact(), exact(p_value=1e-9, passed=False)], controls=[missed])), encoding="utf-8"
+    )
     found = proofs(where)
     said = " ".join(found.said)
     assert "1 of 2 exact combinations failed: match on fitted." in said
@@ -177,10 +179,10 @@ def test_failures_are_said_first_and_marked(where: Path) -> None:
 
 
 def test_other_code_is_told(where: Path) -> None:
-    where.write_text(json.dumps(content()))
+    where.write_text(json.dumps(content()), encoding="utf-8")
     assert not any("other code" in text for text in proofs(where).said)
     made = content()["made"] | {"code_digest": "0" * 64}
-    where.write_text(json.dumps(content(made=made)))
+    where.write_text(json.dumps(content(made=made)), encoding="utf-8")
     found = proofs(where)
     assert any("made by other code than the present" in text for text in found.said)
     assert found.tables
@@ -189,7 +191,7 @@ def test_other_code_is_told(where: Path) -> None:
 @pytest.mark.parametrize("text", ["{}", "not json", json.dumps(content(version=1)), None])
 def test_without_a_file_that_can_be_read_it_is_said_what_makes_it(where: Path, text: str | None) -> None:
     if text is not None:
-        where.write_text(text)
+        where.write_text(text, encoding="utf-8")
     found = proofs(where)
     assert not found.tables
     (said,) = found.said
@@ -200,7 +202,7 @@ def test_every_form_of_a_report_shows_them(where: Path, tmp_path: Path, no_figur
     synthetic.write(tmp_path, 8, cells=synthetic.recipes()[:2])
     bare = report.write("demo", tmp_path)
     assert "There are no certificates yet: make certify makes them." in bare.html.read_text()
-    where.write_text(json.dumps(content()))
+    where.write_text(json.dumps(content()), encoding="utf-8")
     paths = report.write("demo", tmp_path)
     for path in (paths.html, paths.markdown, paths.latex):
         text = path.read_text()

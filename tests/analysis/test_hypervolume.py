@@ -4,14 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from tests import synthetic
 from vvsbench.analysis import sentences
 from vvsbench.analysis.costs import EQUIVALENTS, FORWARDS
 from vvsbench.analysis.frame import StudyFrame
-from vvsbench.analysis.hypervolume import area, contest, dominated, reference_point, without_groups
+from vvsbench.analysis.hypervolume import area, contest, reference_point, without_groups
 
 
 def compared(study: StudyFrame):
@@ -119,20 +118,6 @@ def test_records_without_replicates_have_areas_without_intervals(tmp_path: Path)
     assert all(family.volume.low is None for family in found.families)
     assert sentences.contests(found) == []
     assert "run the study again to have them" in sentences.about_contest(found)
-
-
-def test_who_is_dominated_and_by_whom() -> None:
-    rows = pd.DataFrame(
-        {
-            "label": ["ar", "sd", "slow", "bad"],
-            "step_compression": [1.0, 3.0, 2.0, 4.0],
-            "fid": [20.0, 20.0, 21.0, 30.0],
-        }
-    )
-    assert dominated(rows, FORWARDS) == {"ar": ["sd"], "slow": ["sd"]}
-    assert dominated(rows[rows["label"].isin(["sd", "bad"])], FORWARDS) == {}
-    spent = rows.rename(columns={"step_compression": "cost"})
-    assert dominated(spent, EQUIVALENTS) == {"sd": ["ar"], "slow": ["ar"], "bad": ["ar"]}
 
 
 def test_nothing_to_compare_is_no_contest(study: StudyFrame) -> None:

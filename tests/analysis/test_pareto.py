@@ -16,6 +16,7 @@ def made(points: list[tuple[float, float]], column: str = "step_compression") ->
     rows["label"] = [f"cell {number}" for number in range(len(points))]
     rows["is_baseline"] = [True] + [False] * (len(points) - 1)
     rows["hardware"] = "one"
+    rows["place_step_compression"] = rows["place_seconds_per_image"] = rows["place_cost"] = "cannot be told"
     return rows
 
 
@@ -28,10 +29,10 @@ number = st.floats(0.5, 50).map(lambda value: round(value, 1))
 
 
 @given(st.lists(st.tuples(number, number), min_size=2, max_size=12))
-def test_front_is_what_nothing_dominates(points: list[tuple[float, float]]) -> None:
+def test_the_line_goes_through_what_nothing_dominates_by_the_numbers(points: list[tuple[float, float]]) -> None:
     found = front(made(points), FORWARDS)
     assert found is not None
-    assert list(found.points["on_front"]) == [not dominated(point, points) for point in points]
+    assert list(found.points["on_line"]) == [not dominated(point, points) for point in points]
 
 
 @given(st.lists(st.tuples(number, number), min_size=2, max_size=8))
@@ -51,8 +52,7 @@ def test_hypervolume_is_the_area_of_the_stair(points: list[tuple[float, float]])
 def test_seconds_are_better_small() -> None:
     found = front(made([(1.0, 10.0), (0.5, 12.0), (2.0, 11.0)], "seconds_per_image"), SECONDS)
     assert found is not None
-    assert list(found.members["label"]) == ["cell 1", "cell 0"]
-    assert found.dominated == ["cell 2"]
+    assert list(found.line["label"]) == ["cell 1", "cell 0"]
     assert found.reference == (1.0, pytest.approx(1.1 * 12))
     assert found.hypervolume == pytest.approx(0.5 * 1.2)
 
@@ -60,7 +60,7 @@ def test_seconds_are_better_small() -> None:
 def test_computation_is_better_small_and_measured_against_the_baselines() -> None:
     found = front(made([(64.0, 10.0), (16.0, 12.0), (80.0, 11.0)], "cost"), EQUIVALENTS)
     assert found is not None
-    assert list(found.members["label"]) == ["cell 1", "cell 0"]
+    assert list(found.line["label"]) == ["cell 1", "cell 0"]
     assert found.reference == (64.0, pytest.approx(1.1 * 12))
     assert found.hypervolume == pytest.approx(48 * 1.2)  # a cell that costs more than the baseline wins nothing
 

@@ -112,7 +112,7 @@ def test_every_form_of_the_report_says_it_first(tmp_path: Path, no_figures: None
             < content.index("less computation")
         )
         assert "Against the front of masked" in content
-        assert "outside when its FID is lower than that of every cell of masked that costs no more" in content
+        assert "outside when its FID is lower than that of every cell of masked that may cost no more" in content
     assert "Against the front of masked" in paths.latex.read_text()
     lines = pd.read_csv(next(path for path in paths.more if path.name == "standings.csv")).set_index("label")
     assert lines.loc["csd released", "where"] == "outside"

@@ -137,7 +137,7 @@ def test_trials_that_fail_or_cannot_be_do_not_stop_the_others(weights, tmp_path,
     assert cli.main([*command, *space]) == 1
     said = capsys.readouterr()
     states = {}
-    for trial in json.loads(Path("outputs/search/s/front.json").read_text())["trials"]:
+    for trial in json.loads(Path("outputs/search/s/front.json").read_text(encoding="utf-8"))["trials"]:
         states.setdefault(trial["state"], []).append(trial)
     assert set(states) == {"measured", "failed", "impossible"}
     assert all("broken.pt" in " ".join(trial["overrides"]) for trial in states["failed"])
@@ -198,7 +198,9 @@ def test_the_study_that_is_shipped_runs_small(tmp_path, monkeypatch, capsys):
     assert cli.main(["status", "study=schedule_search_smoke"]) == 0
     assert "4 cells: 4 done" in capsys.readouterr().out
     confirm = yaml.safe_load(
-        Path("outputs/search/schedule_search_smoke/study/schedule_search_smoke_confirm.yaml").read_text()
+        Path("outputs/search/schedule_search_smoke/study/schedule_search_smoke_confirm.yaml").read_text(
+            encoding="utf-8"
+        )
     )
     assert confirm["metrics"] == {"values": ["fid"]}
     assert confirm["study"]["cells"][:2] == [["decoder=ar"], ["decoder=sd", "structure@decoder.structure=coupled"]]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import T5Config, T5EncoderModel
 
-from vvsbench.errors import CheckpointError
+from vvsbench.errors import CheckpointError, NotFiniteError
 from vvsbench.models.t5 import T5Features, clean_caption, rotate_left
 
 
@@ -41,6 +41,13 @@ def test_text_ends_the_prefix(encoder: Path) -> None:
     assert not features[~mask].any()
     alone, _ = T5Features(encoder, torch.device("cpu"), torch.float32, max_tokens=2)(["grass"])
     torch.testing.assert_close(features[1, -2:], alone[0])
+
+
+def test_features_that_are_not_finite_are_refused_by_their_caption(encoder: Path) -> None:
+    features = T5Features(encoder, torch.device("cpu"), torch.float32, max_tokens=9)
+    features.encoder.shared.weight.data[5] = float("nan")
+    with pytest.raises(NotFiniteError, match="features of the text encoder .* at the caption 'star', in float32"):
+        features(["grass", "star"])
 
 
 def test_a_missing_encoder_says_what_to_put_where(tmp_path: Path) -> None:

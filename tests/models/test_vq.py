@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from vvsbench.errors import NotFiniteError
 from vvsbench.models.vq import VQModel
 
 
@@ -46,3 +47,13 @@ def test_pixels_are_cut_as_officially() -> None:
     values = torch.tensor([-2.0, -1.0, -0.999, 0.0, 0.996, 1.0, 2.0])
     expected = torch.tensor([0, 0, 0, 128, 254, 255, 255], dtype=torch.uint8)
     assert torch.equal(VQModel.to_uint8(values), expected)
+
+
+def test_pixels_that_are_not_finite_are_not_taken_for_black() -> None:
+    pixels = torch.zeros(3, 3, 2, 2, dtype=torch.float16)
+    pixels[1, 0, 0, 0] = float("nan")
+    with pytest.raises(
+        NotFiniteError, match="the pixels of the tokenizer are not finite .* image 1, in float16"
+    ) as error:
+        VQModel.to_uint8(pixels)
+    assert error.value.image == 1

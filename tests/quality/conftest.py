@@ -31,7 +31,7 @@ class RandomNetwork(nn.Module):
 @pytest.fixture
 def classifier(monkeypatch, tmp_path) -> Path:
     """A weights file whose content is the seed of a random network, loaded where the zoo's classifier would be."""
-    monkeypatch.setattr(zoo_classifier, "load", lambda path: RandomNetwork(int(Path(path).read_text())))
+    monkeypatch.setattr(zoo_classifier, "load", lambda path: RandomNetwork(int(Path(path).read_text(encoding="utf-8"))))
     path = tmp_path / "classifier.safetensors"
     path.write_text("7")
     return path

@@ -197,7 +197,7 @@ def test_the_run_of_the_study_holds_its_tables_front_and_page(runs: Path, root: 
     assert found.table("study/speed")["speed_up"].tolist() == [2.0]
     front = found.table("pareto/step_compression")
     assert front["step_compression"].tolist() == rows["step_compression"].tolist()
-    assert front["on_front"].tolist() == [True, True]
+    assert front["place"].tolist() == ["on the front", "on the front"]
     assert "its FID rises by 9.40 [" in found.summary["in words"]
     assert found.summary["pareto/step_compression_hypervolume"] > 0
     charts = [list(found._values(record.update)["_wandb"]["visualize"]) for record in found._all("config")]

@@ -144,7 +144,7 @@ def read(where: Path) -> Certificates | None:
         RecordError: it is damaged or of another version.
     """
     try:
-        return Certificates.model_validate_json(where.read_text())
+        return Certificates.model_validate_json(where.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (ValidationError, UnicodeDecodeError) as error:

@@ -12,8 +12,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from vvsbench.analysis.costs import Axis
+from vvsbench.analysis.dominance import Place
 from vvsbench.analysis.estimate import Estimate, estimate, number
-from vvsbench.analysis.hypervolume import on_front
+from vvsbench.analysis.hypervolume import nondominated
 from vvsbench.analysis.layout import Box, Scale, lines, padded, place, segments, ticks
 from vvsbench.analysis.pareto import QUALITY, Front, outline
 
@@ -55,7 +56,7 @@ def front(found: Front, slots: Mapping[str, int], size: tuple[int, int]) -> Mark
         size: width and height in pixels.
     """
     width, height = size
-    points = found.points.sort_values("on_front", ascending=False, kind="stable")
+    points = found.points.sort_values("on_line", ascending=False, kind="stable")
     x_of, y_of = scales(found, width, height)
     parts = [grid(x_of, y_of, found.axis.title), _stair(found, x_of, y_of)]
     base = points[points["is_baseline"]]
@@ -65,7 +66,7 @@ def front(found: Front, slots: Mapping[str, int], size: tuple[int, int]) -> Mark
     for family, rows in points.groupby("family", sort=False):
         parts.append(_family_line(rows, slots[str(family)], found.axis, x_of, y_of))
     parts += [_point(str(key), row, found, slots, x_of, y_of) for key, row in points.iloc[::-1].iterrows()]
-    for (key, row), box in zip(named(points).iterrows(), labels(found, x_of, y_of, width), strict=True):
+    for (key, row), box in zip(named(found).iterrows(), labels(found, x_of, y_of, width), strict=True):
         if box is None:
             continue
         parts.append(_label(str(key), lines(str(row["label"])), slots[str(row["family"])], box))
@@ -81,9 +82,10 @@ def _label(key: str, texts: Sequence[str], slot: int, box: Box) -> Markup:
     return Markup('<text class="name f{}" data-key="{}">{}</text>').format(slot, key, Markup(" ").join(rows))
 
 
-def named(points: pd.DataFrame) -> pd.DataFrame:
-    """The points of a front that have a label: of many those on the front and the baseline."""
-    return points if len(points) <= CROWD else points[points["on_front"] | points["is_baseline"]]
+def named(found: Front) -> pd.DataFrame:
+    """The points of a front that have a label, those on its line first."""
+    points = found.points if len(found.points) <= CROWD else found.points[found.prominent]
+    return points.sort_values("on_line", ascending=False, kind="stable")
 
 
 def svg(size: tuple[int, int], title: str, parts: Sequence[Markup], kind: str = "") -> Markup:
@@ -112,7 +114,7 @@ def _ends(found: Estimate | None) -> tuple[float, float]:
 
 def labels(found: Front, x_of: Scale, y_of: Scale, width: float) -> list[Box | None]:
     """Where the labels of `named` points go: clear of marks, intervals and lines; None where it is too crowded."""
-    points, column = found.points.sort_values("on_front", ascending=False, kind="stable"), found.axis.column
+    points, column = found.points, found.axis.column
     places = [(x_of(float(row[column])), y_of(float(row[QUALITY]))) for _, row in points.iterrows()]
     obstacles = [Box(x - 7, y - 7, 14, 14) for x, y in places]
     for _, row in points.iterrows():
@@ -125,7 +127,7 @@ def labels(found: Front, x_of: Scale, y_of: Scale, width: float) -> list[Box | N
         y = y_of(float(base[QUALITY].iloc[0]))
         obstacles.append(Box(x_of.start, y - 1, x_of.end - x_of.start, 2))
     obstacles += segments([(x_of(x), y_of(y)) for x, y in outline(found, (x_of.low, x_of.high), y_of.high)], 3)
-    told = named(points)
+    told = named(found)
     places = [(x_of(float(row[column])), y_of(float(row[QUALITY]))) for _, row in told.iterrows()]
     texts = [lines(str(label)) for label in told["label"]]
     sizes = [(LETTER * max(map(len, rows)) + 2, LINE * len(rows)) for rows in texts]
@@ -182,7 +184,7 @@ def _stair(found: Front, x_of: Scale, y_of: Scale) -> Markup:
 
 def _family_line(rows: pd.DataFrame, slot: int, axis: Axis, x_of: Scale, y_of: Scale) -> Markup:
     """Joins the settings of one method that no other of them dominates: its own curve."""
-    ordered = rows[on_front(rows, axis)].sort_values(axis.column)
+    ordered = rows[nondominated(rows, axis)].sort_values(axis.column)
     if len(ordered) < 2:
         return Markup("")
     places = zip(ordered[axis.column].astype(float), ordered[QUALITY].astype(float), strict=True)
@@ -197,16 +199,39 @@ def _point(key: str, row: pd.Series[Any], found: Front, slots: Mapping[str, int]
     x, y, slot = x_of(cost.value), y_of(fid.value), slots[str(row["family"])]
     (left, right), (low, high) = _ends(cost), _ends(fid)
     tip = "|".join([str(row["label"]), f"{span(cost)} {found.axis.unit}", f"FID {span(fid)}"])
-    state = "front" if row["on_front"] else "dominated"
+    place = Place(row["place"])
     return Markup('<g class="pt {} f{}" data-key="{}" data-tip="{}" tabindex="0">{}{}{}</g>').format(
-        state,
+        place.name,
         slot,
         key,
-        tip if row["on_front"] else f"{tip}|dominated",
+        f"{tip}|{place}",
         line("error", x_of(left), y, x_of(right), y),
         line("error", x, y_of(low), x, y_of(high)),
-        shape(slot, x, y, 5.5 if len(found.points) <= CROWD else 3.6),
+        mark(place, slot, x, y, 5.5 if len(found.points) <= CROWD else 3.6),
     )
+
+
+def mark(place: Place, slot: int, x: float, y: float, radius: float) -> Markup:
+    """A point: filled on the front, hollow where dominated, hollow with a dot in it where that cannot be told."""
+    found = shape(slot, x, y, radius)
+    if place is Place.unknown:
+        found += Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"/>').format(x, y, 0.4 * radius)
+    return found
+
+
+def legend(places: Sequence[Place]) -> Markup:
+    """What the looks of points mean.
+
+    Args:
+        places: that occur.
+    """
+    looks = [
+        Markup('<span class="look"><svg width="16" height="16" viewBox="0 0 16 16" aria-hidden="true">').format()
+        + Markup('<g class="pt {} f0">{}</g></svg>{}</span>').format(place.name, mark(place, 0, 8, 8, 5.5), place)
+        for place in Place
+        if place in places
+    ]
+    return Markup('<p class="looks">{}</p>').format(Markup(" ").join(looks))
 
 
 def span(found: Estimate) -> str:

@@ -17,8 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vvsbench.analysis.estimate import Estimate
-from vvsbench.quality.intervals import Replicates, student
-from vvsbench.runs.record import Jackknife, MetricValue, unpacked
+from vvsbench.quality.intervals import Error, Replicates, student
+from vvsbench.runs.record import Jackknife, MetricValue, QualityRecord, unpacked
 from vvsbench.runs.store import StoredCell
 
 RESAMPLES = 2000
@@ -123,6 +123,46 @@ def mean(values: NDArray[np.float64]) -> Estimate:
         value = float(values[0])
         return Estimate(value, value, value)
     return ratio(values, np.ones(len(values)))
+
+
+def paired_mean(values: NDArray[np.float64]) -> Estimate:
+    """Mean over items with Student's interval: as `mean`, for when there are too many pairs of cells to resample.
+
+    Args:
+        values: differences of pairs, float64 [items].
+    """
+    count, value = len(values), float(values.mean())
+    if count < 2:
+        return Estimate(value)
+    error = Error(float(values.std(ddof=1)) / math.sqrt(count), count - 1)
+    found = student(value, error, CONFIDENCE, "")
+    return Estimate(value, found.low, found.high)
+
+
+def quality_change(mine: QualityRecord | None, base: QualityRecord | None, name: str) -> tuple[Estimate | None, bool]:
+    """How a metric of one image set differs from that of another of the same prompts.
+
+    Args:
+        mine: what the set was scored as.
+        base: what the other was.
+        name: of the metric.
+
+    Returns:
+        The difference, None where one has not got the metric or they were scored differently; and whether its interval
+        is a paired one.
+    """
+    if mine is None or base is None or not scored_alike(mine, base):
+        return None, False
+    one, other = (next((value for value in found.values if value.name == name), None) for found in (mine, base))
+    if one is None or other is None:
+        return None, False
+    return metric_change(one, other, bool(mine.groups) and mine.groups == base.groups)
+
+
+def scored_alike(one: QualityRecord, other: QualityRecord) -> bool:
+    """Whether two image sets were scored under the same version of a protocol against the same reference."""
+    names = ("protocol", "version", "reference_digest")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
 def metric_change(mine: MetricValue, base: MetricValue, dealt_alike: bool) -> tuple[Estimate, bool]:

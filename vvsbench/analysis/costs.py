@@ -37,6 +37,16 @@ class Axis:
     less: str
     more: str
 
+    @property
+    def place(self) -> str:
+        """Column of the frame that says where a cell lies, see `vvsbench.analysis.dominance`."""
+        return f"place_{self.column}"
+
+    @property
+    def dominated_by(self) -> str:
+        """Column of the frame with the labels of the cells that dominate it, a list."""
+        return f"dominated_by_{self.column}"
+
 
 FORWARDS = Axis(
     column="step_compression",

@@ -85,7 +85,7 @@ def every(study: StudyFrame, rows: pd.DataFrame) -> list[Table]:
     made = [
         against(standings(study, rows)),
         fronts(contest(study, rows)),
-        tables.costs(rows),
+        tables.costs(rows, study.axis),
         tables.quality(rows),
         paired(rows),
     ]

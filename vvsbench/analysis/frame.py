@@ -7,22 +7,24 @@ is unfinished, failed or stale keeps its row but gets no numbers: it is told, an
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from vvsbench.analysis import claims, comparison, diagnostics
-from vvsbench.analysis.costs import CHOSEN, FORWARDS, Axis
-from vvsbench.analysis.estimate import Estimate
+from vvsbench.analysis.costs import CHOSEN, FORWARDS, SECONDS, Axis
+from vvsbench.analysis.dominance import Placing, placing, relation
+from vvsbench.analysis.estimate import Estimate, estimate
 from vvsbench.analysis.settings import ABSENT, differences, families, firsts, flat, setting, shared
 from vvsbench.analysis.troubles import Trouble, of_cell, of_study, together
 from vvsbench.config import Cost, StudyConfig
 from vvsbench.errors import UserError
 from vvsbench.runs.record import MetricValue, QualityRecord
-from vvsbench.runs.store import Store, StoredCell
+from vvsbench.runs.store import Store, StoredCell, changed_since, read_speed
 
 METRICS = ("fid", "sfid", "kid", "is", "precision", "recall", "clip", "hps", "accuracy")
 COSTS = (
@@ -210,6 +212,7 @@ def _scored(study: StudyFrame, protocol: str, imported: Sequence[StoredCell]) ->
         for key, row in group.iterrows()
     }
     found = replace(found, rows=rows.join(pd.DataFrame.from_dict(changes, orient="index")))
+    found = replace(found, rows=found.rows.join(_places(found)))
     return replace(found, troubles=of_study(found.rows, timed(found.usable), study.cells, study.name, study.axis))
 
 
@@ -396,7 +399,19 @@ def _against(study: StudyFrame, key: str, row: pd.Series[Any], base: pd.Series[A
     added |= _columns("forwards_ratio", comparison.saving(cell.trace, other.trace, FORWARDS_COUNTED))
     added |= _columns("cost_ratio", comparison.saving(cell.trace, other.trace, ["cost"]))
     same_machine = row["hardware"] == base["hardware"]
-    return added | _columns("speed_up", comparison.speed_up(cell.repeats, other.repeats) if same_machine else None)
+    added |= _columns("speed_up", comparison.speed_up(cell.repeats, other.repeats) if same_machine else None)
+    return added | _columns("timed_speed_up", _timed_in_turn(cell, other))
+
+
+def _timed_in_turn(cell: StoredCell, base: StoredCell) -> Estimate | None:
+    """How many times faster a cell draws than its baseline, of the two timed in turn; None where that was not done."""
+    record = read_speed(cell.folder)
+    found = record.measured if record else None
+    if record is None or found is None or found.baseline is None or found.speed_up is None:
+        return None
+    if found.baseline.label != base.record.label or changed_since(record.provenance, record.config):
+        return None
+    return Estimate(found.speed_up.value, found.speed_up.low, found.speed_up.high)
 
 
 def _likeness(pairs: comparison.Pairs | None) -> dict[str, Any]:
@@ -443,16 +458,90 @@ def metric_change(study: StudyFrame, key: str, other: str, name: str) -> tuple[E
         The difference, None where one has not got the metric or they were scored differently; and whether its interval
         is a paired one.
     """
-    mine, theirs = study.quality(key), study.quality(other)
-    one, two = study.metric(key, name), study.metric(other, name)
-    if not (mine and theirs and one and two and _comparable(mine, theirs)):
-        return None, False
-    return comparison.metric_change(one, two, bool(mine.groups) and mine.groups == theirs.groups)
+    return comparison.quality_change(study.quality(key), study.quality(other), name)
 
 
-def _comparable(one: QualityRecord, other: QualityRecord) -> bool:
-    names = ("protocol", "version", "reference_digest")
-    return all(getattr(one, name) == getattr(other, name) for name in names)
+def _places(study: StudyFrame) -> pd.DataFrame:
+    """Where every cell lies among those of its comparison, on each cost axis."""
+    axes = (study.axis, SECONDS)
+    nowhere: dict[str, Any] = {axis.place: None for axis in axes} | {axis.dominated_by: [] for axis in axes}
+    found = {str(key): dict(nowhere) for key in study.rows.index}
+    for _, group in study.comparisons():
+        labels = group["label"].astype(str)
+        for axis in axes:
+            for key, one in placings(study, group, axis).items():
+                beaten = [labels[other] for other in one.by]
+                found[key] |= {axis.place: one.place.value, axis.dominated_by: beaten}
+    return pd.DataFrame.from_dict(found, orient="index", dtype=object)
+
+
+def placings(study: StudyFrame, rows: pd.DataFrame, axis: Axis) -> dict[str, Placing[str]]:
+    """Where cells lie among each other in cost and FID.
+
+    Args:
+        study: that the rows are of.
+        rows: one comparison of it.
+        axis: the cost. Seconds are only taken from one machine, and as independent: they were not taken in turn.
+
+    Returns:
+        By key, for those that have both numbers; nothing when fewer than two have.
+    """
+    points = on_both(rows, axis)
+    if len(points) < 2:
+        return {}
+    keys = [str(key) for key in points.index]
+    cost = cost_difference(study, points, axis)
+
+    def differences(mine: str, other: str) -> Iterator[Estimate | None]:
+        yield cost(mine, other)
+        yield fid_difference(study, points, mine, other)
+
+    return {
+        mine: placing({other: relation(differences(mine, other)) for other in keys if other != mine}) for mine in keys
+    }
+
+
+def on_both(rows: pd.DataFrame, axis: Axis) -> pd.DataFrame:
+    """The rows that have a cost and an FID; of seconds those of one machine."""
+    if "fid" not in rows or axis.column not in rows:
+        return rows.iloc[:0]
+    rows = timed(rows) if axis is SECONDS and len(rows) else rows
+    return rows[rows["fid"].notna() & rows[axis.column].notna()]
+
+
+def cost_difference(study: StudyFrame, rows: pd.DataFrame, axis: Axis) -> Callable[[str, str], Estimate | None]:
+    """A function of two keys: what the first costs less what the other does, less being cheaper on any axis.
+
+    Counts are compared image by image, since all rows drew from the same prompts and noise.
+
+    Args:
+        study: that the rows are of.
+        rows: one comparison of it, with this cost.
+        axis: the cost.
+    """
+    sign = -1.0 if axis.more_is_better else 1.0
+    if axis is SECONDS:
+        taken = {str(key): estimate(row, axis.column) for key, row in rows.iterrows()}
+
+        def apart(mine: str, other: str) -> Estimate | None:
+            one, two = taken[mine], taken[other]
+            return comparison.change(one, two) if one and two else None
+
+        return apart
+    counts = {
+        str(key): sign * study.cells[str(key)].trace.sort_values("image")[axis.column].to_numpy(dtype=np.float64)
+        for key in rows.index
+    }
+    return lambda mine, other: comparison.paired_mean(counts[mine] - counts[other])
+
+
+def fid_difference(study: StudyFrame, rows: pd.DataFrame, mine: str, other: str) -> Estimate | None:
+    """FID of one cell less that of another; zero for certain where both drew the baseline's images."""
+    if "equal_images" in rows:
+        one, two = (rows.loc[key, ["equal_images", "count"]] for key in (mine, other))
+        if one["equal_images"] == one["count"] and two["equal_images"] == two["count"]:
+            return Estimate(0.0, 0.0, 0.0)
+    return metric_change(study, mine, other, "fid")[0]
 
 
 def timed(rows: pd.DataFrame) -> pd.DataFrame:

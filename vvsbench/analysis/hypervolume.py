@@ -56,7 +56,7 @@ class Contest:
         reference: cost and FID of the reference point.
         families: from the largest area to the smallest.
         differences: area of one less area of another.
-        dominated: label of each beaten cell, and the cells of the front that are at least as good on both axes.
+        dominated: label of each dominated cell, and of those that dominate it (`vvsbench.analysis.dominance`).
         paired: whether the records allow intervals.
     """
 
@@ -126,7 +126,8 @@ def contest(study: StudyFrame, rows: pd.DataFrame) -> Contest | None:
         if one != other
     }
     ordered = sorted(found, key=lambda family: -family.volume.value)
-    return Contest(axis, reference, ordered, differences, dominated(rows, axis), points.replicates is not None)
+    beaten = {str(row["label"]): list(row[axis.dominated_by]) for _, row in rows.iterrows() if row[axis.dominated_by]}
+    return Contest(axis, reference, ordered, differences, beaten, points.replicates is not None)
 
 
 def reference_point(points: NDArray[np.float64], anchors: NDArray[np.bool_], axis: Axis) -> tuple[float, float] | None:
@@ -157,8 +158,8 @@ def area(points: NDArray[np.float64], reference: tuple[float, float], axis: Axis
     return float(moocore.hypervolume(points, ref=list(reference), maximise=[axis.more_is_better, False]))
 
 
-def on_front(rows: pd.DataFrame, axis: Axis) -> NDArray[np.bool_]:
-    """Which cells nothing dominates.
+def nondominated(rows: pd.DataFrame, axis: Axis) -> NDArray[np.bool_]:
+    """Which cells no other one is as good as, by the numbers alone: the line of a front.
 
     Args:
         rows: with cost and FID.
@@ -169,26 +170,8 @@ def on_front(rows: pd.DataFrame, axis: Axis) -> NDArray[np.bool_]:
     return np.asarray(kept, dtype=bool)
 
 
-def dominated(rows: pd.DataFrame, axis: Axis) -> dict[str, list[str]]:
-    """Which cells are beaten and by which cells of the front.
-
-    Args:
-        rows: with cost and FID.
-        axis: the cost.
-    """
-    values = rows[[axis.column, FID]].to_numpy(dtype=np.float64)
-    costs = -values[:, 0] if axis.more_is_better else values[:, 0]
-    best = on_front(rows, axis)
-    labels = [str(label) for label in rows["label"]]
-    found = {}
-    for i in np.flatnonzero(~best):
-        beats = best & (costs <= costs[i]) & (values[:, 1] <= values[i, 1])
-        found[labels[i]] = [labels[j] for j in np.flatnonzero(beats)]
-    return found
-
-
 def _front(rows: pd.DataFrame, axis: Axis) -> list[str]:
-    kept = rows[on_front(rows, axis)].sort_values(axis.column, ascending=axis.more_is_better)
+    kept = rows[nondominated(rows, axis)].sort_values(axis.column, ascending=axis.more_is_better)
     return [str(label) for label in kept["label"]]
 
 

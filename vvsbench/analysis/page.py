@@ -17,6 +17,7 @@ from vvsbench.analysis import charts, drafts, findings, linecharts, plots, sente
 from vvsbench.analysis.attainment import attainments
 from vvsbench.analysis.certificates import Proofs
 from vvsbench.analysis.curves import Curves, curves
+from vvsbench.analysis.dominance import Place
 from vvsbench.analysis.facts import commands, decoders, described, glance, origin
 from vvsbench.analysis.frame import StudyFrame
 from vvsbench.analysis.gallery import gallery
@@ -76,8 +77,8 @@ def html(studies: Sequence[StudyFrame], proofs: Proofs, speed: Speeds) -> str:
             for key, row in study.usable.iterrows()
         ],
         version=__version__,
-        css=Markup((TEMPLATES / "page.css").read_text()),
-        js=Markup((TEMPLATES / "page.js").read_text()),
+        css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        js=Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),
     )
 
 
@@ -166,12 +167,16 @@ def _quality(
 ) -> dict[str, Any]:
     """What of a comparison depends on the protocol."""
     base, found, placed = study.baseline_of(rows), contest(study, rows), standings(study, rows)
+    found_fronts = fronts(study, rows)
+    drawn = [_front(front, slots) for front in found_fronts]
     return {
         "setting": setting,
         "protocol": next((name for name in rows["protocol"] if name), ""),
         "baseline": "" if base is None else str(base["label"]),
         "standings": _standings(placed, made) if placed else None,
-        "fronts": [_front(front, slots) for front in fronts(study, rows)],
+        "fronts": drawn,
+        "looks": charts.legend([Place(place) for front in found_fronts for place in front.points["place"]]),
+        "places": sentences.about_places(found_fronts[0]) if found_fronts else "",
         "contest": _contest(found, made) if found else None,
         "claims": findings.claimed(study, rows),
     }

@@ -1,4 +1,8 @@
-"""Fronts: which cells nothing beats on both cost and quality, and how much they win together.
+"""Fronts: which cells nothing dominates on cost and quality, as far as error bars tell, and how much they win together.
+
+A front has two things in it. The *line* goes through the cells that no other one is as good as by the numbers alone;
+it is what is drawn, and what areas are of. The *places* say of each cell whether it lies on the front, is dominated, or
+whether that cannot be told (`vvsbench.analysis.dominance`); they are what may be claimed.
 
 The hypervolume is measured against the reference point of `vvsbench.analysis.hypervolume`, which compares families by
 it.
@@ -13,8 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vvsbench.analysis.costs import SECONDS, Axis
-from vvsbench.analysis.frame import StudyFrame, timed
-from vvsbench.analysis.hypervolume import area, on_front, reference_point
+from vvsbench.analysis.dominance import Place
+from vvsbench.analysis.frame import StudyFrame, on_both
+from vvsbench.analysis.hypervolume import area, nondominated, reference_point
 
 QUALITY = "fid"
 
@@ -25,7 +30,8 @@ class Front:
 
     Attributes:
         axis: the cost.
-        points: rows of the frame that have both numbers, with a column on_front.
+        points: rows of the frame that have both numbers, with the columns on_line, whether the line goes through a
+            cell, and place, see `vvsbench.analysis.dominance.Place`.
         hypervolume: area won against the reference point, see the module; None without one.
         reference: that point (cost, FID); None where it takes a baseline and there is none.
     """
@@ -36,15 +42,21 @@ class Front:
     reference: tuple[float, float] | None
 
     @property
-    def members(self) -> pd.DataFrame:
-        """The points that nothing dominates, from cheap to dear."""
-        chosen = self.points[self.points["on_front"]]
+    def line(self) -> pd.DataFrame:
+        """The points that the line goes through, from cheap to dear."""
+        chosen = self.points[self.points["on_line"]]
         return chosen.sort_values(self.axis.column, ascending=not self.axis.more_is_better)
 
+    def labels(self, place: Place) -> list[str]:
+        """Labels of the cells of a place, from cheap to dear."""
+        chosen = self.points[self.points["place"] == place]
+        ordered = chosen.sort_values(self.axis.column, ascending=not self.axis.more_is_better, kind="stable")
+        return [str(label) for label in ordered["label"]]
+
     @property
-    def dominated(self) -> list[str]:
-        """Labels of the others."""
-        return [str(label) for label in self.points["label"][~self.points["on_front"]]]
+    def prominent(self) -> pd.Series[bool]:
+        """Which points have a name where there are too many for all: those on the line, and the baseline."""
+        return self.points["on_line"] | self.points["is_baseline"]
 
 
 def front(rows: pd.DataFrame, axis: Axis) -> Front | None:
@@ -57,14 +69,10 @@ def front(rows: pd.DataFrame, axis: Axis) -> Front | None:
     Returns:
         None when fewer than two cells have both numbers.
     """
-    if axis is SECONDS:
-        rows = timed(rows)
-    if QUALITY not in rows or axis.column not in rows:
-        return None
-    points = rows[rows[QUALITY].notna() & rows[axis.column].notna()]
+    points = on_both(rows, axis)
     if len(points) < 2:
         return None
-    points = points.assign(on_front=on_front(points, axis))
+    points = points.assign(on_line=nondominated(points, axis), place=points[axis.place])
     values = points[[axis.column, QUALITY]].to_numpy(dtype=np.float64)
     reference = reference_point(values, points["is_baseline"].to_numpy(dtype=bool), axis)
     return Front(axis, points, None if reference is None else area(values, reference, axis), reference)
@@ -77,8 +85,8 @@ def fronts(study: StudyFrame, rows: pd.DataFrame) -> list[Front]:
 
 def outline(found: Front, costs: tuple[float, float], worst: float) -> list[tuple[float, float]]:
     """Corners of the stair between what some cell dominates and what none reaches, see `stair`."""
-    members = found.members[[found.axis.column, QUALITY]].to_numpy(dtype=np.float64)
-    return stair(members, found.axis, costs, worst)
+    corners = found.line[[found.axis.column, QUALITY]].to_numpy(dtype=np.float64)
+    return stair(corners, found.axis, costs, worst)
 
 
 def stair(

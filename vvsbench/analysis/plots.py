@@ -20,8 +20,9 @@ from vvsbench.analysis.attainment import BEST, MEDIAN, WORST, Attainment
 from vvsbench.analysis.charts import CROWD, named
 from vvsbench.analysis.curves import Curves
 from vvsbench.analysis.diagnostics import Diagnosis
+from vvsbench.analysis.dominance import Place
 from vvsbench.analysis.estimate import estimate
-from vvsbench.analysis.hypervolume import on_front
+from vvsbench.analysis.hypervolume import nondominated
 from vvsbench.analysis.layout import Box, Scale, lines, padded, place, segments
 from vvsbench.analysis.pareto import QUALITY, Front, outline, stair
 from vvsbench.runs.store import StoredCell
@@ -90,10 +91,34 @@ def fronts(found: Sequence[Front], slots: Mapping[str, int], folder: Path, name:
     with _drawing(3.6 * len(found), 3.0, 1, len(found)) as (figure, axes):
         for front, axis in zip(found, axes, strict=True):
             _front(front, slots, axis)
+        _legend(figure, [place for place in Place if any(place in set(front.points["place"]) for front in found)])
         figure.draw_without_rendering()  # settles the layout that labels are placed in
         for front, axis in zip(found, axes, strict=True):
             _name_points(front, slots, axis)
         return _save(figure, folder, name)
+
+
+def _legend(figure: Figure, places: Sequence[Place]) -> None:
+    """What the looks of marks mean, below the panels."""
+    from matplotlib.lines import Line2D
+
+    grey: Any = {"color": COLOURS[0], "marker": "o", "linestyle": "none", "markeredgewidth": 1.1}
+    dot = Line2D([], [], markersize=2, **grey)
+    looks: dict[Place, Any] = {
+        Place.front: Line2D([], [], markersize=5, **grey),
+        Place.dominated: Line2D([], [], markersize=5, markerfacecolor="white", **grey),
+        Place.unknown: (Line2D([], [], markersize=5, markerfacecolor="white", **grey), dot),
+    }
+    figure.legend(
+        [looks[place] for place in places],
+        [place.value for place in places],
+        loc="outside lower left",
+        ncols=len(places),
+        frameon=False,
+        fontsize=7.5,
+        handletextpad=0.1,
+        columnspacing=1.2,
+    )
 
 
 def _front(front: Front, slots: Mapping[str, int], axis: Axes) -> None:
@@ -110,7 +135,7 @@ def _front(front: Front, slots: Mapping[str, int], axis: Axes) -> None:
     for family, rows in front.points.groupby("family", sort=False):
         slot = slots[str(family)]
         colour = COLOURS[slot % len(COLOURS)]
-        ordered = rows[on_front(rows, front.axis)].sort_values(column)
+        ordered = rows[nondominated(rows, front.axis)].sort_values(column)
         axis.plot(ordered[column], ordered[QUALITY], color=colour, alpha=0.45, linewidth=1, zorder=2)
         for _, row in rows.iterrows():
             _mark(row, column, colour, MARKS[slot % len(MARKS)], axis, crowd=len(front.points) > CROWD)
@@ -119,14 +144,18 @@ def _front(front: Front, slots: Mapping[str, int], axis: Axes) -> None:
 
 
 def _mark(row: pd.Series[Any], column: str, colour: str, mark: str, axis: Axes, crowd: bool) -> None:
-    """A cell with its intervals; in a crowd a small one, and of those that are dominated they are faint."""
-    x, y = float(row[column]), float(row[QUALITY])
+    """A cell with its intervals; in a crowd a small one, and only of those on the front they are not faint."""
+    x, y, place = float(row[column]), float(row[QUALITY]), Place(row["place"])
     (left, right), (low, high) = _ends(row, column), _ends(row, QUALITY)
-    bars: Any = {"color": colour, "linewidth": 0.9, "zorder": 3, "alpha": 0.2 if crowd and not row["on_front"] else 1}
+    faint = crowd and place is not Place.front
+    bars: Any = {"color": colour, "linewidth": 0.9, "zorder": 3, "alpha": 0.2 if faint else 1}
     axis.plot([left, right], [y, y], **bars)
     axis.plot([x, x], [low, high], **bars)
     style: Any = {"marker": mark, "markersize": 3.2 if crowd else 5, "color": colour, "markeredgewidth": 1.1}
-    axis.plot([x], [y], markerfacecolor=colour if row["on_front"] else "white", zorder=4, **style)
+    axis.plot([x], [y], markerfacecolor=colour if place is Place.front else "white", zorder=4, **style)
+    if place is Place.unknown:
+        dot = style | {"marker": "o", "markersize": 0.4 * style["markersize"], "markeredgewidth": 0}
+        axis.plot([x], [y], markerfacecolor=colour, zorder=5, **dot)
 
 
 def _ends(row: pd.Series[Any], name: str) -> tuple[float, float]:
@@ -142,17 +171,15 @@ def _name_points(front: Front, slots: Mapping[str, int], axis: Axes) -> None:
     unit = 72 / axis.figure.dpi
     x_of = Scale(*axis.get_xlim(), area.x0 * unit, area.x1 * unit)
     y_of = Scale(*axis.get_ylim(), -area.y0 * unit, -area.y1 * unit)
-    places, obstacles = [], []
-    points = front.points.sort_values("on_front", ascending=False, kind="stable")
-    for _, row in points.iterrows():
+    obstacles = []
+    for _, row in front.points.iterrows():
         x, y = x_of(float(row[front.axis.column])), y_of(float(row[QUALITY]))
         low, high = (y_of(value) for value in _ends(row, QUALITY))
-        places.append((x, y))
         obstacles += [Box(x - 4, y - 4, 8, 8), Box(x - 1, high, 2, low - high)]
     corners = outline(front, axis.get_xlim(), axis.get_ylim()[1])
     obstacles += segments([(x_of(x), y_of(y)) for x, y in corners], 2)
-    told = named(points)
-    places = [place for place, key in zip(places, points.index, strict=True) if key in told.index]
+    told = named(front)
+    places = [(x_of(float(row[front.axis.column])), y_of(float(row[QUALITY]))) for _, row in told.iterrows()]
     texts = [lines(str(label)) for label in told["label"]]
     sizes = [(4.6 * max(map(len, rows)), 10.0 * len(rows)) for rows in texts]
     inside = Box(x_of.start, y_of.end, x_of.end - x_of.start, y_of.start - y_of.end)

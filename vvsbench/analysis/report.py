@@ -19,7 +19,7 @@ from vvsbench.analysis.estimate import Estimate
 from vvsbench.analysis.facts import commands, decoders, described, glance
 from vvsbench.analysis.frame import StudyFrame, frames
 from vvsbench.analysis.hypervolume import Contest, contest
-from vvsbench.analysis.pareto import front, fronts
+from vvsbench.analysis.pareto import fronts
 from vvsbench.analysis.selection import prominent
 from vvsbench.analysis.speed import Speeds, speeds
 from vvsbench.analysis.speed import console as speed_console
@@ -85,7 +85,7 @@ def write(study: str, root: Path) -> ReportPaths:
     files.write(paths.html, page.html(found, proofs, speed).encode())
     files.write(paths.markdown, markdown(found, paths.figures, proofs, speed).encode())
     files.write(paths.latex, latex(found, proofs, speed).encode())
-    files.write(paths.table, found[0].rows.to_csv().encode())
+    files.write(paths.table, _csv(found[0].rows.reset_index()))
     return paths
 
 
@@ -122,8 +122,13 @@ def _kept(made: Mapping[str, pd.DataFrame], target: Path) -> list[Path]:
         (target / f"{name}.csv").unlink(missing_ok=True)
     paths = {target / f"{name}.csv": lines for name, lines in made.items() if len(lines)}
     for path, lines in paths.items():
-        files.write(path, lines.to_csv(index=False).encode())
+        files.write(path, _csv(lines))
     return list(paths)
+
+
+def _csv(lines: pd.DataFrame) -> bytes:
+    """A table as a file; a list of labels in one field of it."""
+    return lines.map(lambda value: "; ".join(value) if isinstance(value, list) else value).to_csv(index=False).encode()
 
 
 def _external(study: StudyFrame) -> list[dict[Any, Any]]:
@@ -340,7 +345,7 @@ def print_front(study: str, root: Path, console: Console) -> None:
     for setting, rows in found.comparisons():
         console.print()
         title = f"{found.title}{f' ({setting})' if setting else ''}"
-        console.print(tables.console(rows, _keys_on_front(found, rows), title, found.axis))
+        console.print(tables.console(rows, title, found.axis))
         placed = standings(found, rows)
         for text in sentences.about_standings(placed) if placed else []:
             console.print(Text(text))
@@ -354,8 +359,3 @@ def print_front(study: str, root: Path, console: Console) -> None:
         console.print()
         console.print(speed_console(table))
     console.print()
-
-
-def _keys_on_front(study: StudyFrame, rows: pd.DataFrame) -> list[str]:
-    best = front(rows, study.axis)
-    return [] if best is None else [str(key) for key in best.members.index]

@@ -12,7 +12,7 @@ MOST = 24
 
 
 def prominent(study: StudyFrame, rows: pd.DataFrame) -> list[str]:
-    """Keys of the cells to show first: the baseline, the fronts, and of each family its best and its cheapest.
+    """Keys of the cells to show first: the baseline, the lines of fronts, of each family the best and the cheapest.
 
     Args:
         study: that the rows are of.
@@ -26,7 +26,7 @@ def prominent(study: StudyFrame, rows: pd.DataFrame) -> list[str]:
         return keys
     chosen = [str(key) for key in rows.index[rows["is_baseline"]]]
     for found in fronts(study, rows):
-        chosen += [str(key) for key in found.members.index]
+        chosen += [str(key) for key in found.line.index]
     for column, largest in ((QUALITY, False), (study.axis.column, study.axis.more_is_better)):
         if column in rows and rows[column].notna().any():
             ordered = rows[rows[column].notna()].sort_values(column, ascending=not largest, kind="stable")

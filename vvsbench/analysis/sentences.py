@@ -1,7 +1,9 @@
 """The numbers in words: what each decoder wins over the baseline, and what it loses.
 
-A change is called one only if its interval leaves out "no change"; FID is always told, since it is the other axis of
-the front. A decoder that promises the baseline's images and draws them has nothing to lose, and its sentence says so.
+A change is called one only if its interval leaves out "no change", and then whatever metric it is of; FID is always
+told, since it is the other axis of the front. Seconds are judged only where decoder and baseline were timed in turn
+(stage=speed): what a run took while it drew its images holds the mood of the machine too. A decoder that promises the
+baseline's images and draws them has nothing to lose, and its sentence says so.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import pandas as pd
 
 from vvsbench.analysis.attainment import Attainment
 from vvsbench.analysis.costs import SECONDS, Axis
+from vvsbench.analysis.dominance import Place
 from vvsbench.analysis.estimate import Estimate, estimate, interval, number
 from vvsbench.analysis.hypervolume import MARGIN, Contest
 from vvsbench.analysis.pareto import Front
@@ -21,22 +24,17 @@ from vvsbench.analysis.standings import INSIDE, OUTSIDE, Standing, Standings
 from vvsbench.analysis.tables import QUALITY_COLUMNS, Column, scaled, settled, verdict
 from vvsbench.analysis.troubles import several
 
-NAMES = {
-    "fid": "FID",
-    "precision": "precision",
-    "recall": "recall",
-    "clip": "the CLIP score",
-    "hps": "the preference score",
-    "accuracy": "class accuracy",
-}
-TOLD = tuple(NAMES)
-"""Metrics that are put in words; KID and IS say the same as FID in other units and stand in the table."""
-
 GUARANTEES = {
     "exact": "The target’s own distribution is promised by",
     "bounded": "A distribution within a stated distance of the target’s is promised by",
     "none": "Nothing is promised by",
 }
+
+
+ONE_AFTER_THE_OTHER = (
+    "These seconds were taken one decoder after the other; what changed on the machine in between is in no bar. For a "
+    "claim, stage=speed takes them in turn."
+)
 
 
 @dataclass
@@ -77,7 +75,7 @@ def verdicts(rows: pd.DataFrame, axis: Axis) -> list[Verdict]:
     if "baseline" not in rows:
         return []
     compared = rows[~rows["is_baseline"] & rows["baseline"].notna()]
-    told = [settled(column, rows) for column in QUALITY_COLUMNS if column.name in TOLD and column.name in rows]
+    told = [settled(column, rows) for column in QUALITY_COLUMNS if column.name in rows]
     return [_verdict(str(key), row, told, axis) for key, row in compared.iterrows()]
 
 
@@ -85,7 +83,7 @@ def _verdict(key: str, row: pd.Series[Any], told: list[Column], axis: Axis) -> V
     found = Verdict(key, str(row["label"]), str(row["family"]))
     base, same = str(row["baseline"]), row["equal_images"] == row["count"]
     _cost(found, estimate(row, axis.ratio), base, axis)
-    _time(found, estimate(row, "speed_up"), base)
+    _time(found, row, base)
     if same:
         found.won.append(f"draws {base}’s {row['count']} images token for token, so no quality is lost")
         return found
@@ -108,18 +106,19 @@ def _cost(found: Verdict, ratio: Estimate | None, base: str, axis: Axis) -> None
         found.lost.append(f"needs {times(more)} {axis.more} than {base} {interval(more, 2)}".strip())
 
 
-def _time(found: Verdict, ratio: Estimate | None, base: str) -> None:
+def _time(found: Verdict, row: pd.Series[Any], base: str) -> None:
+    ratio, drawn = estimate(row, "timed_speed_up"), estimate(row, "speed_up")
     if ratio is None:
-        return
-    if ratio.low is not None and ratio.low > 1:
+        if drawn is not None:
+            found.even.append(f"drew at {times(drawn)} the pace of {base}, not timed in turn with it: no verdict")
+    elif ratio.low is not None and ratio.low > 1:
         found.won.append(f"is {times(ratio)} faster per image {interval(ratio, 2)}")
     elif ratio.high is not None and ratio.high < 1:
         slower = inverse(ratio)
         found.lost.append(f"is {times(slower)} slower per image {interval(slower, 2)}")
-    elif ratio.low is None:
-        found.even.append(f"ran at {times(ratio)} the speed of {base}, timed once: too little to tell them apart")
     else:
-        found.even.append(f"its time per image cannot be told from {base}’s ({times(ratio)} {interval(ratio, 2)})")
+        told = f"{times(ratio)} {interval(ratio, 2)}".strip()
+        found.even.append(f"its time per image cannot be told from {base}’s ({told})")
 
 
 def _quality(found: Verdict, row: pd.Series[Any], column: Column) -> None:
@@ -128,7 +127,7 @@ def _quality(found: Verdict, row: pd.Series[Any], column: Column) -> None:
     if moved is None or value is None:
         return
     change, now = scaled(moved, column.scale), value.value * column.scale
-    digits, name = telling(change, column.digits), NAMES[column.name]
+    digits, name = telling(change, column.digits), column.spoken
     unit = " points" if column.suffix == " %" else ""
     side = verdict(column.name, moved)
     if side:
@@ -208,9 +207,12 @@ def headline(rows: pd.DataFrame, axis: Axis) -> list[Claim]:
     most = _most(compared.drop(free.index), axis.ratio)
     if most is not None and (best is None or most[axis.ratio] > best[axis.ratio]):
         said.append(_claim(most, _at_a_price(most, base, axis, bool(said))))
-    fastest = _most(compared, SECONDS.ratio)
+    alone = len(compared) == 1
+    fastest = _most(compared, "timed_speed_up") if "timed_speed_up" in compared else None
     if fastest is not None:
-        said.append(_claim(fastest, _by_the_clock(fastest, base, alone=len(compared) == 1)))
+        said.append(_claim(fastest, _by_the_clock(fastest, base, alone)))
+    elif (quickest := _most(compared, SECONDS.ratio)) is not None:
+        said.append(_claim(quickest, _while_drawing(quickest, base, alone)))
     return said
 
 
@@ -225,11 +227,9 @@ def _most(rows: pd.DataFrame, name: str) -> pd.Series[Any] | None:
 
 def _by_the_clock(row: pd.Series[Any], base: str, alone: bool) -> str:
     """What the fastest decoder's time is, which may be a loss."""
-    ratio = estimate(row, "speed_up")
+    ratio = estimate(row, "timed_speed_up")
     assert ratio is not None
-    if ratio.low is None:
-        return f"ran at {times(ratio)} the speed of {base}, timed once: too little to tell them apart."
-    if ratio.low > 1:
+    if ratio.low is not None and ratio.low > 1:
         first = "" if alone else "the fastest on this machine: "
         return f"is {first}{times(ratio)} faster than {base} {interval(ratio, 2)}."
     if ratio.high is not None and ratio.high < 1:
@@ -237,6 +237,17 @@ def _by_the_clock(row: pd.Series[Any], base: str, alone: bool) -> str:
         first = "is slower" if alone else "is the fastest of them on this machine, and still slower"
         return f"{first} than {base}: {times(slower)} its time {interval(slower, 2)}."
     return f"takes as long as {base} on this machine, as far as can be told: {times(ratio)} {interval(ratio, 2)}."
+
+
+def _while_drawing(row: pd.Series[Any], base: str, alone: bool) -> str:
+    """How long the quickest decoder took to draw its images, which is no claim about its speed."""
+    ratio = estimate(row, SECONDS.ratio)
+    assert ratio is not None
+    first = "drew" if alone else "drew quickest,"
+    return (
+        f"{first} at {times(ratio)} the pace of {base}, but not in turn with it: for a claim about speed time them "
+        "with stage=speed."
+    )
 
 
 def _at_a_price(row: pd.Series[Any], base: str, axis: Axis, follows: bool) -> str:
@@ -254,10 +265,10 @@ def _at_a_price(row: pd.Series[Any], base: str, axis: Axis, follows: bool) -> st
 
 def about_front(found: Front) -> str:
     """What a front's figure shows, for its caption."""
-    names = [str(label) for label in found.members["label"]]
-    text = f"On the front: {', '.join(names)}."
-    if found.dominated:
-        text += f" Dominated: {several(found.dominated)}."
+    placed = [(place, found.labels(place)) for place in Place]
+    text = " ".join(f"{capital(place)}: {several(labels)}." for place, labels in placed if labels)
+    if found.axis is SECONDS:
+        text += f" {ONE_AFTER_THE_OTHER}"
     if found.hypervolume is not None and found.reference is not None:
         text += f" Hypervolume {number(found.hypervolume, 2)} against the reference point {point(found.reference)}."
     return text
@@ -366,9 +377,19 @@ def _reached(cell: Standing, found: Standings) -> str:
 def rule(found: Standings) -> str:
     """How the places of cells are told, to stand below their table."""
     return (
-        f"A cell is outside when its FID is lower than that of every cell of {found.front} that costs no more, and "
-        "inside when the best of these is at least as good, in both cases beyond the 95 % interval of the paired "
-        "difference."
+        f"A cell is outside when its FID is lower than that of every cell of {found.front} that may cost no more, and "
+        "inside when one of these is at least as good on both axes, in both cases beyond the 95 % interval of the "
+        "paired difference; else it cannot be told."
+    )
+
+
+def about_places(found: Front) -> str:
+    """How the places of a front are told: what its legend needs."""
+    paired = "" if found.axis is SECONDS else "paired "
+    return (
+        f"A cell is dominated when another one is at least as good on both axes and better on one, and on the front "
+        f"when none may be, in both cases beyond the 95 % interval of the {paired}difference; else it cannot be told. "
+        "The line goes by the numbers alone."
     )
 
 

@@ -1,26 +1,26 @@
 """Whether cells lie outside the front of the decoder that a study names as the one to beat (`study.front`).
 
-A method that accelerates must win where the plain decoder, set to fewer steps, does not get. A cell lies *outside* the
-front when its FID is below that of every cell of the named decoder that may cost no more, and *inside* when the best of
-those that surely cost no more is at least as good, each beyond the paired interval of the difference; else it cannot be
-told. An outside cell has beaten all of its rivals, so their number needs no allowance. The rival of an inside cell is
-the best of several, picked on the same images, which flatters it a little.
+A method that accelerates must win where the plain decoder, set to fewer steps, does not get. The rule is that of
+`vvsbench.analysis.dominance`, for a cell among the cells of the named decoder alone: it lies *outside* their front when
+none of them may dominate it, *inside* when one does or is its exact equal, and else it cannot be told. An outside cell
+has beaten all of its rivals, so their number needs no allowance. An inside cell is beaten by the best of several, found
+on the same images, which flatters that one a little.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
 from vvsbench.analysis.costs import Axis
-from vvsbench.analysis.estimate import Estimate, estimate
-from vvsbench.analysis.frame import StudyFrame, metric_change
+from vvsbench.analysis.dominance import Place, Relation, relation
+from vvsbench.analysis.estimate import Estimate
+from vvsbench.analysis.frame import StudyFrame, cost_difference, fid_difference
 
 FID = "fid"
-OUTSIDE, INSIDE, UNKNOWN = "outside", "inside", "cannot be told"
+OUTSIDE, INSIDE, UNKNOWN = "outside", "inside", Place.unknown.value
 
 
 @dataclass(frozen=True)
@@ -77,31 +77,23 @@ def standings(study: StudyFrame, rows: pd.DataFrame) -> Standings | None:
     if mine.all() or not mine.any():
         return None
     front = rows[mine]
-    cells = [_standing(study, str(key), row, front) for key, row in rows[~mine].iterrows()]
+    cost = cost_difference(study, rows, study.axis)
+    cells = [_standing(study, str(key), rows, front, cost) for key in rows.index[~mine]]
     return Standings(study.front, study.axis, cells)
 
 
-def _standing(study: StudyFrame, key: str, row: pd.Series[Any], front: pd.DataFrame) -> Standing:
-    least, most = _cost(row, study.axis)
-    ends = {str(rival): _cost(found, study.axis) for rival, found in front.iterrows()}
-    changes = {rival: metric_change(study, key, rival, FID)[0] for rival, (low, _) in ends.items() if low <= most}
+def _standing(
+    study: StudyFrame, key: str, rows: pd.DataFrame, front: pd.DataFrame, cost: Callable[[str, str], Estimate | None]
+) -> Standing:
+    row = rows.loc[key]
+    costs = {str(rival): cost(key, str(rival)) for rival in front.index}
+    may = [rival for rival, apart in costs.items() if apart is None or apart.high is None or apart.high >= 0]
+    changes = {rival: fid_difference(study, rows, key, rival) for rival in may}
+    relations = {rival: relation([costs[rival], changes[rival]]) for rival in may}
     fids = front[FID].astype(float).to_dict()
-    sure = [rival for rival in changes if ends[rival][1] <= least]
-    best = min(sure or changes, key=fids.__getitem__, default="")
-    change = changes.get(best)
-    where = UNKNOWN
-    if all(one is not None and one.high is not None and one.high < 0 for one in changes.values()):
-        where = OUTSIDE
-    elif best in sure and change is not None and change.low is not None and change.low >= 0:
-        where = INSIDE
+    sure = [rival for rival in may if (apart := costs[rival]) is not None and apart.low is not None and apart.low >= 0]
+    better = [rival for rival, found in relations.items() if found in (Relation.dominates, Relation.ties)]
+    best = min(better or sure or may, key=fids.__getitem__, default="")
+    where = INSIDE if better else UNKNOWN if Relation.may in relations.values() else OUTSIDE
     named = str(front.loc[best, "label"]) if best else ""
-    return Standing(key, str(row["label"]), str(row["family"]), str(row["decoder"]), where, named, change)
-
-
-def _cost(row: pd.Series[Any], axis: Axis) -> tuple[float, float]:
-    """Ends of the interval of a cell's cost; less is cheaper, whatever the axis."""
-    found = estimate(row, axis.column)
-    assert found is not None
-    down, up = found.spread()
-    low, high = found.value - down, found.value + up
-    return (-high, -low) if axis.more_is_better else (low, high)
+    return Standing(key, str(row["label"]), str(row["family"]), str(row["decoder"]), where, named, changes.get(best))

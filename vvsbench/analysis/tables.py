@@ -16,6 +16,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from vvsbench.analysis.costs import Axis
+from vvsbench.analysis.dominance import Place
 from vvsbench.analysis.estimate import Estimate, estimate, interval, number
 
 RATIOS = ("forwards_ratio", "cost_ratio", "speed_up")
@@ -36,6 +37,7 @@ class Column:
         suffix: behind the number.
         judged: whether a change against the baseline beyond its interval is marked.
         words: whether its entries are words, which are set to the left.
+        prose: what a sentence calls it; by default its heading without unit and arrow.
     """
 
     name: str
@@ -46,6 +48,12 @@ class Column:
     suffix: str = ""
     judged: bool = False
     words: bool = False
+    prose: str = ""
+
+    @property
+    def spoken(self) -> str:
+        """Its name in a sentence."""
+        return self.prose or self.title.rstrip(" ↓↑")
 
 
 COST_COLUMNS = (
@@ -72,10 +80,21 @@ COST_COLUMNS = (
     Column(
         "seconds_per_image",
         "seconds per image",
-        "wall clock of decoding, divided by the images; a count of this machine",
+        "wall clock of decoding, divided by the images; taken one decoder after the other on this machine",
         4,
     ),
-    Column("speed_up", "speed-up", "seconds of the baseline divided by these, same images", suffix="×"),
+    Column(
+        "speed_up",
+        "speed-up",
+        "seconds of the baseline divided by these, same images; taken one decoder after the other",
+        suffix="×",
+    ),
+    Column(
+        "timed_speed_up",
+        "speed-up, in turn",
+        "median of the ratios of baseline and cell, timed in turn (stage=speed)",
+        suffix="×",
+    ),
 )
 QUALITY_COLUMNS = (
     Column("fid", "FID ↓", "Fréchet distance to the reference, of features", 2, judged=True),
@@ -84,8 +103,15 @@ QUALITY_COLUMNS = (
     Column("is", "IS ↑", "inception score", 2, judged=True),
     Column("precision", "precision ↑", "share of the images inside the reference's manifold", 3, judged=True),
     Column("recall", "recall ↑", "share of the reference inside the images' manifold", 3, judged=True),
-    Column("clip", "CLIP ↑", "CLIP score with the prompt, times 100", 2, judged=True),
-    Column("hps", "HPS ↑", "human preference score v2 for the prompt, times 100", 2, judged=True),
+    Column("clip", "CLIP ↑", "CLIP score with the prompt, times 100", 2, judged=True, prose="the CLIP score"),
+    Column(
+        "hps",
+        "HPS ↑",
+        "human preference score v2 for the prompt, times 100",
+        2,
+        judged=True,
+        prose="the preference score",
+    ),
     Column(
         "accuracy",
         "class accuracy ↑",
@@ -153,9 +179,21 @@ class Table:
 EMPTY = Entry("\N{EN DASH}")
 
 
-def costs(rows: pd.DataFrame) -> Table:
-    """What every decoder costs."""
-    return _table("cost", "What it costs", COST_COLUMNS, rows)
+def costs(rows: pd.DataFrame, axis: Axis) -> Table:
+    """What every decoder costs, and where it lies.
+
+    Args:
+        rows: one comparison of a frame.
+        axis: the study's cost.
+    """
+    made = _table("cost", "What it costs", COST_COLUMNS, rows)
+    places = rows[axis.place] if axis.place in rows else pd.Series(None, rows.index)
+    if places.isna().all():
+        return made
+    place = Column("place", "place", f"in {axis.short} and FID, as far as intervals tell", words=True)
+    told = [EMPTY if pd.isna(found) else Entry(str(found)) for found in places]
+    lines = [replace(line, entries=[found, *line.entries]) for line, found in zip(made.lines, told, strict=True)]
+    return replace(made, columns=[place, *made.columns], lines=lines)
 
 
 def quality(rows: pd.DataFrame) -> Table:
@@ -342,15 +380,19 @@ WIDTHS = {"fid": 20, "seconds_per_image": 9, "accuracy": 8}
 """Letters of the terminal's columns, ten of the others: labels and headings give way, numbers do not."""
 
 
-def console(rows: pd.DataFrame, on_front: Sequence[str], title: str, axis: Axis) -> RichTable:
+LOOKS = {Place.front: "●", Place.unknown: "◐", Place.dominated: "○"}
+"""Places in a terminal."""
+
+
+def console(rows: pd.DataFrame, title: str, axis: Axis) -> RichTable:
     """The front as a table for a terminal.
 
     Args:
         rows: one comparison of a frame.
-        on_front: keys of the cells that nothing dominates.
         title: above it.
         axis: the cost of that front.
     """
+    places = {str(key): Place(place) for key, place in rows[axis.place].dropna().items()}
     heads = {axis.column: axis.unit} | TERMINAL
     wanted = [column for column in (*COST_COLUMNS, *QUALITY_COLUMNS) if column.name in heads]
     table = _table("front", title, wanted, rows)
@@ -363,7 +405,10 @@ def console(rows: pd.DataFrame, on_front: Sequence[str], title: str, axis: Axis)
         shown.add_column(heads[column.name], justify="right", width=WIDTHS.get(column.name, 10))
     for line in table.lines:
         numbers = [_printed(column, entry) for column, entry in zip(table.columns, line.entries, strict=True)]
-        shown.add_row(line.label, "●" if line.key in on_front else "", *numbers)
+        shown.add_row(line.label, LOOKS[places[line.key]] if line.key in places else "", *numbers)
+    if places:
+        shown.caption = "   ".join(f"{look} {place}" for place, look in LOOKS.items() if place in places.values())
+        shown.caption_justify = "left"
     return shown
 
 

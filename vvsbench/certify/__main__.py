@@ -103,7 +103,7 @@ def _made(plan: Plan, out: Path, console: Console) -> int:
     showing.show(console, found)
     parts: dict[str, Sequence[Any]] = vars(found)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(_text({"version": VERSION, "made": _made_how(plan)}, parts))
+    out.write_text(_text({"version": VERSION, "made": _made_how(plan)}, parts), encoding="utf-8")
     kept, wrong = (len(found.exact) + len(found.continuous), len(found.controls) + len(found.continuous_controls))
     console.print(f"{kept - len(found.failed)} of {kept} exact combinations pass, ", end="")
     console.print(f"{wrong - len(found.missed)} of {wrong} controls are caught; written to {out}")

@@ -11,6 +11,7 @@ from torch import Tensor
 from vvsbench.axes import Guarantee
 from vvsbench.decoding.base import Decoder
 from vvsbench.decoding.engine import Charge, Eager, Engine
+from vvsbench.decoding.finite import Outputs, target_logits
 from vvsbench.decoding.phases import Phase, phase
 from vvsbench.decoding.trace import CallCounter, DecodeTrace, Origin, StepKind, StepLog
 from vvsbench.models.protocols import Block, TokenModel
@@ -57,10 +58,11 @@ class Autoregressive(Decoder):
                     continue
                 self.target.note(flight.state, [index - 1] * batch)
                 flight.engine.run("step", self.target.shape(flight.state), lambda: self._step(flight), [charge])
-            tokens = flight.tokens.clone()
+            tokens, outputs = flight.tokens.clone(), Outputs(*target_logits(self.target), flight.peaks.clone())
         origin = torch.full((batch, length), Origin.DRAWN, dtype=torch.int8, device=tokens.device)
         steps = [[StepLog(StepKind.VERIFIED, 1, 0)] * (length - 1) for _ in images]
-        return tokens, DecodeTrace(list(images), origin, steps, calls, CallCounter(), self.target.spec.forced)
+        forced = self.target.spec.forced
+        return tokens, DecodeTrace(list(images), origin, steps, calls, CallCounter(), outputs, forced)
 
     def _begin(self, conditions: Tensor, images: Sequence[int], seed: int) -> _Flight:
         """Prefill."""
@@ -95,6 +97,7 @@ class Autoregressive(Decoder):
             noise = flight.noise.index_select(1, flight.index % NOISE_AHEAD)[:, 0]
             token = draw(self.sampling.scores(flight.logits), noise)
             flight.tokens.index_copy_(1, flight.index, token[:, None])
+            flight.peaks.index_copy_(1, flight.index, flight.logits.amax(-1, keepdim=True))
             flight.index.add_(1)
 
 
@@ -104,6 +107,7 @@ class _Flight:
     Attributes:
         index: int64 [1], the position that is drawn next.
         logits: float [B, V], for that position.
+        peaks: float [B, N], the largest logit at every position.
         noise: float [B, NOISE_AHEAD, V].
     """
 
@@ -113,6 +117,7 @@ class _Flight:
         self.keys = torch.tensor(list(images), device=device)[:, None]
         self.tokens = torch.zeros(batch, target.spec.tokens, dtype=torch.long, device=device)
         self.logits = state.first_logits
+        self.peaks = self.logits.new_zeros(batch, target.spec.tokens)
         self.noise = torch.zeros(batch, NOISE_AHEAD, target.spec.vocab, device=device)
         self.index = torch.zeros(1, dtype=torch.long, device=device)
         self.ones = torch.ones(batch, dtype=torch.long, device=device)

@@ -30,7 +30,11 @@ class Trace(Protocol):
     """What a generation cost and where its tokens came from."""
 
     def rows(self) -> list[dict[str, Any]]:
-        """One plain dictionary per image. Reads the device: call it off the clock."""
+        """One plain dictionary per image (the columns of trace.parquet). Reads the device: call it off the clock.
+
+        Raises:
+            NotFiniteError: a network gave NaN or infinity for one of them.
+        """
         ...
 
 
@@ -66,6 +70,9 @@ class Decoder(ABC):
 
         Returns:
             tokens, int64 [B, N] or, of a continuous target, float32 [B, N, C], and the trace.
+
+        Raises:
+            NotFiniteError: a network gave NaN or infinity, and the loop has seen it; else the trace tells.
         """
 
     def generate_all(

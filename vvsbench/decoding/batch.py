@@ -108,6 +108,7 @@ class Batch:
         origin: int8 [B, N + margin], an `Origin` for each.
         recent: [B, G, K, D], the last K features that the target computed.
         numbers: float64 [B, 5], of the last gain.
+        peak: float [B], sum of the peaks of the target's logits so far, see `finite.peak`.
         known, pending: on the host; the same on the device as `known_count` and `pending_count`.
         steps: steps taken.
         in_a_row: skips since the last verified step.
@@ -122,6 +123,7 @@ class Batch:
     origin: Tensor
     recent: Tensor
     numbers: Tensor
+    peak: Tensor
     known_count: Tensor
     pending_count: Tensor
     known: list[int]
@@ -134,7 +136,14 @@ class Batch:
 
     @classmethod
     def begin(
-        cls, places: Sequence[int], images: Sequence[int], first: Tensor, features: Tensor, room: int, remembered: int
+        cls,
+        places: Sequence[int],
+        images: Sequence[int],
+        first: Tensor,
+        peak: Tensor,
+        features: Tensor,
+        room: int,
+        remembered: int,
     ) -> Batch:
         """A batch that knows the first token of every image.
 
@@ -142,6 +151,7 @@ class Batch:
             places: where the images stand in the result.
             images: their indices.
             first: int64 [B].
+            peak: float [B], of the logits that they were drawn from.
             features: [B, G, 1, D], the feature that the first tokens were drawn from.
             room: tokens that a row must hold.
             remembered: features that are kept, K.
@@ -157,6 +167,7 @@ class Batch:
             origin=torch.full_like(tokens, Origin.DRAWN, dtype=torch.int8),
             recent=features.repeat(1, 1, remembered, 1),
             numbers=torch.zeros(size, 5, dtype=torch.float64, device=first.device),
+            peak=peak.clone(),
             known_count=torch.ones_like(first),
             pending_count=torch.zeros_like(first),
             known=[1] * size,

@@ -18,6 +18,7 @@ from vvsbench.decoding.continuous.draws import Draws
 from vvsbench.decoding.continuous.reveal import reveal
 from vvsbench.decoding.continuous.session import Session, paths
 from vvsbench.decoding.continuous.trace import ContinuousTrace, Meters
+from vvsbench.decoding.finite import latents
 from vvsbench.decoding.trace import Origin
 from vvsbench.models.latents import LatentModel
 
@@ -66,5 +67,6 @@ class Masked(Decoder):
             for step in range(self.reveal.steps):
                 session.step([step] * len(images), self.last_noise)
         origin = torch.full((len(images), spec.tokens), Origin.DRAWN, dtype=torch.int8, device=device)
-        trace = ContinuousTrace(list(images), origin, [[] for _ in images], meters, spec.flops)
-        return session.state.tokens.float(), trace
+        tokens = session.state.tokens.float()
+        outputs = latents(self.target, "target", tokens, path)
+        return tokens, ContinuousTrace(list(images), origin, [[] for _ in images], meters, spec.flops, outputs)

@@ -11,6 +11,7 @@ the new tree. So the host learns that an image is finished when a tree has been 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,7 @@ from vvsbench.decoding.base import Decoder, Finished, ignored
 from vvsbench.decoding.batch import Batch, Gain, GainOnHost, Role
 from vvsbench.decoding.chain import Chain, behind, chain_and_tree
 from vvsbench.decoding.engine import Charge, Eager, Engine
+from vvsbench.decoding.finite import dtype_of, peak, target_logits
 from vvsbench.decoding.flight import Flight, Next, Wanted
 from vvsbench.decoding.phases import Phase, phase
 from vvsbench.decoding.schedule import Moment, Schedule
@@ -33,6 +35,7 @@ from vvsbench.decoding.trace import CallCounter, DecodeTrace, Origin, StepKind, 
 from vvsbench.drafting.growing import Growth, Structure
 from vvsbench.drafting.protocols import DraftSource
 from vvsbench.drafting.tree import TokenTree
+from vvsbench.errors import NotFiniteError
 from vvsbench.fusing import fusible
 from vvsbench.models.protocols import TokenModel
 from vvsbench.noise import Purpose, gumbel, uniform
@@ -143,7 +146,9 @@ class Speculative(Decoder):
             flight = self._begin(wanted, min(rows, len(images)), seed)
             flight.target_calls, flight.draft_calls = target_calls, draft_calls
             self._fly(flight, wanted)
-        trace = DecodeTrace(list(images), wanted.origin, wanted.steps, target_calls, draft_calls, self.target.spec.forced)
+        trace = DecodeTrace(
+            list(images), wanted.origin, wanted.steps, target_calls, draft_calls, forced=self.target.spec.forced
+        )
         return wanted.tokens, [trace]
 
     def _fly(self, flight: Flight, wanted: Wanted) -> None:
@@ -186,6 +191,7 @@ class Speculative(Decoder):
                 next_.places,
                 next_.images,
                 first,
+                peak(state.first_logits[:, None]),
                 state.prefix_features[:, :, -1:],
                 self.target.spec.tokens + 2 * self.margin,
                 2 * self.reach + self.chain + stale,
@@ -207,13 +213,14 @@ class Speculative(Decoder):
         flight.batch.place(rows, fresh.batch)
 
     def _draft(self, flight: Flight) -> tuple[TokenTree, _Path | None, Tensor]:
-        """Grow a tree behind every root, and collect what the host wants to know, float64 [B, 5 + signals]."""
+        """Grow a tree behind every root, and collect what the host wants to know, float64 [B, 7 + signals]."""
         batch = flight.batch
         self.source.note(flight.draft, [known + self.reach for known in batch.known], exact=False)
         charge = Charge(flight.draft_calls, flight.images)
 
         def stage() -> tuple[TokenTree, _Path | None, Tensor]:
-            tree = self.structure.grow(self._growth(batch, flight.draft, flight.seed), batch.roots)
+            growth = self._growth(batch, flight.draft, flight.seed)
+            tree = self.structure.grow(growth, batch.roots)
             path = self._path(batch, tree, flight.seed) if self.grid.schedule.ever_skips else None
             signals = (
                 []
@@ -223,7 +230,8 @@ class Speculative(Decoder):
                     for one in self.grid.schedule.signals
                 ]
             )
-            return tree, path, torch.cat([batch.numbers, *signals], 1)
+            peaks = torch.stack([batch.peak, growth.peak], 1)
+            return tree, path, torch.cat([batch.numbers, peaks, *signals], 1)
 
         with phase(Phase.draft):
             return flight.engine.run("draft", self.source.shape(flight.draft), stage, [charge])
@@ -233,12 +241,30 @@ class Speculative(Decoder):
         batch, length = flight.batch, self.target.spec.tokens
         for row, role in enumerate(flight.roles):
             place = batch.places[row]
-            if role is Role.WAIT or place is None:
+            if place is None:
                 continue
-            number = GainOnHost(*(int(value) for value in report[row][:5]))
-            wanted.steps[place].append(_step_log(role, number, batch.known[row], length))
-            batch.hear(row, role, number)
-        return [line[5:] for line in report]
+            own, draft = report[row][5:7]
+            self._check_target(flight, row, role, own)
+            if role is not Role.WAIT:
+                number = GainOnHost(*(int(value) for value in report[row][:5]))
+                wanted.steps[place].append(_step_log(role, number, batch.known[row], length))
+                batch.hear(row, role, number)
+            self._check_draft(flight, row, draft)
+        return [line[7:] for line in report]
+
+    def _check_target(self, flight: Flight, row: int, role: Role, peak: float) -> None:
+        """Refuse what was made of the target's logits if they are not finite; the host has not heard of it yet."""
+        if not math.isfinite(peak):
+            known = flight.batch.known[row]
+            place = f"token {known if role is Role.VERIFY else known - 1}"
+            raise NotFiniteError(*target_logits(self.target), flight.state.images[row], place, peak)
+
+    def _check_draft(self, flight: Flight, row: int, peak: float) -> None:
+        """Refuse a tree that was grown from logits that are not finite, unless it was grown in vain."""
+        if not math.isfinite(peak) and self._unfinished(flight.batch, row):
+            what = "logits of the drafter", dtype_of(self.source.network)
+            place = f"the tree behind token {flight.batch.known[row] - 1}"
+            raise NotFiniteError(*what, flight.state.images[row], place, peak)
 
     def _turn_over(self, flight: Flight, wanted: Wanted) -> Tensor | None:
         """Finished images leave and the next take their rows; returns the rows that stay where some are dropped."""
@@ -421,6 +447,7 @@ class Speculative(Decoder):
         with phase(Phase.verify):
             logits, features = self.target.forward(flight.state, block)
         with phase(Phase.accept):
+            batch.peak.index_add_(0, rows, peak(logits))
             verdict = self._judged(batch, tree, logits[:, width:], rows, row_list, seed)
             path = tree.path_to(verdict.node)
             seen = Chain(features[:, :, :width], pending, torch.full_like(pending, -1), torch.zeros_like(pending))

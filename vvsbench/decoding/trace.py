@@ -15,6 +15,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vvsbench.decoding.finite import Outputs
+
 
 class Origin(IntEnum):
     """Where an image token came from."""
@@ -112,6 +114,7 @@ class DecodeTrace:
         origin: int8 [B, N], an `Origin` per image token, on the device.
         steps: per image, what each step was and did.
         target, draft: calls of the two networks.
+        outputs: what was kept of the target's logits; None where the loop has looked at them itself.
         forced: tokens of an image that are no choice of the model's; they count for nothing in tokens per forward.
     """
 
@@ -120,10 +123,13 @@ class DecodeTrace:
     steps: list[list[StepLog]]
     target: CallCounter
     draft: CallCounter
+    outputs: Outputs | None = None
     forced: int = 0
 
     def rows(self) -> list[dict[str, Any]]:
-        """One plain dictionary per image (the columns of trace.parquet). Reads the device: call it off the clock."""
+        """See `vvsbench.decoding.base.Trace.rows`."""
+        if self.outputs is not None:
+            self.outputs.check(self.images)
         target, draft = self.target.per_image(), self.draft.per_image()
         return [
             _row(image, target.get(image, Calls()), draft.get(image, Calls()), origin, steps, self.forced)

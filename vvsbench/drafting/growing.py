@@ -48,6 +48,7 @@ class Growth:
     sharpness: float = 1.0
     scored: bool = True
     _laws: list[Tensor] = field(default_factory=list)
+    _peaks: list[Tensor] = field(default_factory=list)
 
     def root(self) -> Tensor:
         """Log-scores [B, 1, V] of the root's children."""
@@ -81,7 +82,7 @@ class Growth:
         """
         if self.candidates is Candidates.shared_noise:
             keys = scores + self.noise[:, level, None]
-            best, tokens = _possible(keys, count)
+            best, tokens = self._largest(keys, count)
             if not self.scored:
                 return tokens, None
             return tokens, self.sharpness * best - (self.sharpness * keys).logsumexp(-1, keepdim=True)
@@ -89,18 +90,24 @@ class Growth:
         if self.candidates is Candidates.sampled:
             assert self.own_noise is not None
             keys = scores + self.own_noise[:, level, None]
-        _, tokens = _possible(keys, count)
+        _, tokens = self._largest(keys, count)
         return tokens, _log_likelihoods(scores, tokens) if self.scored else None
 
+    def _largest(self, keys: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The largest keys [B, W, count] and their tokens; the largest of all are remembered for `peak`.
 
-def _possible(keys: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The largest keys and their tokens [B, W, count]; the best again where fewer tokens are possible at all.
+        Where fewer tokens are possible at all the best comes again: a skipped step commits what it likes of a tree, so
+        a tree must not hold what cannot be drawn.
+        """
+        best, tokens = largest(keys, count)
+        self._peaks.append(best[..., 0])
+        impossible = best.isneginf()
+        return torch.where(impossible, best[..., :1], best), torch.where(impossible, tokens[..., :1], tokens)
 
-    A skipped step commits what it likes of a tree, so a tree must not hold what cannot be drawn.
-    """
-    best, tokens = largest(keys, count)
-    impossible = best.isneginf()
-    return torch.where(impossible, best[..., :1], best), torch.where(impossible, tokens[..., :1], tokens)
+    @property
+    def peak(self) -> Tensor:
+        """One number per tree, float [B]: not finite where the drafter's logits were not."""
+        return torch.cat(self._peaks, 1).sum(1) if self._peaks else self.noise.new_zeros(len(self.noise))
 
 
 class Structure(ABC):

@@ -82,7 +82,7 @@ def apart(module: str, job: Mapping[str, Any]) -> Ended:
     """
     with tempfile.TemporaryDirectory(prefix="vvsbench-speed-") as folder:
         task, answer = Path(folder, "job.json"), Path(folder, "result.json")
-        task.write_text(json.dumps(job))
+        task.write_text(json.dumps(job), encoding="utf-8")
         command = [sys.executable, "-m", module, str(task), str(answer)]
         order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
         with subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0, env={**order, **os.environ}) as child:
@@ -91,7 +91,7 @@ def apart(module: str, job: Mapping[str, Any]) -> Ended:
             finally:
                 _stop(child)
         if answer.is_file():
-            found = json.loads(answer.read_text())
+            found = json.loads(answer.read_text(encoding="utf-8"))
             assert isinstance(found, dict)
             return Ended(found, "")
     return Ended(None, died(code))

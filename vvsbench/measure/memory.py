@@ -41,7 +41,7 @@ def process_peak() -> int:
     On Linux the kernel's own note of this program is read: what getrusage says begins with the parent's size.
     """
     try:
-        found = re.search(r"^VmHWM:\s*(\d+) kB", STATUS.read_text(), re.MULTILINE)
+        found = re.search(r"^VmHWM:\s*(\d+) kB", STATUS.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
         found = None
     if found:

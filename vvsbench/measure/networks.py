@@ -40,8 +40,7 @@ def _draft(source: Any) -> tuple[float, float]:
     """Bytes and number of the weights that a forward of a draft source reads."""
     if source is None:
         return 0.0, 0.0
-    # the oracle's own network is a view of the target's, without weights of its own
-    module = getattr(source, "transformer", None) or source.network
+    module = source.network
     shared = source.target.network.output if isinstance(source, EagleSource) else None  # it borrows the target's output
     parts = [_read(module), *([_read(shared)] if shared is not None else [])]
     return sum(size for size, _ in parts), sum(count for _, count in parts)

@@ -132,7 +132,7 @@ def _file_digest(path: Path) -> str:
     cache_root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vvsbench" / "digests"
     cached = cache_root / hashlib.sha256(identity.encode()).hexdigest()
     try:
-        known = cached.read_text()
+        known = cached.read_text(encoding="utf-8")
         if len(known) == 64:
             return known
     except OSError:
@@ -142,7 +142,7 @@ def _file_digest(path: Path) -> str:
     try:
         cache_root.mkdir(parents=True, exist_ok=True)
         temporary = cached.with_suffix(f".{os.getpid()}")
-        temporary.write_text(value)
+        temporary.write_text(value, encoding="utf-8")
         temporary.replace(cached)
     except OSError:
         pass  # a cache that cannot be written costs time, not truth

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from vvsbench.errors import NotFiniteError
 
 _GROUPS = 32
 _EPS = 1e-6
@@ -115,3 +118,17 @@ class Level(nn.Module):
             if hasattr(self, name):
                 x = getattr(self, name)(x)
         return x
+
+
+def finite(pixels: Tensor) -> Tensor:
+    """Pixels [B, 3, S, S] in float32, before they become whole numbers, where NaN would be black. Reads the device.
+
+    Raises:
+        NotFiniteError: some are not finite; its `image` is the row of the batch.
+    """
+    good = torch.isfinite(pixels).reshape(len(pixels), -1).all(1)
+    if not good.all():
+        row = int(good.byte().argmin())
+        value = float(pixels[row].sum())
+        raise NotFiniteError("pixels of the tokenizer", str(pixels.dtype).removeprefix("torch."), row, "", value)
+    return pixels.float()

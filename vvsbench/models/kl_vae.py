@@ -20,6 +20,7 @@ from vvsbench.models.convolutional import (
     Level,
     ResidualBlock,
     Upsample,
+    finite,
     group_norm,
     level_widths,
 )
@@ -133,5 +134,9 @@ class KLAutoencoder(nn.Module):
 
     @staticmethod
     def to_uint8(pixels: Tensor) -> Tensor:
-        """uint8 images of pixels in [-1, 1], as the official evaluation makes them: scaled to [0, 255], rounded."""
-        return ((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        """uint8 images of pixels in [-1, 1], as the official evaluation makes them: scaled to [0, 255], rounded.
+
+        Raises:
+            NotFiniteError: see `finite`.
+        """
+        return ((finite(pixels) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

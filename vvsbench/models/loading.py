@@ -205,7 +205,8 @@ def load_autoencoder(config: KLTokenizerConfig) -> KLAutoencoder:
 def _norm_eps(path: Path) -> float:
     """The epsilon of a Hugging Face folder's config.json; LlamaGen's own files all have 1e-5."""
     described = path / "config.json"
-    return float(json.loads(described.read_text()).get("rms_norm_eps", 1e-5)) if described.is_file() else 1e-5
+    said = json.loads(described.read_text(encoding="utf-8")) if described.is_file() else {}
+    return float(said.get("rms_norm_eps", 1e-5))
 
 
 def placed(module: M, device: torch.device, dtype: torch.dtype) -> M:

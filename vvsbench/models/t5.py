@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vvsbench.errors import CheckpointError
+from vvsbench.errors import CheckpointError, NotFiniteError
 
 MAX_TOKENS = 120
 _REMOVED = (
@@ -110,7 +110,11 @@ class T5Features:
 
     @torch.inference_mode()
     def __call__(self, captions: list[str]) -> tuple[Tensor, Tensor]:
-        """Features [B, P, C] rotated to the left and their bool mask [B, P]."""
+        """Features [B, P, C] rotated to the left and their bool mask [B, P].
+
+        Raises:
+            NotFiniteError: the encoder gave NaN or infinity, as T5 does in float16.
+        """
         encoded = self.tokenizer(
             [clean_caption(clean_caption(caption)) for caption in captions],
             max_length=self.max_tokens,
@@ -120,4 +124,9 @@ class T5Features:
             return_tensors="pt",
         ).to(self.device)
         hidden = self.encoder(encoded.input_ids, attention_mask=encoded.attention_mask).last_hidden_state
+        good = torch.isfinite(hidden).flatten(1).all(1)
+        if not good.all():
+            caption = captions[int(good.byte().argmin())]
+            dtype = str(hidden.dtype).removeprefix("torch.")
+            raise NotFiniteError("features of the text encoder", dtype, place=f"the caption {caption!r}")
         return rotate_left(hidden, encoded.attention_mask.bool())

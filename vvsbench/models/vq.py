@@ -20,6 +20,7 @@ from vvsbench.models.convolutional import (
     Level,
     ResidualBlock,
     Upsample,
+    finite,
     group_norm,
     level_widths,
 )
@@ -179,5 +180,9 @@ class VQModel(nn.Module):
 
     @staticmethod
     def to_uint8(pixels: Tensor) -> Tensor:
-        """uint8 images of pixels in [-1, 1], as the official sampling script makes them: clamp(127.5 x + 128), cut."""
-        return (pixels.float() * 127.5 + 128.0).clamp(0, 255).to(torch.uint8)
+        """uint8 images of pixels in [-1, 1], as the official sampling script makes them: clamp(127.5 x + 128), cut.
+
+        Raises:
+            NotFiniteError: see `finite`.
+        """
+        return (finite(pixels) * 127.5 + 128.0).clamp(0, 255).to(torch.uint8)

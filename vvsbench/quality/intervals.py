@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,10 +139,16 @@ def student(value: float, error: Error, confidence: float, how: str) -> Interval
         confidence: for example 0.95.
         how: what the error is from; the confidence is put in front.
     """
+    half = _quantile(0.5 + confidence / 2, error.freedom) * error.value
+    return Interval(value - half, value + half, f"{confidence:.0%} {how}")
+
+
+@cache
+def _quantile(share: float, freedom: int) -> float:
+    """Of Student's law; kept, since every pair of cells asks for the same one."""
     from scipy import stats
 
-    half = float(stats.t.ppf(0.5 + confidence / 2, error.freedom)) * error.value
-    return Interval(value - half, value + half, f"{confidence:.0%} {how}")
+    return float(stats.t.ppf(share, freedom))
 
 
 def wilson(successes: int, count: int, confidence: float, how: str) -> Interval:

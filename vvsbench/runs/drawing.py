@@ -16,13 +16,14 @@ import numpy as np
 
 from vvsbench import identity
 from vvsbench.config import RunConfig
+from vvsbench.errors import NotFiniteError
 from vvsbench.runs.prompts import prompts, texts
 from vvsbench.runs.shards import Shard, ShardRange, Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vvsbench.decoding.base import Decoder
+    from vvsbench.decoding.base import Decoder, Target
 
 Write = Callable[[ShardRange, Shard, list[dict[str, Any]]], None]
 """Is given each finished shard with the times of its batches."""
@@ -119,9 +120,9 @@ def _drawn(
         conditions = decoder.target.conditions([chosen[image % len(chosen)] for image in images])  # type: ignore[arg-type]
         with Stopwatch(decoder.target.device) as drawing:
             tokens, traces = decoder.generate_all(conditions, images, cfg.seed, cfg.batch_size, progress)
+        told = sorted((row for trace in traces for row in trace.rows()), key=lambda row: row["image"])
         with Stopwatch(decoder.target.device) as painting:
-            parts = [decoder.target.to_images(part) for part in torch.split(tokens, cfg.batch_size)]
-    told = sorted((row for trace in traces for row in trace.rows()), key=lambda row: row["image"])
+            parts = painted(decoder.target, tokens, images, cfg.batch_size)
     pictures = np.concatenate([part.cpu().numpy() for part in parts])
     return Shard(images.start, pictures, _stored(tokens), told), {
         "first": images.start,
@@ -129,6 +130,22 @@ def _drawn(
         "seconds": drawing.seconds,
         "decode_seconds": painting.seconds,
     }
+
+
+def painted(target: Target, tokens: Tensor, images: range, rows: int) -> list[Tensor]:
+    """The pictures uint8 [n, 3, H, W] of tokens, so many rows at a time.
+
+    Raises:
+        NotFiniteError: the tokenizer gave NaN or infinity.
+    """
+    parts = []
+    for first in range(0, len(images), rows):
+        try:
+            parts.append(target.to_images(tokens[first : first + rows]))
+        except NotFiniteError as error:
+            image = images[first + (error.image or 0)]  # it was a row of the batch
+            raise NotFiniteError(error.what, error.dtype, image, "", error.value) from error
+    return parts
 
 
 def _stored(tokens: Tensor) -> Tokens:

@@ -24,6 +24,7 @@ from vvsbench.errors import UserError
 from vvsbench.quality import adm
 from vvsbench.runs import files, provenance, shards, store, tables
 from vvsbench.runs.failures import from_system
+from vvsbench.runs.prompts import enough, read_captions
 from vvsbench.runs.record import CellRecord, External, Provenance
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
@@ -104,7 +105,7 @@ def _read(path: Path) -> NDArray[np.uint8]:
     return np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1)
 
 
-def add(root: Path, study: str, label: str, source: Path, captions: Sequence[str] | None) -> tuple[Path, bool]:
+def add(root: Path, study: str, label: str, source: Path, captions: Path | None) -> tuple[Path, bool]:
     """Take an image set into a study.
 
     Args:
@@ -112,7 +113,7 @@ def add(root: Path, study: str, label: str, source: Path, captions: Sequence[str
         study: its name.
         label: of the set, one that no other cell of the study has.
         source: folder of pictures, or .npz file.
-        captions: image i belongs to number i modulo their number; None for none.
+        captions: file with as many captions as there are images, in their order; None for none.
 
     Returns:
         Its folder, and whether it is new.
@@ -121,10 +122,11 @@ def add(root: Path, study: str, label: str, source: Path, captions: Sequence[str
         UserError: it cannot be read, or the label is taken; nothing was written.
     """
     found = pictures(source)
+    texts = None if captions is None else _captions(captions, found.shape[0])
     temporary = Path(root) / f".import-{os.getpid()}.tmp"
     try:
         temporary.mkdir(parents=True)
-        record = _written(temporary, found, label, captions)
+        record = _written(temporary, found, label, texts)
         folder = Path(root) / "cells" / study / f"external-{record.key}"
         if store.read_record(folder) is not None:
             return folder, False
@@ -145,6 +147,18 @@ def add(root: Path, study: str, label: str, source: Path, captions: Sequence[str
         with contextlib.suppress(OSError):
             shutil.rmtree(temporary)
     return folder, True
+
+
+def _captions(path: Path, count: int) -> list[str]:
+    """The captions of a set of so many images."""
+    captions = read_captions(path)
+    enough(captions, path, count)
+    if len(captions) > count:
+        raise NotAnImageSet(
+            f"{path} has {len(captions)} captions and there are {count} images: number {count + 1} belongs to none. "
+            "Take out the captions whose images are missing, or add the images."
+        )
+    return captions
 
 
 def _free(known: store.Store, study: str, label: str) -> None:
@@ -194,7 +208,7 @@ def _written(folder: Path, found: Pictures | adm.Images, label: str, captions: S
 
 
 def _row(image: int, captions: Sequence[str] | None) -> dict[str, Any]:
-    return {"image": image} | ({"prompt": captions[image % len(captions)]} if captions else {})
+    return {"image": image} | ({"prompt": captions[image]} if captions else {})
 
 
 def _config(study: str, count: int) -> dict[str, Any]:

@@ -64,14 +64,15 @@ def git_state() -> Git | None:
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(PACKAGE), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+        ended = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=20)
+        return ended.stdout.strip()
 
     try:
         if not git("ls-files", str(PACKAGE / "__init__.py")):
             return None  # the package lies in somebody else's checkout, as a virtual environment may
         branch = git("rev-parse", "--abbrev-ref", "HEAD")
         return Git(commit=git("rev-parse", "HEAD"), dirty=bool(git("status", "--porcelain")), branch=branch)
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
 
 
@@ -88,7 +89,7 @@ def hardware() -> dict[str, str | int | float | None]:
 
 def _processor() -> str:
     try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
         found = None
     return found.group(1) if found else platform.processor() or platform.machine()

@@ -120,7 +120,7 @@ def read(cell: Path, where: ShardRange) -> Shard | None:
 def read_times(cell: Path, where: ShardRange) -> list[dict[str, Any]]:
     """Times of a shard's batches; empty if that file was lost, which costs the times and not the images."""
     try:
-        times = json.loads(where.times_path(cell).read_text())
+        times = json.loads(where.times_path(cell).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
     return times if isinstance(times, list) else []

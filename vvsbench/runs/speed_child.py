@@ -42,7 +42,7 @@ FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16,
 def main(argv: Sequence[str]) -> int:
     """Measure what the first file says, and write to the second what came of it."""
     isolation.end_with_parent()
-    job = json.loads(Path(argv[0]).read_text())
+    job = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
     files.write(Path(argv[1]), json.dumps(answer(job, Console())).encode())
     return 0
 

@@ -91,10 +91,10 @@ class Subject:
         watch, painting = Stopwatch(self.decoder.target.device), Stopwatch(self.decoder.target.device)
         with watch:
             tokens, traces = self._tokens(chosen, images)
-        with painting:
-            self._paint(tokens)
         for trace in traces:
             self.rows += trace.rows()
+        with painting:
+            drawing.painted(self.decoder.target, tokens, images, self.cfg.batch_size)
         device = None if watch.device_seconds is None else watch.device_seconds / self.images
         return Repeat(images.start, watch.seconds / self.images, device, painting.seconds / self.images)
 
@@ -109,7 +109,7 @@ class Subject:
         if set(clock.seconds) == {HOST}:
             return {}
         with painting:
-            self._paint(tokens)
+            drawing.painted(self.decoder.target, tokens, images, self.cfg.batch_size)
         spent = clock.seconds | {speed_record.PIXELS: painting.seconds}
         return {name: seconds / sum(spent.values()) for name, seconds in spent.items()}
 
@@ -120,10 +120,6 @@ class Subject:
 
     def _tokens(self, conditions: Tensor, images: range) -> tuple[Tensor, Sequence[Trace]]:
         return self.decoder.generate_all(conditions, images, self.cfg.seed, self.cfg.batch_size)
-
-    def _paint(self, tokens: Tensor) -> None:
-        for part in torch.split(tokens, self.cfg.batch_size):
-            self.decoder.target.to_images(part)
 
     @property
     def counts(self) -> dict[str, float]:

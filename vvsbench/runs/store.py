@@ -46,7 +46,7 @@ def read_record(folder: Path) -> CellRecord | None:
     """
     path = folder / RECORD
     try:
-        content = path.read_text()
+        content = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
     except UnicodeDecodeError as error:
@@ -75,7 +75,7 @@ def read_quality(folder: Path) -> dict[str, QualityRecord]:
     found = {}
     for path in sorted((folder / QUALITY).glob("*.json")):
         try:
-            found[path.stem] = QualityRecord.model_validate_json(path.read_text())
+            found[path.stem] = QualityRecord.model_validate_json(path.read_text(encoding="utf-8"))
         except (ValidationError, UnicodeDecodeError) as error:
             raise RecordError(f"{path} is damaged; run the same command again to measure it anew.") from error
     return found

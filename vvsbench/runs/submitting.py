@@ -105,7 +105,7 @@ class _Queue:
     def __call__(self, job: Any) -> bool:
         if time.monotonic() - self._asked > QUEUE_EVERY:
             command = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
-            ended = subprocess.run(command, capture_output=True, text=True, check=False)
+            ended = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
             self._asked, self._answered = time.monotonic(), ended.returncode == 0
             self._known = set(ended.stdout.split())
         return not self._answered or job.job_id in self._known
@@ -125,7 +125,7 @@ def _answer(job: Any) -> Outcome | Died:
 def _died(job: Any) -> Died:
     """What is known of a job that left nothing."""
     log = job.paths.stderr
-    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    lines = log.read_text(errors="replace", encoding="utf-8").splitlines() if log.is_file() else []
     said = next((line.strip() for line in reversed(lines) if line.strip()), "")
     why = said if "error" in said.lower() else "perhaps for want of memory or time"
     return Died(f"was killed or cancelled, {why}", job.job_id, _shown(log) if log.is_file() else "")

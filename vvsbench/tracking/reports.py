@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vvsbench.analysis import report, sentences
+from vvsbench.analysis.costs import EQUIVALENTS, FORWARDS, SECONDS
 from vvsbench.analysis.frame import StudyFrame
 from vvsbench.analysis.pareto import QUALITY, Front, fronts
 from vvsbench.analysis.speed import Speeds
@@ -14,7 +15,8 @@ from vvsbench.runs.store import QUALITY as SCORES
 from vvsbench.runs.store import RECORD, SPEED
 from vvsbench.tracking.cells import table
 
-HIDDEN = ["trouble", "stale", "status", "usable", "x"]
+AXES = (FORWARDS, EQUIVALENTS, SECONDS)
+HIDDEN = ["trouble", "stale", "status", "usable", "x", *(axis.dominated_by for axis in AXES)]
 """Columns of a frame that say nothing of a cell that has numbers."""
 
 
@@ -77,7 +79,7 @@ def log_report(wandb: Any, run: Any, frames: Sequence[StudyFrame], speed: Speeds
 
 def _points(wandb: Any, front: Front) -> Any:
     names = [f"{name}{end}" for name in (front.axis.column, QUALITY) for end in ("", "_low", "_high")]
-    return table(wandb, front.points.reset_index()[["key", "label", "family", *names, "on_front"]])
+    return table(wandb, front.points.reset_index()[["key", "label", "family", *names, "place"]])
 
 
 def _page(study: str, root: Path) -> Path | None:

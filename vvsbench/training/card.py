@@ -43,7 +43,7 @@ def _records(folder: Path) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for part, path in parts.items():
         if path.is_dir():
-            training = json.loads((path / "training.json").read_text())
+            training = json.loads((path / "training.json").read_text(encoding="utf-8"))
             sizes = checkpoints.header(path / "model.safetensors").shapes
         else:
             head = checkpoints.header(path)
@@ -219,8 +219,8 @@ def measure(folder: Path, settings: CardSettings) -> tuple[dict[str, Any], Tenso
 def write(folder: Path, settings: CardSettings) -> None:
     """Measure a zoo folder and write card.json, README.md and samples.png into it."""
     card, samples = measure(folder, settings)
-    (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
-    (folder / "README.md").write_text(text(card))
+    (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(text(card), encoding="utf-8")
     contact_sheet(samples[: 4 * shapes.NUM_CLASSES], 32, folder / "samples.png")
     print(text(card))
 

@@ -76,8 +76,8 @@ def write_tokenizer(folder: Path, length: int) -> CLIPTokenizer:
     vocabulary = byte_vocabulary()
     for pair in learnt:
         vocabulary.setdefault(pair.replace(" ", ""), len(vocabulary))
-    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(learnt) + "\n")
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(learnt) + "\n", encoding="utf-8")
     return CLIPTokenizer(
         str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=length, pad_token=_END, unk_token=_END
     )
@@ -163,13 +163,14 @@ class ClipTask(Task):
     def write(self, path: Path, metadata: dict[str, str]) -> None:
         draft = path.with_name(f".{path.name}.files")
         self.model.eval().half().save_pretrained(draft)
-        described = json.loads((draft / "config.json").read_text())
-        (draft / "config.json").write_text(json.dumps({**described, "dtype": "float32"}, indent=2))  # to compute in
+        described = json.loads((draft / "config.json").read_text(encoding="utf-8"))
+        described |= {"dtype": "float32"}  # to compute in
+        (draft / "config.json").write_text(json.dumps(described, indent=2), encoding="utf-8")
         mean = [0.5, 0.5, 0.5]
         size = {"height": self.settings.size, "width": self.settings.size}
         images = CLIPImageProcessor(size=size, crop_size=size, image_mean=mean, image_std=mean, do_center_crop=False)
         CLIPProcessor(images, self.tokenizer).save_pretrained(draft)
-        (draft / "training.json").write_text(metadata["training"])
+        (draft / "training.json").write_text(metadata["training"], encoding="utf-8")
         draft.replace(path)
 
     @torch.no_grad()

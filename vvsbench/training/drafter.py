@@ -248,7 +248,7 @@ class DrafterTask(Task):
     def write(self, path: Path, metadata: dict[str, str]) -> None:
         """Write the file, and beside it the settings by which a run takes it."""
         super().write(path, metadata)
-        path.with_suffix(".yaml").write_text(self._option(path.resolve()))
+        path.with_suffix(".yaml").write_text(self._option(path.resolve()), encoding="utf-8")
 
     def _option(self, path: Path) -> str:
         """An option of the group `drafter`, of which only the hit rates are still to be measured."""

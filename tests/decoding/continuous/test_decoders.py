@@ -13,7 +13,9 @@ from vvsbench.decoding.continuous.draws import Draws
 from vvsbench.decoding.continuous.loop import Continuous, Speculation
 from vvsbench.decoding.continuous.released import Released
 from vvsbench.decoding.continuous.reveal import reveal
+from vvsbench.decoding.continuous.session import paths
 from vvsbench.decoding.masked import Masked
+from vvsbench.errors import NotFiniteError
 from vvsbench.models.causal import Causal, CausalNetwork, CausalSizes
 from vvsbench.models.latents import LatentGuidance, LatentModel
 from vvsbench.models.mar import MAR, MARNetwork, MARSizes
@@ -193,3 +195,42 @@ def test_refilled_rows_draw_the_same_images(kind: str) -> None:
         for key in ("image", "target_forwards", "draft_forwards", "accepted", "origin"):
             assert row[key] == other[key], key
     assert len({row["target_forwards"] for row in whole.rows()}) > 1, "rows that finish together test little"
+
+
+def spoil(decoder: Masked | Continuous | Released, role: str) -> None:
+    """Make NaN of the last token in every call of a model, after the first two tokens of each image."""
+    model_ = decoder.target if role == "target" else decoder.draft  # type: ignore[union-attr]
+    denoise, calls = model_.head.denoise, []
+
+    def spoilt(z, noise, scale=None, call=None):  # type: ignore[no-untyped-def]
+        moments = denoise(z, noise, scale, call)
+        calls.append(len(moments.mean))
+        if sum(calls) > 2 * len(LABELS):
+            moments.mean[-1] = math.nan
+        return moments
+
+    model_.head.denoise = spoilt
+
+
+LOOPS = ("exact", "published", "tolerant", "released")
+
+
+@pytest.mark.parametrize(
+    ("name", "role"), [("masked", "target"), *((name, role) for name in LOOPS for role in ("target", "drafter"))]
+)
+def test_tokens_that_are_not_finite_fail_the_images(name: str, role: str) -> None:
+    target, draft = model("mar", 0, 32), model("mar", 1, 16)
+    decoder = {
+        "masked": lambda: masked(target),
+        "exact": lambda: csd(target, draft),
+        "published": lambda: csd(target, draft, published),
+        "tolerant": lambda: csd(target, draft, tolerance=1.0),
+        "released": lambda: Released(target, draft, TOKENS, 2, 1, 42.0, aligned=True, raster=False),
+    }[name]()
+    spoil(decoder, role)
+    with pytest.raises(NotFiniteError, match=rf"the tokens of the {role} \(latent\) are not finite \(nan\)") as caught:
+        decoder.generate(LABELS, [4, 5, 6], 1)[1].rows()
+    assert caught.value.image == 6
+    assert caught.value.dtype == "float64"
+    third = paths(Draws(1, CHANNELS), [6], TOKENS, False, LABELS.device)[0, 2]
+    assert caught.value.place == f"token {third}" if name == "masked" else caught.value.place.startswith("token ")

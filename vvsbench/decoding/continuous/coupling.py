@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from vvsbench.decoding.continuous.settings import INNER_TEMPERATURE
+from vvsbench.errors import UserError
 from vvsbench.models.diffusion import Moments
 
 Proposals = Callable[[Tensor, int, int], tuple[Tensor, Tensor]]
@@ -49,6 +50,21 @@ RELEASED_TRIES = 100
 
 class DidNotEnd(RuntimeError):
     """The residual of `exact` gave no token, which chance alone hardly ever explains."""
+
+
+class NoGaussian(UserError, ValueError):
+    """The target gave no law to judge some tokens by.
+
+    Args:
+        usable: bool [M], the tokens for which it did.
+    """
+
+    def __init__(self, usable: Tensor) -> None:
+        super().__init__(
+            f"{int((~usable).sum())} of {len(usable)} tokens have no Gaussian under the target: its mean or standard "
+            "deviation is no number, or the standard deviation is not above 0."
+        )
+        self.usable = usable
 
 
 @dataclass
@@ -88,7 +104,7 @@ def exact(drafts: Tensor, q: Moments, p: Moments, uniforms: Tensor, propose: Pro
 
     Raises:
         DidNotEnd: no proposal was kept in `GUARD` tries.
-        ValueError: the target's moments are no numbers, or a standard deviation is not above 0.
+        NoGaussian: the target's moments are no numbers, or a standard deviation is not above 0.
 
     Source: De Bortoli et al., "Accelerated diffusion models via speculative sampling", arXiv 2501.05370.
     """
@@ -185,10 +201,7 @@ def released(
 def _check(p: Moments) -> None:
     usable = (torch.isfinite(p.mean) & torch.isfinite(p.std) & (p.std > 0)).all(-1)
     if not usable.all():
-        raise ValueError(
-            f"{int((~usable).sum())} of {len(usable)} tokens have no Gaussian under the target: its mean or standard "
-            "deviation is no number, or the standard deviation is not above 0."
-        )
+        raise NoGaussian(usable)
 
 
 def _equally_wide(q: Moments, p: Moments) -> Tensor:

@@ -15,6 +15,7 @@ rows stay as many as they are, and the steps that the target takes alone at firs
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from vvsbench.axes import Guarantee
 from vvsbench.decoding.base import Finished, ignored
-from vvsbench.decoding.continuous.coupling import Proposals, Verdict, compared
+from vvsbench.decoding.continuous.coupling import NoGaussian, Proposals, Verdict, compared
 from vvsbench.decoding.continuous.draws import Draws
 from vvsbench.decoding.continuous.pair import Job, Loop, Pair
 from vvsbench.decoding.continuous.trace import ContinuousTrace, Judged, Round
@@ -154,10 +155,14 @@ class _Rounds(Loop):
             own = p.mean + p.std * noise
             drafted = [number for number, (row, group) in enumerate(asked) if group < ahead[row]]
             judged = torch.tensor(drafted, dtype=torch.long, device=own.device)
-            verdict, found = self._judge(wanted, judged, drafts, proposed.at(wanted), p, own)
+            try:
+                verdict, found = self._judge(wanted, judged, drafts, proposed.at(wanted), p, own)
+            except NoGaussian:
+                self._check(wanted, drafts, own)
+                raise
             own[judged] = verdict.tokens.to(own.dtype)
         with phase(Phase.commit):
-            self._keep(wanted, start, ahead, own, judged, found)
+            self._keep(wanted, start, ahead, own, judged, found, drafts)
 
     def _propose(self, most: list[int]) -> _Draft:
         """Draft up to so many AR steps in every row; the last noise is really added."""
@@ -194,10 +199,20 @@ class _Rounds(Loop):
         return verdict, torch.stack(logged, 1)
 
     def _keep(
-        self, wanted: Wanted, start: list[int], ahead: list[int], own: Tensor, judged: Tensor, found: Tensor
+        self,
+        wanted: Wanted,
+        start: list[int],
+        ahead: list[int],
+        own: Tensor,
+        judged: Tensor,
+        found: Tensor,
+        drafts: Tensor,
     ) -> None:
         """Decide the steps up to the first with a rejection; `found` is read here, once for all rows."""
-        drafted = iter(found.tolist())
+        numbers = found.tolist()
+        if not all(math.isfinite(distance) for _, _, distance, _ in numbers):
+            self._check(wanted, drafts, own)
+        drafted = iter(numbers)
         counts, used = [], []
         for row, sizes in enumerate(wanted.sizes):
             verdicts = [
@@ -217,6 +232,12 @@ class _Rounds(Loop):
             session.state.write(wanted, own)
             session.model.keep(session.state, counts)
         self._retire()
+
+    def _check(self, wanted: Wanted, drafts: Tensor, own: Tensor) -> None:
+        """Find out whose tokens are not finite: drafts see what is decided, and the target's see the drafts."""
+        self.target.check("target", wanted, torch.zeros_like(own))
+        self.draft.check("drafter", wanted, drafts)
+        self.target.check("target", wanted, own)
 
     def _write(self, wanted: Wanted, own: Tensor, judged: Tensor, kept: Tensor, used: list[int]) -> None:
         """Note where the tokens that are decided now came from."""

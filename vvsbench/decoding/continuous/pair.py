@@ -14,6 +14,7 @@ from vvsbench.decoding.continuous.draws import Draws
 from vvsbench.decoding.continuous.reveal import reveal
 from vvsbench.decoding.continuous.session import Session, paths
 from vvsbench.decoding.continuous.trace import ContinuousTrace, Meters, Round
+from vvsbench.decoding.finite import latents
 from vvsbench.decoding.phases import Phase
 from vvsbench.decoding.trace import Origin
 from vvsbench.models.latents import LatentModel
@@ -56,10 +57,13 @@ class Pair(Decoder):
     ) -> tuple[Tensor, ContinuousTrace]:
         """Generate images with at most `rows` of them in flight."""
         with Meters().watching(self.target, self.draft) as meters:
-            loop = self._loop(Job(self, conditions, images, seed, finished), rows)
+            job = Job(self, conditions, images, seed, finished)
+            loop = self._loop(job, rows)
             loop.run()
-        trace = ContinuousTrace(list(images), loop.origin, loop.rounds, meters, self.target.spec.flops)
-        return loop.tokens.float(), trace
+        tokens = loop.tokens.float()
+        outputs = latents(self.target, "target", tokens, job.path)
+        trace = ContinuousTrace(list(images), loop.origin, loop.rounds, meters, self.target.spec.flops, outputs)
+        return tokens, trace
 
     @abstractmethod
     def _loop(self, job: Job, rows: int) -> Loop:

@@ -7,10 +7,10 @@ cost does not depend on acceptance. The loop reproduces the released numbers (te
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from vvsbench.axes import Guarantee
 from vvsbench.decoding.continuous.coupling import Verdict, released
@@ -100,7 +100,7 @@ class _Blocks(Loop):
             self.draft.state.write(wanted, verdict.tokens)
             origin = torch.where(verdict.kept, Origin.ACCEPTED, Origin.DRAWN).to(torch.int8)
             self.origin[wanted.rows, wanted.positions] = origin
-            self._note(verdict, (q.mean - p.mean).norm(dim=-1), size)
+            self._note(wanted, q, p, verdict, size)
         self.drafted.clear()
 
     def _moments_of(self, wanted: Wanted) -> Moments:
@@ -115,9 +115,13 @@ class _Blocks(Loop):
             parts.append(grid[wanted.rows, wanted.positions])
         return Moments(*parts)
 
-    def _note(self, verdict: Verdict, distance: Tensor, size: int) -> None:
+    def _note(self, wanted: Wanted, q: Moments, p: Moments, verdict: Verdict, size: int) -> None:
         """Log the verification of every row, which has `size` drafts."""
+        distance = (q.mean - p.mean).norm(dim=-1)
         found = torch.stack([verdict.kept.double(), distance.double(), verdict.fallback.double()], 1).tolist()
+        if not all(math.isfinite(far) for _, far, _ in found):
+            self.target.check("target", wanted, p.mean)
+            self.draft.check("drafter", wanted, q.mean)
         judged = [Judged(bool(kept), bool(kept), far, bool(lost)) for kept, far, lost in found]
         for row, rounds in enumerate(self.rounds):
             rounds.append(Round(judged[row * size : (row + 1) * size], size))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vvsbench.decoding.continuous.draws import Draws
 from vvsbench.decoding.continuous.reveal import Reveal
+from vvsbench.decoding.finite import latents
 from vvsbench.decoding.phases import Phase, phase
 from vvsbench.models.diffusion import Moments
 from vvsbench.models.latents import LatentModel, Wanted, head_call
@@ -101,6 +102,20 @@ class Session:
         with phase(Phase.commit):
             self.decide(wanted, moments.mean + moments.std * noise if last_noise else moments.mean)
         return wanted, moments
+
+    def check(self, role: str, wanted: Wanted, tokens: Tensor) -> None:
+        """Look for tokens that are not finite, among those decided and the wanted ones [M, C]. Reads the device.
+
+        Args:
+            role: of the model, for the message.
+            wanted: M tokens.
+            tokens: that the model gave for them.
+
+        Raises:
+            NotFiniteError: there are some; the first in the image's order is named.
+        """
+        everything = self.state.tokens.index_put((wanted.rows, wanted.positions), tokens.to(self.state.tokens.dtype))
+        latents(self.model, role, everything, self.state.path).check(self.state.images)
 
     def admit(self, rows: list[int], conditions: Tensor, images: Sequence[int], path: Tensor) -> None:
         """Begin other images in some rows; the arguments are those of `__init__`, of these images."""

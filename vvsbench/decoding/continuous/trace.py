@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vvsbench.decoding.finite import Outputs
 from vvsbench.models.latents import LatentModel
 from vvsbench.models.stages import Call
 
@@ -137,6 +138,7 @@ class ContinuousTrace:
         rounds: verifications of each image.
         meters: what the networks did.
         unit: FLOPs of one full call of the target's transformer for one image.
+        outputs: what was kept of the tokens.
     """
 
     images: list[int]
@@ -144,9 +146,11 @@ class ContinuousTrace:
     rounds: list[list[Round]]
     meters: Meters
     unit: float
+    outputs: Outputs
 
     def rows(self) -> list[dict[str, Any]]:
-        """One plain dictionary per image (the columns of trace.parquet). Reads the device: call it off the clock."""
+        """See `vvsbench.decoding.base.Trace.rows`."""
+        self.outputs.check(self.images)
         spent = self.meters.per_image()
         origins = self.origin.cpu().tolist()
         return [

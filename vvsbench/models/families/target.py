@@ -143,7 +143,9 @@ class Transformers:
         """The prompt and, under guidance, that of the null branch."""
         given = self.family.prompt(self.processor, prompt) if isinstance(prompt, str) else prompt
         ids = [int(token) for token in given]
-        branches = [ids, self.family.null(self.processor, ids)] if self.guidance.branches == 2 else [ids]
+        branches: list[Sequence[int]] = [ids]
+        if self.guidance.branches == 2:
+            branches.append(self.family.null(self.processor, ids))
         longest = max(map(len, branches))
         if longest > self.prefix:
             said = f"{prompt[:40]!r}... has" if isinstance(prompt, str) else "a prompt has"

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from vvsbench.errors import NotFiniteError
+from vvsbench.runs.drawing import painted
+
+
+class Target:
+    """Paints tokens grey, and refuses 7."""
+
+    device = torch.device("cpu")
+
+    def conditions(self, prompts: Sequence[int] | Sequence[str]) -> Tensor:
+        raise NotImplementedError
+
+    def to_images(self, tokens: Tensor) -> Tensor:
+        if (tokens == 7).any():
+            raise NotFiniteError("pixels of the tokenizer", "float32", int((tokens == 7).any(1).byte().argmax()))
+        return tokens.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 1, 1)
+
+
+def test_pictures_come_in_order_a_few_rows_at_a_time() -> None:
+    parts = painted(Target(), torch.arange(5)[:, None], range(10, 15), 2)
+    assert [len(part) for part in parts] == [2, 2, 1]
+    assert torch.cat(parts)[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_picture_that_is_not_finite_is_named_by_its_number_in_the_set() -> None:
+    tokens = torch.tensor([[0], [0], [0], [7], [0]])
+    with pytest.raises(NotFiniteError, match="at image 13, in float32"):
+        painted(Target(), tokens, range(10, 15), 2)
