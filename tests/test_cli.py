@@ -90,7 +90,7 @@ def test_doctor_says_which_files_a_model_needs_and_where_to_put_them(capsys, mon
     assert cli.main(["doctor", "model=llamagen_t2i_xl_512"]) == 0
     text = capsys.readouterr().out
     assert text.count("MISSING") == 1
-    assert "decoder=ar can run" in text
+    assert "decoder=ar and decoder=jacobi can run" in text
 
 
 def test_a_report_of_nothing_says_what_to_run(capsys, tmp_path, monkeypatch):
@@ -107,7 +107,7 @@ def test_hydra_answers_behind_the_verb(tmp_path):
     assert "interval: 2" in shown.stdout
     helped = run("run", "--help", cwd=tmp_path)
     assert helped.returncode == 0
-    assert "decoder: ar, csd, eagle2, lantern, masked, sd, vvs, vvs_coupled, vvs_released" in helped.stdout
+    assert "decoder: ar, csd, eagle2, jacobi, lantern, masked, sd, vvs, vvs_coupled, vvs_released" in helped.stdout
     assert "schema" not in helped.stdout
     assert list(tmp_path.iterdir()) == []
 

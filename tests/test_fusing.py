@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from vvsbench.fusing import fusible, fusing
@@ -16,6 +17,7 @@ def test_marking_imports_no_compiler() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.compiles
 def test_only_inside_is_it_compiled_and_there_as_part_of_what_calls_it() -> None:
     seen: list[bool] = []
 
@@ -37,6 +39,7 @@ def test_only_inside_is_it_compiled_and_there_as_part_of_what_calls_it() -> None
     assert seen == [True]
 
 
+@pytest.mark.compiles
 def test_fused_noise_is_the_noise() -> None:
     images, positions = torch.arange(3)[:, None], torch.arange(4)
     expected = gumbel(7, images, positions, 50)

@@ -4,14 +4,73 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from vvsbench.noise import Purpose, gumbel, uniform
+from vvsbench.noise import Purpose, gumbel, normal, uniform
 
 INDEX = torch.arange(200)
+SEED, IMAGES, POSITIONS = 7, torch.tensor([0, 1, 49_999]), torch.tensor([0, 255, 1023])
+PINNED = {  # uniforms, Gumbel noise of token 2 and normal noise of token 15, worked out with Python's whole numbers
+    Purpose.TOKEN: (
+        [0.2471314, 0.3015672, 0.5443079],
+        [-0.899278, 0.753373, 0.568260],
+        [0.123415, -2.451279, -1.355034],
+    ),
+    Purpose.SKIP_PATH: (
+        [0.1302092, 0.9392483, 0.8782540],
+        [2.064352, 2.448784, 0.571657],
+        [0.007461, 0.367570, 0.177427],
+    ),
+    Purpose.ACCEPTANCE: (
+        [0.2120764, 0.1233345, 0.5798939],
+        [-0.897573, 3.229032, -0.454539],
+        [1.534505, 0.145378, -0.110027],
+    ),
+    Purpose.DRAFT: (
+        [0.2097631, 0.2184751, 0.7289689],
+        [5.743237, -0.089138, 0.145703],
+        [2.003993, 0.134873, -1.379701],
+    ),
+    Purpose.ORACLE: (
+        [0.8346518, 0.1960319, 0.9643009],
+        [0.662604, 1.261801, 0.014104],
+        [-0.529823, 1.279653, 0.313632],
+    ),
+    Purpose.PATH: ([0.1855621, 0.1694951, 0.3749679], [0.119233, 0.575659, 0.049286], [-0.504144, 0.473419, 0.816286]),
+    Purpose.HEAD: (
+        [0.2879687, 0.2530892, 0.6202412],
+        [0.494181, -1.784953, -1.218130],
+        [-1.358666, 1.093296, -0.353301],
+    ),
+    Purpose.DRAFT_HEAD: (
+        [0.3620754, 0.1266702, 0.0227808],
+        [-0.806460, 0.405151, -0.062998],
+        [-0.570704, 0.111594, 0.004456],
+    ),
+    Purpose.RESIDUAL: (
+        [0.6864290, 0.3195193, 0.6329954],
+        [0.576416, -1.084034, -0.125978],
+        [-1.110262, -0.415712, 0.256832],
+    ),
+}
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+def test_the_noise_of_a_key_is_the_same_for_ever(purpose: Purpose) -> None:
+    """Images of old records are drawn again only if it is."""
+    key = SEED, IMAGES, POSITIONS
+    found = uniform(*key, purpose), gumbel(*key, 3, purpose)[:, 2], normal(*key, 16, purpose)[:, 15]
+    for ours, pinned in zip(found, PINNED[purpose], strict=True):
+        torch.testing.assert_close(ours, torch.tensor(pinned), atol=2e-6, rtol=0)
+
+
+def test_the_noise_of_a_tried_token_is_the_same_for_ever() -> None:
+    draws = uniform(SEED, IMAGES, POSITIONS, Purpose.ACCEPTANCE, torch.tensor([0, 5, 16_383]))
+    torch.testing.assert_close(draws, torch.tensor([0.1279190, 0.5119361, 0.7589542]), atol=2e-7, rtol=0)
 
 
 def test_uniform_law() -> None:
@@ -57,6 +116,12 @@ def test_streams_are_unrelated() -> None:
         assert abs(float(correlation)) < 0.02
     draws = torch.stack([uniform(0, INDEX, INDEX, purpose) for purpose in Purpose])
     assert len(draws.unique()) == draws.numel()
+
+
+def test_streams_of_neighbouring_seeds_and_purposes_are_all_different() -> None:
+    """Not those of a seed and a purpose either that add up to the same."""
+    draws = [uniform(seed, INDEX, INDEX, purpose) for seed in range(-9, 30) for purpose in Purpose]
+    assert len(torch.stack(draws)[:, :3].unique(dim=0)) == len(draws)
 
 
 def test_uniforms_keyed_by_token() -> None:

@@ -64,6 +64,7 @@ def test_the_kernels_as_their_interpreter_runs_them() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.compiles
 def test_the_kernels_compile_for_a_gpu_that_is_not_here() -> None:
     triton = pytest.importorskip("triton", reason="torch was installed without triton")
     from triton.backends.compiler import GPUTarget
@@ -84,6 +85,7 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_here() -> None:
         assert ".local" not in made.asm["ptx"]  # a row fits into registers
 
 
+@pytest.mark.compiles
 @pytest.mark.gpu
 @pytest.mark.skipif(DEVICE != "cuda", reason="needs a CUDA device")
 def test_the_kernels_on_a_gpu() -> None:

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from vvsbench import config
 from vvsbench.errors import ConfigError
+from vvsbench.terminal import Terminal
 
 KINDS = {
     "decoders": "decoder",
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
         near = difflib.get_close_matches(unknown[0], KINDS, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise ConfigError([f"{unknown[0]}: nothing of that kind to list; choose from {', '.join(KINDS)}.{hint}"])
-    console = Console(highlight=False)
+    console = Terminal()
     for kind in arguments or KINDS:
         table = Table(
             title=kind, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim"

@@ -9,6 +9,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from vvsbench import streams
+
 INTERRUPTED = 130
 HELP = """\
 vvsbench: accelerated visual autoregressive image generation, side by side.
@@ -52,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 a cell failed, 2 the request was wrong, 130 after ^C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    streams.prepare()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin on a busy machine cost ten times the work
     if arguments[:1] == ["-sc"]:
         return _complete(arguments)
@@ -66,7 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
         return _unknown(verb)
-    return _guarded(VERBS[verb], rest)
+    from vvsbench.overrides import expanded
+
+    return _guarded(VERBS[verb], [expanded(word) for word in rest])
 
 
 def _guarded(action: Callable[[list[str]], int], arguments: list[str]) -> int:
@@ -80,7 +85,7 @@ def _guarded(action: Callable[[list[str]], int], arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return _complain("interrupted; the same command goes on where this one stopped.", INTERRUPTED)
     except BrokenPipeError:  # the reader of a pipe has left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.silence(sys.stdout)
         return 0
     except OSError as error:
         from vvsbench.runs.failures import from_system

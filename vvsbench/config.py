@@ -6,6 +6,7 @@ answer immediately. Rules that need two fields, or a look at a file, are in `vvs
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -123,6 +124,20 @@ class SizeConfig:
 
     settings: list[str] = field(default_factory=list)  # overrides for all cells, as on the command line
     instead: dict[str, str] = field(default_factory=dict)  # override of a cell to the one that replaces it
+
+
+STUDY_NAME = re.compile(r"\w[\w.+-]{0,99}")
+"""What a study may be called: it is a folder, and a word of many commands."""
+
+
+def study_problem(name: str) -> str:
+    """Why a study cannot be called so; empty when it can."""
+    if STUDY_NAME.fullmatch(name):
+        return ""
+    return (
+        f"study={name}: a study's name is the name of a folder: letters, digits, _ . + and -, beginning with a letter "
+        "or digit, 100 at most. To write elsewhere set output_root."
+    )
 
 
 @dataclass

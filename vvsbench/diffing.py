@@ -16,11 +16,13 @@ from rich.text import Text
 from vvsbench.analysis import diff
 from vvsbench.analysis.diff import Pair, Row, Timed
 from vvsbench.analysis.estimate import Estimate
+from vvsbench.config import study_problem
 from vvsbench.errors import ConfigError
-from vvsbench.reporting import exists, parse
+from vvsbench.reporting import exists, parse, place
 from vvsbench.runs.record import CellRecord
 from vvsbench.runs.states import CellState, State, of_folders
 from vvsbench.runs.store import RECORD, SPEED, Store, StoredCell, read_speed
+from vvsbench.terminal import Terminal
 
 DEFAULTS = {"output_root": "outputs", "across_hardware": "false"}
 JSON = "--json"
@@ -92,7 +94,7 @@ def main(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(USAGE)
         return 0
-    names = [word for word in arguments if "=" not in word and word != JSON]
+    names = [word for word in arguments if word != JSON and place(word, DEFAULTS)]
     settings = parse([word for word in arguments if word not in {*names, JSON}], DEFAULTS)
     across = {"true": True, "false": False}.get(settings["across_hardware"].lower())
     if len(names) != 2 or across is None:
@@ -181,6 +183,8 @@ def _folders(name: str, root: Path) -> list[Path]:
         if found := sorted({file.parent for kind in (RECORD, SPEED) for file in path.glob(f"{depth}/{kind}")}):
             return found
     study, _, cell = name.partition("/")
+    if study_problem(study):
+        raise ConfigError([f"{name}: there is no folder of that name with cells in it, and it cannot be a study."])
     exists(study, root)
     store = Store(root)
     return [store.cell(study, cell).folder] if cell else sorted({*store.folders(study), *store.timed(study)})
@@ -207,7 +211,7 @@ def _told(side: Side, unmatched: Sequence[StoredCell | Timed]) -> dict[str, Any]
 
 
 def _show(one: Side, other: Side, found: Found) -> None:
-    console = Console(highlight=False)
+    console = Terminal()
     console.print(Text(f"A = {one.name}, B = {other.name}; changes are B less A, with 95 % intervals\n"))
     if found.refused:
         console.print(Text(f"{_refusal(found.refused)}\n", style="yellow"))

@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from vvsbench import catalog, composition, identity
@@ -20,6 +19,7 @@ from vvsbench.errors import ConfigError, UserError
 from vvsbench.models import checkpoints
 from vvsbench.needs import Need, networks_of
 from vvsbench.runs import provenance
+from vvsbench.terminal import Terminal
 
 GIB = 2**30
 ROLES = {
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(USAGE)
         return 0
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     if any(argument.startswith("model=") for argument in arguments):
         return _one_model(arguments, console)
     _machine(console)
@@ -107,7 +107,7 @@ def _suites(console: Console) -> None:
     table.add_column("suite")
     table.add_column("can run")
     for option in catalog.options("metrics"):
-        table.add_row(option.name, escape(_suite_state(option.name)))
+        table.add_row(option.name, _suite_state(option.name))
     console.print(table)
 
 
@@ -142,7 +142,8 @@ def _one_model(arguments: Sequence[str], console: Console) -> int:
     cfg = _settings(arguments)
     console.print(f"model={cfg.model.name} reads these files; relative names are looked up below")
     console.print(f"{checkpoints.weights_root().absolute()} (${checkpoints.WEIGHTS_VARIABLE} names another folder).\n")
-    alone, drafting = cfg.model.decoders[0], " and ".join(cfg.model.decoders[1:])
+    alone = " and ".join(f"decoder={name}" for name in cfg.model.undrafted)
+    drafting = " and ".join(name for name in cfg.model.decoders if name not in cfg.model.undrafted)
     missing = []
     for need in networks_of(cfg):
         console.print(f"  {'found  ' if need.found else 'MISSING'}  {role(need)}: {need.name}")
@@ -150,9 +151,7 @@ def _one_model(arguments: Sequence[str], console: Console) -> int:
         if not need.found:
             missing.append(need)
     if getattr(cfg.decoder, "drafter", None) is None:
-        console.print(
-            f"  none     no drafter is known for this model: decoder={alone} needs none; {drafting} cannot run without"
-        )
+        console.print(f"  none     no drafter is known for this model: without it {alone} can run; {drafting} cannot")
     if cfg.prompts.kind == PromptKind.captions:
         console.print(
             "  choose   prompts.file=FILE: .txt with one caption a line, .json with a list, or COCO's captions_*.json"
@@ -161,7 +160,7 @@ def _one_model(arguments: Sequence[str], console: Console) -> int:
     if not missing:
         console.print("\nEverything is there.")
     elif not required:
-        console.print(f"\ndecoder={alone} can run; the drafter is missing for {drafting}.")
+        console.print(f"\n{alone} can run; the drafter is missing for {drafting}.")
     else:
         console.print(f"\n{len(missing)} missing. Put each file at its path above, or name another with SETTING=PATH.")
     return 1 if required else 0

@@ -143,8 +143,8 @@ def _unreadable(text: str) -> str | None:
         )
     if found := re.search(r"Error merging override (.*)\n(.*)", text):
         return f"{found.group(1)}: {found.group(2)}"
-    if found := re.search(r"Error parsing override '(.*)'", text):
-        return f"{found.group(1)}: cannot be read; write KEY=VALUE, and quote a value with special characters."
+    if found := re.search(r"Error parsing override '(.*)'", text) or re.search(r"LexerNoViable\w+: (.*)", text):
+        return f"{found.group(1)}: cannot be read; a value with special characters is written KEY=\"'VALUE'\"."
     return None
 
 

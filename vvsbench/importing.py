@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from vvsbench.composition import composed
 from vvsbench.errors import ConfigError
 from vvsbench.quality.config import WORDED, MetricsConfig, protocol_version
-from vvsbench.reporting import parse
+from vvsbench.reporting import parse, place
 from vvsbench.runs import external, provenance
 from vvsbench.runs.console import Console
 from vvsbench.runs.scoring import measure
@@ -45,8 +45,8 @@ def main(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(USAGE)
         return 0
-    sources = [word for word in arguments if "=" not in word]
     metrics = [word for word in arguments if word.startswith(("metrics=", "metrics."))]
+    sources = [word for word in arguments if word not in metrics and place(word, DEFAULTS)]
     settings = parse([word for word in arguments if word not in {*sources, *metrics}], DEFAULTS)
     if len(sources) != 1 or not settings["label"]:
         raise ConfigError([USAGE.splitlines()[0].replace("usage: ", "write: ")])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from rich.console import Console
-
+from vvsbench.config import study_problem
 from vvsbench.errors import ConfigError
+from vvsbench.terminal import Terminal
 
 DEFAULTS = {"study": "single", "output_root": "outputs", "logger": "none", "logger.mode": "online"}
 CHOICES = {"logger": ("none", "wandb"), "logger.mode": ("online", "offline", "disabled")}
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     from vvsbench.analysis import report
 
     paths = report.write(study, root)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     report.print_front(study, root, console)
     console.print(f"report: {paths.html}")
     if settings["logger"] == "wandb":
@@ -49,6 +50,17 @@ def main(arguments: Sequence[str]) -> int:
 
         log_study(study, root, settings["logger.mode"])
     return 0
+
+
+def place(word: str, settings: Collection[str]) -> bool:
+    """Whether an argument is no setting but something's name or path, which may have an `=` in it.
+
+    Args:
+        word: the argument.
+        settings: keys that the verb knows.
+    """
+    key, equals, _ = word.partition("=")
+    return not equals or (key not in settings and (os.sep in key or Path(word).exists()))
 
 
 def parse(arguments: Sequence[str], defaults: dict[str, str]) -> dict[str, str]:
@@ -70,6 +82,8 @@ def parse(arguments: Sequence[str], defaults: dict[str, str]) -> dict[str, str]:
             problems.append(f"{key}: there is no such setting; choose from {', '.join(defaults)}.{hint}")
         else:
             settings[key] = value
+    if "study" in settings and (problem := study_problem(settings["study"])):
+        problems.append(problem)
     if problems:
         raise ConfigError(problems)
     return settings
@@ -81,11 +95,14 @@ def exists(study: str, root: Path) -> None:
     Raises:
         ConfigError: it has none; the message names those that have.
     """
+    from vvsbench import catalog, sizes
     from vvsbench.runs.store import Store
 
     studies = Store(root).studies()
     if study not in studies:
         known = f"studies there: {', '.join(studies)}" if studies else "there are none yet"
-        raise ConfigError(
-            [f"study={study} has no cells below {root} ({known}); run it first: vvsbench run study={study}."]
-        )
+        runs = sizes.command(study)
+        near = difflib.get_close_matches(study, [*studies, *catalog.names("study")], n=1)
+        meant = f" Did you mean {near[0]}?" if near else ""
+        first = f"; run it first: {runs}." if runs else f", and no file of experiments/study has that name.{meant}"
+        raise ConfigError([f"study={study} has no cells below {root} ({known}){first}"])

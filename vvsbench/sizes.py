@@ -7,7 +7,9 @@ cells lie in a folder named after both, and its report is that of any study.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -52,12 +54,67 @@ def sized(overrides: Sequence[str]) -> list[str]:
     return [f"study={name}" if word == f"study={study}" else word for word in rest]
 
 
+def check_files(overrides: Sequence[str]) -> None:
+    """Check what no schema sees of the studies that are named: that their files are studies, and their cells apart.
+
+    Args:
+        overrides: as on the command line.
+
+    Raises:
+        ConfigError: a file holds no study, or a cell runs two settings into one.
+    """
+    for word in overrides:
+        if word.startswith("study="):
+            for name in word.removeprefix("study=").split(","):
+                if (path := _path(name)) is not None:
+                    _read(name, path)
+
+
+def command(study: str) -> str:
+    """What runs a study, by its file or as a size of one; empty where no file says so."""
+    if _path(study) is not None:
+        return f"vvsbench run study={study}"
+    for name in catalog.names("study"):
+        size = study.removeprefix(f"{name}_")
+        if size != study and size in (_file(name).get("study") or {}).get("sizes", {}):
+            return f"vvsbench run study={name} size={size}"
+    return ""
+
+
+def _path(study: str) -> Path | None:
+    places = [folder / "study" / f"{study}.yaml" for folder, _ in catalog.folders()]
+    return next((path for path in places if path.is_file()), None)
+
+
 def _file(study: str) -> Mapping[str, Any]:
-    """A study's file as it is written; the schema checks it when the study is composed."""
-    for folder, _ in catalog.folders():
-        if (path := folder / "study" / f"{study}.yaml").is_file():
-            return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    raise ConfigError([f"study={study}: there is no such study. Choose from: {', '.join(catalog.names('study'))}."])
+    """A study's file as it is written; the schema checks its types when the study is composed."""
+    if (path := _path(study)) is None:
+        raise ConfigError([f"study={study}: there is no such study. Choose from: {', '.join(catalog.names('study'))}."])
+    return _read(study, path)
+
+
+def _read(study: str, path: Path) -> Mapping[str, Any]:
+    content = yaml.safe_load(path.read_bytes())
+    said = content.get("study") if isinstance(content, Mapping) else None
+    inherits = isinstance(content, Mapping) and any(isinstance(one, str) for one in content.get("defaults") or [])
+    if not (isinstance(said, Mapping) and said.get("name")) and not inherits:
+        raise ConfigError([f"study={study}: {path} says no study.name, so it is no study (docs/adding.md shows one)."])
+    if wrong := list(_run_together((said or {}).get("cells"))):
+        raise ConfigError([f"study={study}: {path}: {one}" for one in wrong])
+    return dict(content)
+
+
+def _run_together(cells: Any) -> Iterator[str]:
+    """What is wrong with the form of a study's cells, one line each."""
+    for cell in cells or []:
+        if not isinstance(cell, list):
+            yield f"study.cells: write a list for each cell, as in - [{str(cell).replace(' ', ', ')}]."
+            continue
+        for word in cell:
+            if not isinstance(word, str) or "=" not in word:
+                yield f"study.cells: {word} is no setting; write KEY=VALUE."
+            elif re.search(r"\s[\w.@/+~-]+=", word):
+                yield f"study.cells: {word} is two settings in one; put a comma between them."
 
 
 def _derived(study: str, name: str, file: Mapping[str, Any], size: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +20,7 @@ from vvsbench.reporting import parse
 from vvsbench.runs.record import CellRecord
 from vvsbench.runs.states import CellState, State, of_study
 from vvsbench.runs.store import QUALITY, SPEED, Store
+from vvsbench.terminal import Terminal
 
 DEFAULTS = {"study": "single", "output_root": "outputs"}
 USAGE = """\
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     if not cells and study not in catalog.names("study"):
         raise ConfigError([_unknown(study, store)])
     absent = unmet(_declared(study, own[-1] if own else {}), own)
-    console = Console(highlight=False)
+    console = Terminal()
     console.print(_table(study, cells, absent))
     console.print(_counts(cells, absent))
     return 0

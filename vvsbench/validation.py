@@ -14,8 +14,8 @@ from typing import Any
 
 from vvsbench import catalog
 from vvsbench.axes import EngineKind
-from vvsbench.config import Device, PromptKind, Rerun, RunConfig, Stage
-from vvsbench.drafting.sources import DrafterConfig, LatentDrafterConfig
+from vvsbench.config import Device, PromptKind, Rerun, RunConfig, Stage, study_problem
+from vvsbench.drafting.sources import DrafterConfig, EagleConfig, LatentDrafterConfig, SmallARConfig
 from vvsbench.errors import CheckpointError, UserError
 from vvsbench.identity import device
 from vvsbench.models import checkpoints
@@ -24,6 +24,10 @@ from vvsbench.quality.config import LEAST_IMAGES
 from vvsbench.quality.config import problems as metric_problems
 from vvsbench.quality.weights import locate as metric_weights
 from vvsbench.runs.prompts import PromptsError, enough, read_captions
+from vvsbench.runs.recorded import MOST_IMAGES, MOST_SHARDS
+
+SEEDS = 2**63
+"""How many seeds there are: noise folds larger ones onto these."""
 
 
 def validate(cfg: RunConfig, here: bool = True) -> list[str]:
@@ -34,6 +38,7 @@ def validate(cfg: RunConfig, here: bool = True) -> list[str]:
         here: whether it will run on this machine; else nobody asks for a GPU of it.
     """
     return [
+        *_study(cfg),
         *_counts(cfg),
         *(_device(cfg) if here else ()),
         *_engine(cfg),
@@ -51,6 +56,11 @@ def validate(cfg: RunConfig, here: bool = True) -> list[str]:
         *_pixels(cfg),
         *_drafter_file(cfg),
     ]
+
+
+def _study(cfg: RunConfig) -> Iterator[str]:
+    if problem := study_problem(cfg.study.name):
+        yield problem.replace("study=", "study.name=", 1)
 
 
 def _rerun(cfg: RunConfig) -> Iterator[str]:
@@ -83,8 +93,13 @@ def _counts(cfg: RunConfig) -> Iterator[str]:
         )
     if cfg.threads < 0:
         yield f"threads={cfg.threads} must be 0 (torch's own choice) or more."
-    if cfg.seed < 0:
-        yield f"seed={cfg.seed} must be 0 or more."
+    if not 0 <= cfg.seed < SEEDS:
+        yield f"seed={cfg.seed} must be 0 or more and below 2**63: noise folds larger ones onto these."
+    if cfg.count > MOST_IMAGES:
+        yield f"count={cfg.count} must be at most {MOST_IMAGES}."
+    elif cfg.shard_size >= 1 and cfg.count > MOST_SHARDS * cfg.shard_size:
+        least = -(-cfg.count // MOST_SHARDS)
+        yield f"shard_size={cfg.shard_size} makes more than {MOST_SHARDS} files of {cfg.count} images; take {least}."
 
 
 def _device(cfg: RunConfig) -> Iterator[str]:
@@ -257,6 +272,9 @@ def _drafter_file(cfg: RunConfig) -> Iterator[str]:
     if isinstance(facts, str):
         yield facts
         return
+    if kind := _of_another_kind(drafter, path):
+        yield f"decoder.drafter.checkpoint={name} is {kind}; name the file of a drafter for this target."
+        return
     if published := _declared_input(path):
         facts["grid"] = published[0]
     told = facts | {key: value for key, value in _own_config(path).items() if key == "pads"}
@@ -267,6 +285,19 @@ def _drafter_file(cfg: RunConfig) -> Iterator[str]:
                 f"set decoder.drafter.{key}={value} or name the right file."
             )
     yield from _made_for(cfg.model, name, facts, _declared_condition(path))
+
+
+def _of_another_kind(drafter: object, path: Path) -> str:
+    """What a drafter's file holds, where that is no drafter of its kind: heads alone join tokens and features."""
+    wants_head = isinstance(drafter, EagleConfig)
+    shapes = _shapes("", path)
+    if not shapes or isinstance(shapes, str):
+        whole = wants_head and "cls_token_num" in _described(path)
+        return "a whole model, as a target is, and no EAGLE head" if whole else ""
+    is_head = "fc.weight" in shapes
+    if is_head and isinstance(drafter, SmallARConfig):
+        return "an EAGLE head, and no small AR model"
+    return "no EAGLE head, but a whole model as a target is" if wants_head and not is_head else ""
 
 
 def _made_for(

@@ -7,16 +7,16 @@ holds, by a lock that is named after the GPU itself, so that it holds between th
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from io import TextIOWrapper
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from vvsbench import identity
+from vvsbench import identity, locks
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 POLL = 0.5
@@ -39,6 +39,16 @@ def log_name(shards: int) -> str:
     return "log.txt" if shards == 1 else f"log-{socket.gethostname()}-{os.getpid()}.txt"
 
 
+class CellLog(logging.FileHandler):
+    """What was said of a cell; where it may not be written the cell can still be told to be done."""
+
+    def _open(self) -> TextIOWrapper:
+        try:
+            return super()._open()
+        except OSError:
+            return Path(os.devnull).open("a", encoding="utf-8")
+
+
 @contextlib.contextmanager
 def own_gpu(say: Callable[[str], None]) -> Iterator[None]:
     """Hold a GPU and see no other. A process keeps to its first one, since CUDA does not let it change.
@@ -49,17 +59,12 @@ def own_gpu(say: Callable[[str], None]) -> Iterator[None]:
     names, told = visible_gpus(), False
     while names:
         for name in names:
-            lock = FileLock(str(Path(tempfile.gettempdir()) / f"vvsbench-{os.getuid()}-{name.replace('/', '-')}.lock"))
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                continue
-            try:
-                os.environ[VISIBLE] = name
-                yield
-            finally:
-                lock.release()
-            return
+            path = Path(tempfile.gettempdir()) / f"vvsbench-{os.getuid()}-{name.replace('/', '-')}.lock"
+            with locks.alone(path, patience=0) as mine:
+                if mine:
+                    os.environ[VISIBLE] = name
+                    yield
+                    return
         if not told:
             say(f"more workers than GPUs: all {len(names)} are taken by other workers of this machine; waiting for one")
             told = True

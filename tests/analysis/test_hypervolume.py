@@ -10,7 +10,7 @@ from tests import synthetic
 from vvsbench.analysis import sentences
 from vvsbench.analysis.costs import EQUIVALENTS, FORWARDS
 from vvsbench.analysis.frame import StudyFrame
-from vvsbench.analysis.hypervolume import area, contest, reference_point, without_groups
+from vvsbench.analysis.hypervolume import _Points, _replicates, area, contest, reference_point, without_groups
 
 
 def compared(study: StudyFrame):
@@ -41,6 +41,16 @@ def test_the_reference_point_is_a_tenth_above_the_worst() -> None:
     assert reference_point(points, none, FORWARDS) == (1.0, pytest.approx(33.0))
     assert reference_point(points, first, EQUIVALENTS) == (7.0, pytest.approx(33.0))
     assert reference_point(points, none, EQUIVALENTS) is None
+
+
+def test_a_replicate_is_measured_against_its_own_reference_point() -> None:
+    points = np.array([[1.0, 30.0], [2.0, 20.0], [1.5, 25.0]])
+    luckless = points + [0.0, 10.0]
+    every, anchors = np.array([True, True, True]), np.array([True, False, False])
+    replicates = np.stack([points, luckless])[None]
+    found = _replicates(_Points(points, replicates, 1.0), every, anchors, FORWARDS)
+    # up to 33 the first time, up to 44 the second; against 33 alone the second would have half an area left
+    np.testing.assert_allclose(found, [[0.5 * (33 - 20) + 0.5 * (33 - 20), 0.5 * (44 - 30) + 0.5 * (44 - 30)]])
 
 
 def test_means_without_each_group() -> None:

@@ -59,10 +59,10 @@ def test_a_model_without_a_drafter_composes():
     [
         (
             "decoder=nope",
-            "decoder=nope: there is no such decoder. Choose from: ar, csd, eagle2, lantern, masked, sd, vvs, vvs_",
+            "decoder=nope: there is no such decoder. Choose from: ar, csd, eagle2, jacobi, lantern, masked, sd, vvs",
         ),
         ("decoder=vsv", "Did you mean vvs?"),
-        ("decoder=", "Choose from: ar, csd, eagle2, lantern, masked, sd, vvs, vvs_coupled, vvs_released."),
+        ("decoder=", "Choose from: ar, csd, eagle2, jacobi, lantern, masked, sd, vvs, vvs_coupled, vvs_released."),
         ("model=llamagen_b_265", "Did you mean llamagen_b_256?"),
         (
             "bacth_size=3",
@@ -79,7 +79,7 @@ def test_a_model_without_a_drafter_composes():
         ("count", "count"),
         ("count=1,2", "count=1,2: several values need a sweep: vvsbench run -m count=1,2"),
         ("count=null", "count=null: field 'count' is not Optional"),
-        ("count=(", "count=(: cannot be read; write KEY=VALUE"),
+        ("count=(", "count=(: cannot be read; a value with special characters is written KEY="),
         ("prompts.classes=3", "prompts.classes=3: Invalid value assigned"),
         ("schedule=uniform", "write schedule@decoder.schedule=NAME"),
         ("drafter=tiny", "write drafter@decoder.drafter=NAME"),

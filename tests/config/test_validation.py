@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 
@@ -56,6 +57,11 @@ def test_everything_is_listed_at_once(weights):
         ("shard_size=0", "shard_size=0 must be at least 1"),
         ("threads=-1", "threads=-1 must be 0"),
         ("seed=-1", "seed=-1 must be 0 or more"),
+        (f"seed={2**64}", f"seed={2**64} must be 0 or more and below 2**63"),
+        (f"count={10**11}", f"count={10**11} must be at most 10000000"),
+        ("shard_size=2 count=1000000", "shard_size=2 makes more than 100000 files of 1000000 images; take 10"),
+        ("study.name=../x", "study.name=../x: a study's name is the name of a folder"),
+        ("decoder.schedule.offset=2", "decoder.schedule.offset=2 must lie in 0 to 1"),
         ("sampling.top_k=99", "sampling.top_k=99 must lie in [0, 32]"),
         ("sampling.temperature=nan", "sampling.temperature=nan must be a number"),
         ("sampling.guidance_scale=0.5", "sampling.guidance_scale=0.5 must be at least 1"),
@@ -145,3 +151,12 @@ def test_validation_imports_no_torch(weights):
 
 def test_settings_are_plain_dataclasses(weights):
     assert dataclasses.is_dataclass(composed(nano.overrides(weights)))
+
+
+def test_a_file_of_another_kind_is_no_drafter(weights, tmp_path):
+    (problem,) = problems(weights, f"decoder.drafter.checkpoint={weights}/target.safetensors")
+    assert "target.safetensors is no EAGLE head, but a whole model as a target is" in problem
+    described = {"hidden_size": nano.DIM, "rms_norm_eps": 1e-5, "cls_token_num": 120}
+    (tmp_path / "config.json").write_text(json.dumps(described), encoding="utf-8")
+    (problem,) = problems(weights, f"decoder.drafter.checkpoint={tmp_path}")
+    assert "is a whole model, as a target is" in problem

@@ -43,6 +43,9 @@ CELLS = {
     "taken back": ["decoder=vvs_coupled", "decoder.skip.recheck=rollback"],
     "small AR": ["decoder=sd"],
     "oracle": ["decoder=sd", "drafter@decoder.drafter=oracle"],
+    "jacobi": ["decoder=jacobi", "decoder.structure.window=6", "decoder.structure.siblings=4"],
+    "jacobi tree": ["decoder=sd", "drafter@decoder.drafter=jacobi", "structure@decoder.structure=coupled"],
+    "jacobi vvs": ["decoder=vvs", "drafter@decoder.drafter=jacobi", "structure@decoder.structure=window"],
 }
 IMAGES = list(range(5))
 
@@ -56,7 +59,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @cache
 def settings(weights: Path, name: str) -> RunConfig:
-    eagle = name not in ("ar", "small AR", "oracle")
+    eagle = name not in ("ar", "small AR", "oracle") and "jacobi" not in name
     overrides = [*nano.overrides(weights, drafter=eagle), *(nano.small_ar(weights) if name == "small AR" else [])]
     return composed([*CELLS[name], *overrides, "sampling.top_k=0"])
 
@@ -98,6 +101,7 @@ def test_refilled_rows_draw_the_same_images(weights: Path, name: str) -> None:
             assert (row["target_forwards"], row["accepted"]) == (same["target_forwards"], same["accepted"])
 
 
+@pytest.mark.compiles
 def test_compiled_networks_draw_the_same_images_and_are_still_counted(weights: Path) -> None:
     """One compilation for both networks and every length: more would take minutes."""
     expected, rows = drawn(made(weights, "sd"), 3)
@@ -181,6 +185,7 @@ def test_graphs_need_a_gpu() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="records CUDA graphs")
+@pytest.mark.compiles
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", CELLS)
 def test_graphs_draw_the_images_of_the_eager_loop(weights: Path, name: str) -> None:

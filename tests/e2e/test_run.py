@@ -140,7 +140,7 @@ def test_no_write_permission_is_one_line(vvsbench, weights, tmp_path):
     options = {"preexec_fn": without_roots_override} if os.geteuid() == 0 else {}
     code, _, err = vvsbench("run", *nano.overrides(weights), f"output_root={locked}", **options)
     assert code == 1, err
-    assert "cannot write" in err
+    assert "cannot read or write" in err
     assert "Set output_root to a folder that you may write to" in err
     assert "Traceback" not in err
     assert list(locked.iterdir()) == []

@@ -1,6 +1,7 @@
 """Golden fixtures: tiny checkpoints in the official formats with the numbers the authors' own code gives for them.
 
-`pytest tests/golden --golden DIR` runs the same checks on another folder laid out in the same way with other sizes.
+`pytest tests/golden --golden DIR` runs the same checks on another folder laid out in the same way with other sizes
+and other settings: a test reads both from the fixture's config.json, and is made once for every run that it names.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -26,6 +28,21 @@ class GoldenFolder:
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
+
+
+def each_run(metafunc: pytest.Metafunc, fixture: str, key: str = "runs") -> None:
+    """Make a test with an argument `run` once for every name under a key of the fixture's config.json."""
+    path = Path(metafunc.config.getoption("--golden")) / fixture / "config.json"
+    metafunc.parametrize("run", json.loads(path.read_text())[key] if path.is_file() else [])
+
+
+def recorded_names(config: pytest.Config, fixture: str, prefix: str) -> list[str]:
+    """The outputs that a fixture holds under names that begin so."""
+    path = Path(config.getoption("--golden")) / fixture / "io.safetensors"
+    if not path.is_file():
+        return []
+    with safe_open(path, "pt") as file:
+        return sorted(name for name in file.keys() if name.startswith(prefix))  # noqa: SIM118 (it is no mapping)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 
 from tests.golden.conftest import GoldenFolder
@@ -92,8 +93,14 @@ def test_greedy_cases(golden: Open) -> None:
         assert verdict.bonus.tolist() == [int(folder[f"{case}_sample_p"].argmax())], case
 
 
-def test_neighbour_table(golden: Open) -> None:
-    folder = golden("acceptance")
-    table = folder["nearest_latents"]
+@pytest.mark.parametrize("name", ["acceptance", "vvs_trace"])
+def test_neighbour_table(golden: Open, name: str) -> None:
+    """Neighbours are as far away as the recorded ones; which of two equally far ones comes first, float32 decides."""
+    folder = golden(name)
+    codes, table = folder["codebook"].double(), folder["nearest_latents"].long()
+    squares = torch.cdist(codes, codes, compute_mode="donot_use_mm_for_euclid_dist") ** 2
+    rounding = 1e-6 * float(codes.square().sum(-1).max())
     for count in (table.shape[1], 11):
-        assert torch.equal(nearest(folder["codebook"], count, normalised=False), table[:, :count].int())
+        ours = nearest(folder["codebook"], count, normalised=False).long()
+        assert all(len({own, *row}) == count + 1 for own, row in enumerate(ours.tolist()))
+        torch.testing.assert_close(squares.gather(1, ours), squares.gather(1, table[:, :count]), atol=rounding, rtol=0)

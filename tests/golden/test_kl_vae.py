@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from vvsbench.composition import composed
 from vvsbench.models import checkpoints
 from vvsbench.models.kl_vae import KLAutoencoder
+from vvsbench.models.latents import painted
 
 LATENT_TOLERANCE = 2e-4
 PIXEL_TOLERANCE = 1e-3
@@ -52,3 +54,14 @@ def test_the_posterior(folder: Any, autoencoder: KLAutoencoder) -> None:
 )
 def test_decode(folder: Any, autoencoder: KLAutoencoder, latents: str, scale: float, pixels: str) -> None:
     close(autoencoder.decode(folder[latents] / scale), folder[pixels], PIXEL_TOLERANCE)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("model", ["mar_base", "mar_large", "mar_huge"])
+def test_a_target_paints_its_tokens_as_the_authors_do(folder: Any, autoencoder: KLAutoencoder, model: str) -> None:
+    """By the scale that its settings have, in the pixels that are stored."""
+    tokens = folder["latent"].flatten(2).transpose(1, 2)
+    ours = painted(autoencoder, tokens, composed([f"model={model}"]).model.tokenizer.scale)
+    levels = (folder["decoded_scaled"].clamp(-1, 1) + 1) * 127.5
+    assert (ours - levels).abs().max() < 0.5 + 255 * PIXEL_TOLERANCE
+    assert ((painted(autoencoder, tokens, 1.0) - levels).abs() > 10).double().mean() > 0.1, "the scale is not seen"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.golden.conftest import GoldenFolder
+from tests.golden.conftest import GoldenFolder, recorded_names
 from vvsbench.models import checkpoints
 from vvsbench.models.guidance import Guidance
 from vvsbench.models.llamagen import LlamaGen, join_caption
@@ -21,6 +22,28 @@ from vvsbench.sampling import Sampling, draw
 
 Open = Callable[[str], GoldenFolder]
 RAW, GUIDED = 2e-4, 1e-3
+FIXTURES = ("llamagen_c2i", "llamagen_t2i")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every image set that a fixture drew greedily is drawn again."""
+    if "run" in metafunc.fixturenames:
+        runs = [(name, run) for name in FIXTURES for run in recorded_names(metafunc.config, name, "greedy_")]
+        metafunc.parametrize(("name", "run"), runs)
+
+
+def scale_in(name: str) -> float:
+    """The guidance scale that a recording has in its name: 1.5 of greedy_cfg1_5_interval0."""
+    found = re.search(r"cfg(\d+(?:_\d+)?)", name)
+    assert found is not None, name
+    return float(found[1].replace("_", "."))
+
+
+def guidance_of(folder: GoldenFolder, run: str) -> Guidance:
+    """Guidance of a run, as config.json has it; a run that is not listed there is guided at every step."""
+    settings = folder.config.get("runs", {}).get(run, {})
+    assert "cfg_interval" in settings or "interval" not in run, f"{folder.path} does not say the interval of {run}"
+    return Guidance(settings.get("cfg", scale_in(run)), settings.get("cfg_interval", -1))
 
 
 def transformer_of(folder: GoldenFolder) -> Transformer:
@@ -36,6 +59,7 @@ def transformer_of(folder: GoldenFolder) -> Transformer:
         classes=sizes.get("num_classes", 0),
         prefix=sizes["cls_token_num"],
         caption_dim=sizes.get("caption_dim", 0),
+        norm_eps=sizes.get("norm_eps", 1e-5),
     )
     transformer = Transformer(config).eval()
     path = folder.path / "checkpoint.pt"
@@ -67,7 +91,7 @@ def decode(model: LlamaGen, conditions: Tensor, forced: Tensor | None, greedy: b
     return torch.stack(rows), torch.stack(tokens, 1)
 
 
-@pytest.mark.parametrize("name", ["llamagen_c2i", "llamagen_t2i"])
+@pytest.mark.parametrize("name", FIXTURES)
 @torch.inference_mode()
 def test_uncached_pass(golden: Open, name: str) -> None:
     folder = golden(name)
@@ -86,7 +110,7 @@ def test_uncached_pass(golden: Open, name: str) -> None:
     torch.testing.assert_close(loss, folder["train_loss"], atol=RAW, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["llamagen_c2i", "llamagen_t2i"])
+@pytest.mark.parametrize("name", FIXTURES)
 @torch.inference_mode()
 def test_cached_decoding_with_guidance(golden: Open, name: str) -> None:
     folder = golden(name)
@@ -95,36 +119,21 @@ def test_cached_decoding_with_guidance(golden: Open, name: str) -> None:
     batch = raw.shape[1] // 2
     conditional, null = raw[:, :batch], raw[:, batch:]
     conditions, tokens = conditions_of(folder), folder["tokens"]
-    guided, _ = decode(LlamaGen(transformer, None, Guidance(4.0)), conditions, tokens)
-    torch.testing.assert_close(guided, folder["forced_step_logits_cfg4"], atol=GUIDED, rtol=0)
-    torch.testing.assert_close(guided, null + 4 * (conditional - null), atol=GUIDED, rtol=0)
+    (recording,) = [output for output in folder.tensors if output.startswith("forced_step_logits_cfg")]
+    scale = scale_in(recording)
+    guided, _ = decode(LlamaGen(transformer, None, Guidance(scale)), conditions, tokens)
+    torch.testing.assert_close(guided, folder[recording], atol=GUIDED, rtol=0)
+    torch.testing.assert_close(guided, null + scale * (conditional - null), atol=GUIDED, rtol=0)
     alone, _ = decode(LlamaGen(transformer, None, Guidance(1.0)), conditions, tokens)
     torch.testing.assert_close(alone, conditional, atol=RAW, rtol=0)
-    both = LlamaGen(transformer, None, Guidance(4.0)).start(conditions, range(batch), room=1)
+    both = LlamaGen(transformer, None, Guidance(scale)).start(conditions, range(batch), room=1)
     prefill = transformer.logits(both.prefix_features[:, :, -1])
     torch.testing.assert_close(prefill.transpose(0, 1).flatten(0, 1), folder["forced_prefill_logits"], atol=RAW, rtol=0)
 
 
-GREEDY = {
-    "llamagen_c2i": {
-        "greedy_cfg1": Guidance(1.0),
-        "greedy_cfg4": Guidance(4.0),
-        "greedy_cfg4_interval": Guidance(4.0, 10),
-        "greedy_cfg1_5_interval0": Guidance(1.5, 0),
-    },
-    "llamagen_t2i": {
-        "greedy_cfg1": Guidance(1.0),
-        "greedy_cfg4": Guidance(4.0),
-        "greedy_cfg4_interval": Guidance(4.0, 10),
-        "greedy_cfg7_5_nomask": Guidance(7.5),
-    },
-}
-
-
-@pytest.mark.parametrize(("name", "run"), [(name, run) for name, runs in GREEDY.items() for run in runs])
 def test_greedy_tokens(golden: Open, name: str, run: str) -> None:
     folder = golden(name)
-    model = LlamaGen(transformer_of(folder), None, GREEDY[name][run])
+    model = LlamaGen(transformer_of(folder), None, guidance_of(folder, run))
     _, tokens = decode(model, conditions_of(folder, masked=not run.endswith("nomask")), None)
     assert torch.equal(tokens, folder[run])
 

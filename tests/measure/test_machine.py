@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -12,8 +13,8 @@ import numpy as np
 import pynvml
 import pytest
 import torch
-from filelock import FileLock
 
+from vvsbench import locks
 from vvsbench.measure import isolation, memory
 from vvsbench.measure.clock import Stopwatch
 from vvsbench.measure.gpu import Gpu, GpuState
@@ -121,13 +122,13 @@ def test_a_child_that_dies_says_how(module):
 
 def test_only_one_measures_at_a_time_and_the_other_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    holder = FileLock(str(tmp_path / isolation.LOCK))
-    holder.acquire()
+    holder = contextlib.ExitStack()
+    holder.enter_context(locks.alone(tmp_path / isolation.LOCK))
     said = []
 
     def say(text):
         said.append(text)
-        holder.release()  # what is waited for comes to an end
+        holder.close()  # what is waited for comes to an end
 
     with isolation.alone(say):
         assert "waiting" in said[0]
@@ -138,14 +139,14 @@ def test_only_one_measures_at_a_time_and_the_other_is_told(tmp_path, monkeypatch
 
 def test_another_users_lock_is_told_and_a_lock_of_ones_own_taken(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    taken = isolation._taken
+    opened = isolation._opened
 
-    def refused(path, say):
+    def refused(path):
         if path.name == isolation.LOCK:
             raise PermissionError(path)
-        return taken(path, say)
+        return opened(path)
 
-    monkeypatch.setattr(isolation, "_taken", refused)
+    monkeypatch.setattr(isolation, "_opened", refused)
     said = []
     with isolation.alone(said.append):
         assert len(list(tmp_path.iterdir())) == 1

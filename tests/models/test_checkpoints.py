@@ -185,3 +185,37 @@ def test_digest_follows_the_content(tmp_path: Path) -> None:
     path.write_bytes(b"two!")
     assert checkpoints.digest(path) != first
     assert len(checkpoints.digest(tmp_path)) == 64
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[]",
+        b'"x"',
+        b'{"a": 1}',
+        b'{"a": {}}',
+        b'{"a": {"shape": 3}}',
+        b'{"a": {"shape": [-1]}}',
+        b'{"a": {"shape": [1.5]}}',
+        b'{"__metadata__": []}',
+        b'{"__metadata__": {"grid": 4}}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_header_of_another_form_is_damage(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(len(content).to_bytes(8, "little") + content)
+    with pytest.raises(CheckpointError, match="is not a readable safetensors file"):
+        checkpoints.header(path)
+
+
+def test_a_relative_cache_folder_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for value, wanted in (("cache", "home/.cache"), ("", "home/.cache"), (str(tmp_path / "c"), "c")):
+        monkeypatch.setenv("XDG_CACHE_HOME", value)
+        assert checkpoints.user_cache() == tmp_path / wanted
+    (tmp_path / "w").write_bytes(b"x")
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    checkpoints.digest(tmp_path / "w")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "w"]

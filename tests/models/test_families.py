@@ -18,6 +18,7 @@ from vvsbench.decoding.schedule.uniform import Uniform
 from vvsbench.decoding.settings import SkipConfig
 from vvsbench.decoding.speculative import Grid, Speculative
 from vvsbench.drafting.growing import StaticTree
+from vvsbench.drafting.jacobi import JacobiSource
 from vvsbench.drafting.oracle import OracleSource
 from vvsbench.sampling import Sampling
 
@@ -59,6 +60,15 @@ def test_speculation_and_batches_draw_the_tokens_of_ar(case: Case) -> None:
     assert all(row["step_compression"] == chosen / (row["target_forwards"] + 1) for row in rows)
     rollback = speculative(case, Uniform(interval=2), SkipConfig(recheck=Recheck.rollback))
     assert torch.equal(drawn(rollback, case, images, rows=3), expected)
+
+
+def test_a_target_drafts_for_itself(case: Case) -> None:
+    images = range(3)
+    target = case.target(extra=1)
+    tree = StaticTree([(0,), (0, 0), (0, 0, 0), (1,)], target.device)
+    grid = Grid(tree, Candidates.shared_noise, Match(), Always())
+    jacobi = Speculative(target, JacobiSource(target), grid, SAMPLING)
+    assert torch.equal(drawn(jacobi, case, images, rows=2), drawn(Autoregressive(target, SAMPLING), case, images))
 
 
 def test_a_skipping_decoder_skips(case: Case) -> None:

@@ -39,15 +39,22 @@ class FakeTrace:
 
 @dataclass
 class FakeDecoder:
-    """Calls `before` with the range of every batch, so that a test can make things happen at a given image."""
+    """Calls `before` with the range of every batch, so that a test can make things happen at a given image.
+
+    Attributes:
+        batches: the images of every batch.
+        asked: the condition that each image was last drawn for.
+    """
 
     before: Callable[[range], None] = lambda batch: None
     target: FakeTarget = field(default_factory=FakeTarget)
     guarantee: Guarantee = Guarantee.exact
     batches: list[range] = field(default_factory=list)
+    asked: dict[int, int] = field(default_factory=dict)
 
     def generate(self, conditions: Tensor, images: range, seed: int) -> tuple[Tensor, FakeTrace]:
         self.batches.append(images)
+        self.asked.update(zip(images, conditions.tolist(), strict=True))
         self.before(images)
         first = torch.tensor(list(images))[:, None] + seed
         return first + torch.arange(TOKENS), FakeTrace(images)
@@ -59,7 +66,7 @@ class FakeDecoder:
         found = []
         for first in range(images.start, images.stop, rows):
             part = range(first, min(first + rows, images.stop))
-            found.append(self.generate(conditions[: len(part)], part, seed))
+            found.append(self.generate(conditions[first - images.start :][: len(part)], part, seed))
             progress(len(part))
         return torch.cat([tokens for tokens, _ in found]), [trace for _, trace in found]
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from vvsbench import identity
 from vvsbench.errors import UserError
 from vvsbench.runs import store
+from vvsbench.runs.failures import NotWritableError
 from vvsbench.runs.store import Store, StoredCell
+from vvsbench.workers import CellLog
 
 
 def shard_bytes(cell):
@@ -180,6 +186,21 @@ def test_another_code_makes_a_record_stale(make_cell, monkeypatch):
     assert StoredCell(cell.folder, record).stale_because == "the code that draws tokens has changed"
 
 
+def test_other_weights_make_a_record_stale(make_cell, monkeypatch, tmp_path):
+    weights = tmp_path / "target.safetensors"
+    weights.write_bytes(b"one")
+    monkeypatch.setattr(identity, "weights_names", lambda config: {"model.checkpoint": str(weights)})
+    cell = make_cell()
+    cell.run()
+    record = store.read_record(cell.folder)
+    assert record.provenance.weights.keys() == {str(weights)}
+    assert not StoredCell(cell.folder, record).stale
+    weights.write_bytes(b"another")
+    assert StoredCell(cell.folder, record).stale_because == f"{weights} has changed"
+    weights.unlink()
+    assert not StoredCell(cell.folder, record).stale, "what is not here cannot have changed as far as one can tell"
+
+
 def test_a_record_is_json_that_any_reader_can_open(make_cell):
     cell = make_cell()
     cell.run()
@@ -196,3 +217,26 @@ def test_leftovers_of_a_killed_writer_are_removed(make_cell):
     leftover.write_bytes(b"half")
     cell.run()
     assert not leftover.exists()
+
+
+def test_a_finished_cell_on_a_disk_that_is_read_only_is_done(make_cell, decoder, monkeypatch, capsys):
+    make_cell().run()
+    decoder.batches.clear()
+    opened = Path.open
+
+    def read_only(path, mode="r", *arguments, **options):
+        if set(mode) & set("wax+"):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return opened(path, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", read_only)
+    cell = make_cell()
+    assert cell.run()
+    assert "done already, nothing to do" in capsys.readouterr().out
+    assert decoder.batches == []
+    next((cell.folder / "images").glob("*.safetensors")).unlink()
+    with pytest.raises(NotWritableError, match="Read-only file system"):
+        make_cell().run()
+    log = CellLog(str(cell.folder / "other.txt"), encoding="utf-8")
+    log.emit(logging.makeLogRecord({"msg": "nobody hears it"}))
+    log.close()

@@ -1,3 +1,5 @@
+"""Drawing gives every image its own prompt, whatever shard and batch it is drawn in, and its pixels by its number."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -8,6 +10,7 @@ from torch import Tensor
 
 from vvsbench.errors import NotFiniteError
 from vvsbench.runs.drawing import painted
+from vvsbench.runs.store import Store
 
 
 class Target:
@@ -34,3 +37,19 @@ def test_a_picture_that_is_not_finite_is_named_by_its_number_in_the_set() -> Non
     tokens = torch.tensor([[0], [0], [0], [7], [0]])
     with pytest.raises(NotFiniteError, match="at image 13, in float32"):
         painted(Target(), tokens, range(10, 15), 2)
+
+
+CLASSES = [3, 1, 2]
+
+
+@pytest.mark.parametrize("size", ["shard_size=4", "shard_size=3", "shard_size=10"])
+@pytest.mark.parametrize("rows", ["batch_size=2", "batch_size=3"])
+def test_an_image_is_drawn_for_the_prompt_of_its_index(make_cell, decoder, size, rows):
+    make_cell(f"prompts.classes={CLASSES}", size, rows).run()
+    assert decoder.asked == {image: CLASSES[image % len(CLASSES)] for image in range(10)}
+
+
+def test_the_trace_names_the_prompt_that_was_drawn(make_cell, decoder, tmp_path):
+    make_cell(f"prompts.classes={CLASSES}").run()
+    (stored,) = Store(tmp_path).cells("single")
+    assert stored.trace["prompt"].tolist() == [str(decoder.asked[image]) for image in range(10)]

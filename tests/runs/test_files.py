@@ -22,8 +22,8 @@ def test_a_written_file_leaves_nothing_else(tmp_path):
     [
         (errno.ENOSPC, OutOfSpaceError, "no space left"),
         (errno.EDQUOT, OutOfSpaceError, "no space left"),
-        (errno.EACCES, NotWritableError, "cannot write"),
-        (errno.ENOTDIR, NotWritableError, "cannot write"),
+        (errno.EACCES, NotWritableError, "cannot read or write"),
+        (errno.ENOTDIR, NotWritableError, "cannot read or write"),
         (errno.EROFS, NotWritableError, "Set output_root to a folder"),
     ],
 )
@@ -39,6 +39,12 @@ def test_a_failed_write_keeps_the_old_file_and_says_what_to_do(tmp_path, monkeyp
         files.write(path, b"new")
     assert path.read_bytes() == b"old"
     assert [child.name for child in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_link_to_nothing_is_called_one(tmp_path):
+    (tmp_path / "outputs").symlink_to(tmp_path / "gone")
+    with pytest.raises(NotWritableError, match="outputs is a symbolic link to nothing.: File exists"):
+        files.write(tmp_path / "outputs" / "a.json", b"1")
 
 
 def test_other_errors_stay_what_they_are():

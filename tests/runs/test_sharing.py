@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-from filelock import FileLock
+import contextlib
 
+import pytest
+
+from vvsbench import locks
 from vvsbench.runs import states, store
 from vvsbench.runs.claim import held
 from vvsbench.runs.sharing import SharedCell
@@ -76,10 +78,10 @@ def test_two_at_once_draw_every_image_once_and_the_last_one_concludes(make_share
 
 def test_a_file_of_a_process_that_died_is_drawn_by_those_that_live(make_shared, decoder):
     first, second = make_shared(), make_shared()
-    mine = FileLock(str(first.folder / "images" / ".shard-00001.safetensors.lock"))
     (first.folder / "images").mkdir(parents=True)
-    mine.acquire()  # as a process that draws it
-    once_at(8, decoder, mine.release)  # and dies while the last file is being drawn
+    mine = contextlib.ExitStack()
+    mine.enter_context(locks.alone(first.folder / "images" / ".shard-00001.safetensors.lock"))  # as who draws it
+    once_at(8, decoder, mine.close)  # and dies while the last file is being drawn
     assert first.run()
     assert second.run()
     assert store.read_record(first.folder).status == "ok"

@@ -22,7 +22,7 @@ from vvsbench.analysis.speed import speeds
 from vvsbench.runs import store
 from vvsbench.tracking import sync
 from vvsbench.tracking.cells import numbers, times
-from vvsbench.tracking.wandb import log_study, out_of_reach
+from vvsbench.tracking.wandb import asked, log_study, out_of_reach
 
 FOLDERS = ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
 BLOCK, FILE_HEADER, CHUNK_HEADER = 32768, 7, 7
@@ -327,6 +327,28 @@ def test_a_page_that_is_older_than_a_record_is_left_out(root: Path, tmp_path: Pa
 def test_a_logger_that_is_not_there_is_refused(setting: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report", "study=demo", setting]) == 2
     assert f"{setting}: choose from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("mode", "variables", "wanted"),
+    [
+        ("online", {}, "online"),
+        ("online", {"WANDB_MODE": "offline"}, "offline"),
+        ("online", {"WANDB_MODE": "dryrun"}, "offline"),
+        ("online", {"WANDB_MODE": "disabled"}, "disabled"),
+        ("offline", {"WANDB_MODE": "online"}, "offline"),
+        ("offline", {"WANDB_MODE": "disabled"}, "disabled"),
+        ("online", {"WANDB_DISABLED": "true"}, "disabled"),
+    ],
+)
+def test_the_quieter_of_setting_and_environment_counts(
+    mode: str, variables: dict[str, str], wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WANDB_MODE", "WANDB_DISABLED"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert asked(mode) == wanted
 
 
 def test_disabled_does_nothing(place: Path, tmp_path: Path) -> None:

@@ -175,6 +175,7 @@ class AblationConfig:
 
 SAID_BY_NAME = {
     "eagle2": {"sequential", "top-k"},
+    "jacobi": {"no drafter"},
     "lantern": {"top-k"},
     "vvs_coupled": {"dynamic", "best", "uncut", "drafted", "repaired"},
     "vvs_released": {"top-k"},

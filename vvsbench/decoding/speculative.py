@@ -196,7 +196,7 @@ class Speculative(Decoder):
                 self.target.spec.tokens + 2 * self.margin,
                 2 * self.reach + self.chain + stale,
             )
-            draft = self.source.start(state, first, self.structure.expanded + 2 * self.margin)
+            draft = self.source.start(state, first, self.structure.expanded + 2 * self.margin, self.structure.levels)
         return Flight(engine, state, draft, batch, seed)
 
     def _first(self, logits: Tensor, images: Sequence[int], seed: int) -> Tensor:
@@ -425,6 +425,9 @@ class Speculative(Decoder):
         else:
             rows = torch.tensor(verifying, device=tree.tokens.device)
             tree = tree.take(rows)
+        if not static:  # what lies past the end of every image is of no use
+            left = self.end - min(batch.known[row] for row in verifying)
+            tree = tree.first(self.structure.within(max(left, 0)))
         gain = self._verify(flight, tree, rows, list(range(size)) if whole else verifying, images, width)
         if not static:
             if skipped is not None:
@@ -449,6 +452,8 @@ class Speculative(Decoder):
         with phase(Phase.accept):
             batch.peak.index_add_(0, rows, peak(logits))
             verdict = self._judged(batch, tree, logits[:, width:], rows, row_list, seed)
+            counted = batch.roles == Role.VERIFY if flight.engine.static else None
+            self.source.observe(flight.draft, rows, tree, logits[:, width:], counted)
             path = tree.path_to(verdict.node)
             seen = Chain(features[:, :, :width], pending, torch.full_like(pending, -1), torch.zeros_like(pending))
             if width and self.skip.recheck is not Recheck.none:

@@ -38,7 +38,7 @@ class SmallARSource(CachedSource):
         super().__init__(network or transformer, transformer.config, target.guidance.branches)
         self.transformer, self.guidance, self.target_dim = transformer, target.guidance, target.spec.dim
 
-    def start(self, target: LlamaGenState, tokens: Tensor, room: int) -> CachedState:
+    def start(self, target: LlamaGenState, tokens: Tensor, room: int, levels: int = 1) -> CachedState:
         """See `DraftSource.start`; the prefix and the first tokens are one forward."""
         embedder, sizes = self.transformer.cls_embedding, self.sizes
         labelled = sizes.condition == "label"

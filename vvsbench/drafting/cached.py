@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from vvsbench.drafting.tree import TokenTree
 from vvsbench.fusing import fusible
 from vvsbench.models.kv_cache import KVCache, block_mask
 from vvsbench.models.transformer import Step, TransformerConfig, caption_mask
@@ -93,6 +94,16 @@ class CachedSource(ABC):
         ancestors = torch.zeros(batch, room, room, dtype=torch.bool, device=like.device)
         keys = torch.tensor(images, device=like.device)[:, None]
         return CachedState(cache, images, keys, outputs, ancestors, padding)
+
+    def observe(
+        self, state: CachedState, rows: Tensor, tree: TokenTree, logits: Tensor, counted: Tensor | None
+    ) -> None:
+        """See `DraftSource.observe`; what it reads of the target comes with `extend`."""
+        return
+
+    def ahead(self, state: CachedState, levels: int) -> None:
+        """See `DraftSource.ahead`; every node is run."""
+        return
 
     def extend(self, state: CachedState, features: Tensor, tokens: Tensor, added: Tensor) -> None:
         """See `DraftSource.extend`."""

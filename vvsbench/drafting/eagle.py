@@ -159,7 +159,7 @@ class EagleSource(CachedSource):
         super().__init__(head, head.config, target.guidance.branches)
         self.head, self.target = head, target
 
-    def start(self, target: LlamaGenState, tokens: Tensor, room: int) -> CachedState:
+    def start(self, target: LlamaGenState, tokens: Tensor, room: int, levels: int = 1) -> CachedState:
         """See `DraftSource.start`."""
         prefix = self.sizes.prefix
         state = self._begin(list(target.images), 1, room, self.head.fc.weight, None)

@@ -58,6 +58,11 @@ class Growth:
         """Log-scores [B, W, V] of the children of nodes [B, W] (see `DraftSource.expand`)."""
         return self._remembered(self.sampling.scores(self.source.expand(self.state, tokens, parents)))
 
+    def ahead(self, levels: int) -> Tensor | None:
+        """Log-scores [B, levels, V] of each level's nodes (see `DraftSource.ahead`)."""
+        logits = self.source.ahead(self.state, levels)
+        return None if logits is None else self._remembered(self.sampling.scores(logits))
+
     def _remembered(self, scores: Tensor) -> Tensor:
         if self.candidates is Candidates.sampled:
             scores = scores.log_softmax(-1)
@@ -69,19 +74,19 @@ class Growth:
         """See `TokenTree.laws`."""
         return torch.cat(self._laws, 1) if self._laws else None
 
-    def propose(self, scores: Tensor, level: int, count: int) -> tuple[Tensor, Tensor | None]:
-        """Candidates below nodes at depth `level`, best first.
+    def propose(self, scores: Tensor, levels: slice, count: int) -> tuple[Tensor, Tensor | None]:
+        """Candidates below nodes, best first.
 
         Args:
             scores: log-scores [B, W, V].
-            level: depth of the nodes.
+            levels: depths of the nodes: one for all of them, or one for each.
             count: candidates per node.
 
         Returns:
             Tokens int64 [B, W, count], and their log-probabilities to be the target's own [B, W, count] or None.
         """
         if self.candidates is Candidates.shared_noise:
-            keys = scores + self.noise[:, level, None]
+            keys = scores + self.noise[:, levels]
             best, tokens = self._largest(keys, count)
             if not self.scored:
                 return tokens, None
@@ -89,7 +94,7 @@ class Growth:
         keys = scores
         if self.candidates is Candidates.sampled:
             assert self.own_noise is not None
-            keys = scores + self.own_noise[:, level, None]
+            keys = scores + self.own_noise[:, levels]
         _, tokens = self._largest(keys, count)
         return tokens, _log_likelihoods(scores, tokens) if self.scored else None
 
@@ -129,28 +134,33 @@ class Structure(ABC):
     def grow(self, growth: Growth, roots: Tensor) -> TokenTree:
         """Grow the trees of a batch from its root tokens int64 [B]."""
 
+    def within(self, levels: int) -> int:
+        """How many of the first nodes hold all that lie at most so deep; all, where that differs from tree to tree."""
+        return self.nodes
+
 
 RankPath = tuple[int, ...]
 """A node by the ranks of its ancestors and itself: (0, 2) is the third candidate below the first one."""
 
 
-def fitted_paths(hit_rates: Sequence[float], nodes: int, depth: int) -> list[RankPath]:
+def fitted_paths(hit_rates: Sequence[float], nodes: int, depth: int, spine: int = 0) -> list[RankPath]:
     """The rank paths that are most likely to be accepted, if ranks hit independently of each other.
 
     Args:
         hit_rates: probability that the target's token is the drafter's candidate of each rank, by rank.
-        nodes: nodes of the tree, the root included.
-        depth: deepest level.
+        nodes: nodes of the tree, the root and the spine included.
+        depth: deepest level beside the spine.
+        spine: so many first candidates below each other are in the tree anyway.
 
     Returns:
         nodes - 1 paths, parents before children.
     """
     heap: list[tuple[float, RankPath]] = [(-rate, (rank,)) for rank, rate in enumerate(hit_rates)]
     heapq.heapify(heap)
-    paths: list[RankPath] = []
+    paths: set[RankPath] = {(0,) * level for level in range(1, spine + 1)}
     while heap and len(paths) < nodes - 1:
         score, path = heapq.heappop(heap)
-        paths.append(path)
+        paths.add(path)
         if len(path) < depth:
             for rank, rate in enumerate(hit_rates):
                 heapq.heappush(heap, (score * rate, (*path, rank)))
@@ -217,29 +227,65 @@ class StaticTree(Structure):
                 torch.tensor([path[-1] for path in level], device=device),
             )
             self._levels.append(_Level(*index, 1 + max(path[-1] for path in level)))
+        self._within = [1 + sum(len(path) <= depth for path in ordered) for depth in range(self.levels + 1)]
+        """Nodes down to each depth."""
+        self._forked = max((len(path) for path in ordered if path[-1] > 0), default=0)
+        """The deepest level with a candidate beside the first."""
+        self._proposals = torch.tensor([self._proposal(len(path) - 1, path[-1]) for path in ordered], device=device)
+        self._level_expansions = torch.where(self._expansions < 0, -1, self._depths - 1)
+
+    def _proposal(self, level: int, rank: int) -> int:
+        """Where a candidate stands among those of all levels (see `_at_once`)."""
+        forked = min(level, self._forked)
+        return forked * self.width + level - forked + rank
+
+    def within(self, levels: int) -> int:
+        """See `Structure.within`."""
+        return self._within[min(levels, self.levels)]
 
     def grow(self, growth: Growth, roots: Tensor) -> TokenTree:
         """See `Structure.grow`."""
-        tokens, log_hits = roots[:, None], [growth.noise.new_zeros(len(roots), 1)]
-        for depth, level in enumerate(self._levels):
-            above = level.parents.expand(len(roots), -1)
-            scores = growth.root() if depth == 0 else growth.expand(tokens[:, level.frontier], above)
-            proposed, hits = growth.propose(scores, depth, level.count)
-            tokens = torch.cat([tokens, proposed[:, level.parent, level.rank]], 1)
-            if hits is not None:
-                log_hits.append(hits[:, level.parent, level.rank])
+        scores = growth.ahead(self.levels)
+        if scores is None:
+            (tokens, log_hits), expansions = self._by_levels(growth, roots), self._expansions
+        else:
+            (tokens, log_hits), expansions = self._at_once(growth, scores), self._level_expansions
         return TokenTree(
-            tokens,
+            torch.cat([roots[:, None], *tokens], 1),
             self._parents,
             self._depths,
             self._visible,
             growth.noise,
             self.levels,
             self.width,
-            self._expansions,
-            torch.cat(log_hits, 1) if growth.scored else None,
+            expansions,
+            torch.cat([growth.noise.new_zeros(len(roots), 1), *log_hits], 1) if growth.scored else None,
             growth.laws,
         )
+
+    def _by_levels(self, growth: Growth, roots: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Tokens and log-hits of each level's nodes, one level after the other."""
+        tokens, log_hits = [roots[:, None]], []
+        for depth, level in enumerate(self._levels):
+            above = level.parents.expand(len(roots), -1)
+            scores = growth.expand(torch.cat(tokens, 1)[:, level.frontier], above) if depth else growth.root()
+            proposed, hits = growth.propose(scores, slice(depth, depth + 1), level.count)
+            tokens.append(proposed[:, level.parent, level.rank])
+            if hits is not None:
+                log_hits.append(hits[:, level.parent, level.rank])
+        return tokens[1:], log_hits
+
+    def _at_once(self, growth: Growth, scores: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The same for all levels together, from their log-scores [B, levels, V]."""
+        tokens, log_hits = [], []
+        for levels, count in ((slice(0, self._forked), self.width), (slice(self._forked, self.levels), 1)):
+            if levels.start < levels.stop:
+                proposed, hits = growth.propose(scores[:, levels], levels, count)
+                tokens.append(proposed.flatten(1))
+                if hits is not None:
+                    log_hits.append(hits.flatten(1))
+        place = self._proposals
+        return [torch.cat(tokens, 1)[:, place]], [torch.cat(log_hits, 1)[:, place]] if log_hits else []
 
 
 class DynamicTree(Structure):
@@ -268,7 +314,7 @@ class DynamicTree(Structure):
         scores = growth.root()
         pool = _Pool([], [], [], [], [])
         for depth in range(self.levels):
-            proposed, hits = growth.propose(scores, depth, k)
+            proposed, hits = growth.propose(scores, slice(depth, depth + 1), k)
             assert hits is not None
             totals, parents = _extended(total, hits, beam)
             pool.add(proposed, hits, totals, parents)

@@ -7,6 +7,8 @@ from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 
+from vvsbench.drafting.tree import TokenTree
+
 DraftStateT = TypeVar("DraftStateT")
 
 
@@ -14,12 +16,33 @@ class DraftSource(Protocol[DraftStateT]):
     """Proposes tokens along a tree; what it remembers of a batch, of type DraftStateT, is its own business."""
 
     @property
-    def network(self) -> nn.Module:
+    def network(self) -> nn.Module | None:
         """The module whose calls are counted; its forward takes (input [R*G, T, D], step) like the target's."""
         ...
 
-    def start(self, target: Any, tokens: Tensor, room: int) -> DraftStateT:
-        """Read the prefix and the first image tokens [B]; `room` is the number of tree nodes that may be expanded."""
+    def start(self, target: Any, tokens: Tensor, room: int, levels: int = 1) -> DraftStateT:
+        """Read the prefix and the first image tokens.
+
+        Args:
+            target: the target's state of the same images, just started.
+            tokens: int64 [B].
+            room: nodes of a tree that may be expanded.
+            levels: depth of the deepest node of a tree.
+        """
+        ...
+
+    def observe(
+        self, state: DraftStateT, rows: Tensor, tree: TokenTree, logits: Tensor, counted: Tensor | None
+    ) -> None:
+        """See what the target has said of a tree; `extend` follows. Most sources have no use for it.
+
+        Args:
+            state: of the batch.
+            rows: int64 [R], the rows of the batch that the trees are of.
+            tree: of these rows; near the end of an image maybe without its deepest nodes.
+            logits: the target's guided logits [R, T, V] at all nodes, those off the accepted path included.
+            counted: bool [R], rows that really verify; the others are there for the shape. None for all.
+        """
         ...
 
     def extend(self, state: DraftStateT, features: Tensor, tokens: Tensor, added: Tensor) -> None:
@@ -39,6 +62,13 @@ class DraftSource(Protocol[DraftStateT]):
 
     def note(self, state: DraftStateT, totals: Sequence[int], exact: bool) -> None:
         """Tell the host's side how many tokens of each row are known, or (not exact) how many there may be at most."""
+        ...
+
+    def ahead(self, state: DraftStateT, levels: int) -> Tensor | None:
+        """Guided logits [B, levels, V] for the nodes of each level, from the root's children on.
+
+        None for a source whose logits depend on the drafts above a node: it is asked level by level.
+        """
         ...
 
     def root_logits(self, state: DraftStateT) -> Tensor:

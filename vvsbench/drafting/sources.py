@@ -200,12 +200,31 @@ class OracleConfig(TokenDrafterConfig):
 
     def problems(self, model: ModelConfig) -> list[str]:
         """See `DrafterConfig.problems`."""
-        return [f"{key}={getattr(self, key)} must be 0 or more" for key in ("noise", "seed") if getattr(self, key) < 0]
+        found = [f"{key}={getattr(self, key)} must be 0 or more" for key in ("noise", "seed") if getattr(self, key) < 0]
+        return [*found, *([f"seed={self.seed} must be below 2**63"] if self.seed >= 2**63 else [])]
 
     @property
     def label(self) -> list[str]:
         """See `DrafterConfig.label`."""
         return [f"oracle n={self.noise:g}"]
+
+
+@dataclass
+class JacobiConfig(TokenDrafterConfig):
+    """The target's own logits of earlier rounds: no network, no training, no forward."""
+
+    name: str = "jacobi"
+
+    def build(self, target: TokenModel[Any], device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:
+        """See `TokenDrafterConfig.build`."""
+        from vvsbench.drafting.jacobi import JacobiSource
+
+        return JacobiSource(target)
+
+    @property
+    def label(self) -> list[str]:
+        """See `DrafterConfig.label`."""
+        return ["no drafter"]
 
 
 @dataclass
@@ -234,5 +253,11 @@ class LatentDrafterConfig(DrafterConfig):
         ]
 
 
-DRAFTERS: tuple[type[DrafterConfig], ...] = (EagleConfig, SmallARConfig, OracleConfig, LatentDrafterConfig)
+DRAFTERS: tuple[type[DrafterConfig], ...] = (
+    EagleConfig,
+    SmallARConfig,
+    OracleConfig,
+    JacobiConfig,
+    LatentDrafterConfig,
+)
 """The package's own sources; the schema has a node for each, under its own name."""

@@ -102,13 +102,7 @@ class FittedConfig(StructureConfig):
     def problems(self, vocab: int, hit_rates: Sequence[float]) -> Iterator[str]:
         """See `StructureConfig.problems`."""
         yield from _sizes(self.depth, self.nodes)
-        if self.candidates == Candidates.sampled and list(hit_rates) != sorted(hit_rates, reverse=True):
-            yield "candidates=sampled needs decoder.drafter.hit_rates that fall, so that no draw is left out"
-        if not hit_rates or not all(0 < rate < 1 for rate in hit_rates):
-            yield (
-                f"name=fitted needs a rate in (0, 1) for each rank in decoder.drafter.hit_rates, as in [0.5,0.15,0.1], "
-                f"not {list(hit_rates)}; python -m vvsbench.decoding.fitting measures them"
-            )
+        yield from _rate_problems(self.name, hit_rates, self.candidates)
 
 
 @dataclass
@@ -135,13 +129,58 @@ class PathsConfig(StructureConfig):
 
     def problems(self, vocab: int, hit_rates: Sequence[float]) -> Iterator[str]:
         """See `StructureConfig.problems`."""
-        known = [tuple(path) for path in self.paths]
-        if not all(known) or not known or any(not 0 <= rank < vocab for path in known for rank in path):
-            yield f"paths={self.paths} must be lists of ranks from 0 to {vocab - 1}, as in [[0],[1],[0,0]]"
-        elif alone := [list(path) for path in known if path[:-1] and path[:-1] not in known]:
-            yield f"paths: {alone[0]} has no parent; add {alone[0][:-1]}"
-        elif self.candidates == Candidates.sampled and (gaps := _gaps(known)):
-            yield f"paths: candidates=sampled may leave no draw out; add {gaps[0]}"
+        yield from _path_problems([tuple(path) for path in self.paths], vocab, self.candidates)
+
+
+@dataclass
+class WindowConfig(StructureConfig):
+    """A chain of first candidates and, near the root, candidates of other ranks beside it: a Jacobi window.
+
+    It goes with any source, but only one that knows all levels at once (drafter=jacobi) drafts it for nothing.
+
+    Attributes:
+        window: nodes of the chain, the root included: positions that a forward looks at.
+        siblings: nodes beside it, where they are likeliest to be accepted by the measured hit rates.
+        depth: deepest level of a sibling.
+        paths: rank paths of siblings of your own, as of structure=paths; the chain is there without being named.
+    """
+
+    name: str = "window"
+    window: int = 16
+    siblings: int = 16
+    depth: int = 6
+    paths: list[list[int]] = field(default_factory=list)
+
+    def build(self, hit_rates: Sequence[float], device: torch.device) -> Structure:
+        """See `StructureConfig.build`."""
+        from vvsbench.drafting.growing import StaticTree, fitted_paths
+
+        if self.paths:
+            return StaticTree([*self._chain(), *map(tuple, self.paths)], device)
+        return StaticTree(fitted_paths(hit_rates, self.window + self.siblings, self.depth, self.window - 1), device)
+
+    @property
+    def label(self) -> list[str]:
+        """Its sizes and the candidates."""
+        beside = len(self.paths) if self.paths else self.siblings
+        return [f"window {self.window}" + (f"+{beside}" if beside else ""), *super().label]
+
+    def problems(self, vocab: int, hit_rates: Sequence[float]) -> Iterator[str]:
+        """See `StructureConfig.problems`."""
+        if self.window < 2:
+            yield f"window={self.window} must be at least 2, the root and a guess; decoder=ar is the one without"
+        if self.depth < 1:
+            yield f"depth={self.depth} must be at least 1"
+        if self.siblings < 0:
+            yield f"siblings={self.siblings} must be 0 or more"
+        if self.paths:
+            yield from _path_problems([*self._chain(), *map(tuple, self.paths)], vocab, self.candidates)
+        elif self.siblings > 0:
+            yield from _rate_problems(self.name, hit_rates, self.candidates)
+
+    def _chain(self) -> list[tuple[int, ...]]:
+        """The rank paths of the chain."""
+        return [(0,) * level for level in range(1, self.window)]
 
 
 @dataclass
@@ -179,6 +218,28 @@ class DynamicConfig(StructureConfig):
             yield "candidates=sampled needs a tree whose shape does not depend on the draws; choose structure=fitted"
 
 
+def _path_problems(paths: Sequence[tuple[int, ...]], vocab: int, candidates: Candidates) -> Iterator[str]:
+    """What is wrong with rank paths that a user names."""
+    if not all(paths) or not paths or any(not 0 <= rank < vocab for path in paths for rank in path):
+        shown = [list(path) for path in paths]
+        yield f"paths={shown} must be lists of ranks from 0 to {vocab - 1}, as in [[0],[1],[0,0]]"
+    elif alone := [list(path) for path in paths if path[:-1] and path[:-1] not in paths]:
+        yield f"paths: {alone[0]} has no parent; add {alone[0][:-1]}"
+    elif candidates == Candidates.sampled and (gaps := _gaps(paths)):
+        yield f"paths: candidates=sampled may leave no draw out; add {gaps[0]}"
+
+
+def _rate_problems(name: str, hit_rates: Sequence[float], candidates: Candidates) -> Iterator[str]:
+    """What is wrong with the rates that a tree is fitted to."""
+    if candidates == Candidates.sampled and list(hit_rates) != sorted(hit_rates, reverse=True):
+        yield "candidates=sampled needs decoder.drafter.hit_rates that fall, so that no draw is left out"
+    if not hit_rates or not all(0 < rate < 1 for rate in hit_rates):
+        yield (
+            f"name={name} needs a rate in (0, 1) for each rank in decoder.drafter.hit_rates, as in [0.5,0.15,0.1], "
+            f"not {list(hit_rates)}; python -m vvsbench.decoding.fitting measures them"
+        )
+
+
 def _gaps(paths: Sequence[tuple[int, ...]]) -> list[list[int]]:
     """Ranks that are left out although a later one of the same node is there."""
     before = [(*path[:-1], path[-1] - 1) for path in paths if path[-1] > 0]
@@ -192,5 +253,5 @@ def _sizes(depth: int, nodes: int) -> Iterator[str]:
         yield f"nodes={nodes} must be at least {1 + depth}, one per level"
 
 
-STRUCTURES: tuple[type[StructureConfig], ...] = (ChainConfig, FittedConfig, PathsConfig, DynamicConfig)
+STRUCTURES: tuple[type[StructureConfig], ...] = (ChainConfig, FittedConfig, PathsConfig, WindowConfig, DynamicConfig)
 """What conf/structure can name."""

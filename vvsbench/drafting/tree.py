@@ -48,6 +48,11 @@ class TokenTree:
         return _leaves(self.depths, self.parents)
 
     @property
+    def first_of_depths(self) -> tuple[Tensor, Tensor]:
+        """The first node at each depth int64 [B or 1, levels + 1], and bool whether there is one."""
+        return _first_of_depths(self.depths, self.levels)
+
+    @property
     def log_reach(self) -> Tensor:
         """Float [B, T], estimated log-probability that the target draws the whole path to each node."""
         assert self.log_hits is not None, "the tree was grown without scores"
@@ -65,6 +70,20 @@ class TokenTree:
         """
         return _paths(self.parents, self.depths, nodes, self.levels)
 
+    def first(self, nodes: int) -> TokenTree:
+        """The trees without what comes after so many nodes, which no node before that may hang from."""
+        if nodes == self.tokens.shape[1]:
+            return self
+        return replace(
+            self,
+            tokens=self.tokens[:, :nodes],
+            parents=self.parents[:, :nodes],
+            depths=self.depths[:, :nodes],
+            visible=self.visible[:, :nodes, :nodes].contiguous(),  # as the whole one is: no second compilation
+            expansions=self.expansions[:, :nodes],
+            log_hits=None if self.log_hits is None else self.log_hits[:, :nodes],
+        )
+
     def take(self, rows: Tensor) -> TokenTree:
         """The trees of some rows [R] of the batch."""
         shared = len(self.tokens) > 1
@@ -80,6 +99,13 @@ class TokenTree:
 def _leaves(depths: Tensor, parents: Tensor) -> Tensor:
     """See `TokenTree.leaves`."""
     return torch.zeros_like(depths).scatter_add(1, parents, (depths > 0).long()) == 0
+
+
+@fusible
+def _first_of_depths(depths: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    """See `TokenTree.first_of_depths`."""
+    there = depths[:, None] == torch.arange(levels + 1, device=depths.device)[:, None]
+    return there.long().argmax(-1), there.any(-1)
 
 
 @fusible

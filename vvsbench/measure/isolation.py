@@ -7,7 +7,9 @@ and may run out of memory or die without taking the study with it.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import math
 import os
 import signal
 import subprocess
@@ -17,9 +19,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from filelock import FileLock, Timeout
+from vvsbench import locks
 
 LOCK = "vvsbench-speed.lock"
 PATIENCE = 10.0
@@ -35,23 +37,24 @@ def alone(say: Callable[[str], None]) -> Iterator[None]:
     """
     shared = Path(tempfile.gettempdir()) / LOCK
     try:
-        lock = _taken(shared, say)
+        lock = _opened(shared)
     except PermissionError:
         say(f"{shared} belongs to another user, whose timings cannot be kept apart from this one.")
-        lock = _taken(shared.with_stem(f"{shared.stem}-{os.getuid()}"), say)
-    try:
+        lock = _opened(shared.with_stem(f"{shared.stem}-{os.getuid()}"))
+    with lock:
+        if not locks.taken(lock, fcntl.LOCK_EX, 0):
+            say(f"another process measures speed on this machine; waiting for it to finish ({lock.name}) ...")
+            locks.taken(lock, fcntl.LOCK_EX, math.inf)
         yield
-    finally:
-        lock.release()
 
 
-def _taken(path: Path, say: Callable[[str], None]) -> FileLock:
-    lock = FileLock(str(path), mode=0o666)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say(f"another process measures speed on this machine; waiting for it to finish ({path}) ...")
-        lock.acquire()
+def _opened(path: Path) -> IO[bytes]:
+    """A file to lock that all users of the machine may open."""
+    existed = path.exists()
+    lock = path.open("ab+")
+    if not existed:
+        with contextlib.suppress(OSError):
+            path.chmod(0o666)
     return lock
 
 

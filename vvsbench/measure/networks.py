@@ -38,9 +38,9 @@ def _discrete(decoder: Decoder, spec: ModelSpec) -> Networks:
 
 def _draft(source: Any) -> tuple[float, float]:
     """Bytes and number of the weights that a forward of a draft source reads."""
-    if source is None:
+    module = getattr(source, "network", None)
+    if module is None:  # vanilla decoding, or a source without a network
         return 0.0, 0.0
-    module = source.network
     shared = source.target.network.output if isinstance(source, EagleSource) else None  # it borrows the target's output
     parts = [_read(module), *([_read(shared)] if shared is not None else [])]
     return sum(size for size, _ in parts), sum(count for _, count in parts)

@@ -43,6 +43,12 @@ class Header:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
+def user_cache() -> Path:
+    """The user's cache folder; a relative one is ignored, as the XDG base directory specification says."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return named if named.is_absolute() else Path("~/.cache").expanduser()
+
+
 def weights_root() -> Path:
     """The folder in which relative checkpoint names are looked up."""
     return Path(os.environ.get(WEIGHTS_VARIABLE, "weights")).expanduser()
@@ -109,10 +115,16 @@ def header(path: Path) -> Header:
             if size > path.stat().st_size:
                 raise ValueError("truncated header")
             content = json.loads(file.read(size))
-    except (struct.error, ValueError, OSError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file ({error}); fetch it again.") from error
-    metadata = content.pop("__metadata__", {})
-    return Header(dict(metadata), {key: tuple(entry["shape"]) for key, entry in content.items()})
+        metadata = content.pop("__metadata__", {})
+        shapes = {key: tuple(entry["shape"]) for key, entry in content.items()}
+        if not all(isinstance(text, str) for text in metadata.values()):
+            raise ValueError("its metadata is not text")
+        if not all(type(size) is int and size >= 0 for shape in shapes.values() for size in shape):
+            raise ValueError("a shape is not of whole numbers")
+    except (struct.error, ValueError, OSError, AttributeError, LookupError, TypeError, RecursionError) as error:
+        reason = error if isinstance(error, (ValueError, OSError, struct.error)) else "its header is of another form"
+        raise CheckpointError(f"{path} is not a readable safetensors file ({reason}); fetch it again.") from error
+    return Header(dict(metadata), shapes)
 
 
 def digest(path: Path) -> str:
@@ -129,7 +141,7 @@ def digest(path: Path) -> str:
 def _file_digest(path: Path) -> str:
     stat = path.stat()
     identity = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
-    cache_root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vvsbench" / "digests"
+    cache_root = user_cache() / "vvsbench" / "digests"
     cached = cache_root / hashlib.sha256(identity.encode()).hexdigest()
     try:
         known = cached.read_text(encoding="utf-8")

@@ -21,7 +21,7 @@ class ModelSpec:
     Attributes:
         name: as in conf/model.
         tokens: image tokens per image, N.
-        grid: side of the token grid.
+        grid: side of the token grid; of one that is not square, tokens from a place to the one below it.
         vocab: codebook size, V.
         dim: width of the features, D.
         prefix: conditioning positions before the first image token, P.

@@ -49,7 +49,9 @@ class ModelConfig:
 
     tokens: ClassVar[Tokens]
     decoders: ClassVar[tuple[str, ...]]
-    """Decoders that draw from such a target, the one without a drafter first."""
+    """Decoders that draw from such a target, those without a drafter first."""
+    undrafted: ClassVar[tuple[str, ...]]
+    """Those of them that need no drafter."""
 
     name: str = MISSING
     condition: Condition = Condition.label
@@ -98,7 +100,8 @@ class DiscreteConfig(ModelConfig):
     """
 
     tokens: ClassVar[Tokens] = Tokens.discrete
-    decoders: ClassVar[tuple[str, ...]] = ("ar", "sd", "vvs")
+    decoders: ClassVar[tuple[str, ...]] = ("ar", "jacobi", "sd", "vvs")
+    undrafted: ClassVar[tuple[str, ...]] = ("ar", "jacobi")
 
     vocab: int = MISSING
 
@@ -207,6 +210,7 @@ class LatentConfig(ModelConfig):
 
     tokens: ClassVar[Tokens] = Tokens.continuous
     decoders: ClassVar[tuple[str, ...]] = ("masked", "csd")
+    undrafted: ClassVar[tuple[str, ...]] = ("masked",)
     order: ClassVar[Order]
     """In which order the model decides tokens unless it is asked for another."""
 

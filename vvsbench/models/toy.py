@@ -184,11 +184,17 @@ class ToySource:
     def _run(self, state: ToyDraftState, prefix: Tensor) -> Tensor:
         return self.network(prefix[..., None].double(), ToyStep(state.images))[..., 0].long()
 
-    def start(self, target: ToyState, tokens: Tensor, room: int) -> ToyDraftState:
+    def start(self, target: ToyState, tokens: Tensor, room: int, levels: int = 1) -> ToyDraftState:
         """See `DraftSource.start`."""
         state = ToyDraftState(list(target.images), torch.zeros_like(tokens)[:, None])
         state.nodes = self._run(state, child(state.nodes, tokens[:, None], self.table.shape[1]))
         return state
+
+    def observe(self, state: ToyDraftState, rows: Tensor, tree: object, logits: Tensor, counted: Tensor | None) -> None:
+        """See `DraftSource.observe`."""
+
+    def ahead(self, state: ToyDraftState, levels: int) -> None:
+        """See `DraftSource.ahead`."""
 
     def extend(self, state: ToyDraftState, features: Tensor, tokens: Tensor, added: Tensor) -> None:
         """See `DraftSource.extend`."""

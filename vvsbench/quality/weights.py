@@ -106,8 +106,8 @@ def _hps(name: str) -> Path:
 
 def downloads() -> Path:
     """The folder in which torch keeps downloads (below $TORCH_HOME, else below torch in the user's cache folder)."""
-    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    return Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser() / "hub" / "checkpoints"
+    home = os.environ.get("TORCH_HOME") or checkpoints.user_cache() / "torch"
+    return Path(home).expanduser() / "hub" / "checkpoints"
 
 
 def _clip(name: str) -> Path:

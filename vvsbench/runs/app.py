@@ -21,8 +21,10 @@ from vvsbench.config import RunConfig
 from vvsbench.errors import ConfigError, UserError
 from vvsbench.explaining import EXPECTED, explained
 from vvsbench.needs import check_files
+from vvsbench.overrides import problems, quoted
 from vvsbench.runs import provenance
 from vvsbench.runs.job import Outcome, Task
+from vvsbench.sizes import check_files as check_studies
 from vvsbench.sizes import sized
 from vvsbench.validation import validate
 
@@ -50,14 +52,15 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: the settings are wrong and nothing was written, or a cell failed.
     """
-    if nameless := [word for word in argv if word.startswith("=")]:
-        raise ConfigError([f"{word}: has no key; write KEY=VALUE." for word in nameless])
+    if wrong := list(problems(argv)):
+        raise ConfigError(wrong)
     prepare()
     task = Task()
     task.set_up()
     os.environ[provenance.COMMAND] = shlex.join(["vvsbench", "run", *argv])
     try:
-        words = sized(argv)
+        check_studies(argv)
+        words = [quoted(word) for word in sized(argv)]
         if any(word.startswith(LAUNCHER) for word in words):
             words.append("hydra.mode=MULTIRUN")  # a lone cell is not handed to a launcher
         sys.argv = [sys.argv[0], *sorted(words, key=lambda word: word not in SWITCHES)]
@@ -109,16 +112,16 @@ def check(jobs: Sequence[tuple[Sequence[str], Callable[[], DictConfig]]], here: 
         ConfigError: with the problems of all cells.
         FilesMissing: weights or data of a study of real models are not here.
     """
-    problems: dict[str, list[str]] = {}
+    wrong: dict[str, list[str]] = {}
     runs: list[RunConfig] = []
     for overrides, load in jobs:
         run, found = examined(load, here)
         runs += [run] if run else []
         for problem in found:
-            problems.setdefault(problem, []).append(" ".join(overrides))
+            wrong.setdefault(problem, []).append(" ".join(overrides))
     check_files(runs)
-    if problems:
-        raise ConfigError([_placed(text, cells, len(jobs)) for text, cells in problems.items()])
+    if wrong:
+        raise ConfigError([_placed(text, cells, len(jobs)) for text, cells in wrong.items()])
     return runs
 
 

@@ -20,7 +20,7 @@ from vvsbench.errors import UserError
 from vvsbench.runs import files, provenance, shards, store, tables
 from vvsbench.runs.claim import claimed, give_back, reserved
 from vvsbench.runs.console import Console
-from vvsbench.runs.failures import OutOfMemoryError, understood
+from vvsbench.runs.failures import NotWritableError, OutOfMemoryError, understood
 from vvsbench.runs.record import CellRecord, Status
 from vvsbench.runs.scoring import score
 from vvsbench.runs.shards import Shard, ShardRange
@@ -55,9 +55,19 @@ class Cell:
             UserError: it could not be finished; the record says why.
         """
         started = time.perf_counter()
-        with claimed(self.folder, self.console.say):
-            self._conclude(0, started)
+        try:
+            with claimed(self.folder, self.console.say):
+                self._conclude(0, started)
+        except NotWritableError:
+            if not self._finished():
+                raise
+            self._conclude(0, started)  # which has nothing left to write
         return True
+
+    def _finished(self) -> bool:
+        """Whether the cell, in a folder that cannot be written to, is done and whole."""
+        record = self._readable_record()
+        return record is not None and record.status == "ok" and not self._missing() and self._tables_intact(record)
 
     def _conclude(self, before: int, started: float) -> None:
         """Nobody else works on the cell: draw what is missing or damaged, tabulate, score, and say what was done.

@@ -14,13 +14,11 @@ import fcntl
 import math
 import os
 import socket
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from filelock import FileLock, Timeout
-
+from vvsbench import locks
 from vvsbench.runs import files
 from vvsbench.runs.failures import from_system
 from vvsbench.runs.shards import FOLDER, ShardRange
@@ -30,7 +28,6 @@ RESERVED_BYTES = 128 * 1024
 """Room for a record: it is given back before the record of a failure is written."""
 GLIMPSE, PATIENCE = 0.3, 2.0
 """Seconds that a lock may be held by one who only looks (see `held`), and by one who is about to leave."""
-POLL = 0.02
 
 
 @contextlib.contextmanager
@@ -44,21 +41,12 @@ def claimed(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     Raises:
         UserError: the folder cannot be written to.
     """
-    lock = FileLock(str(folder / LOCK))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
+    with _opened_to_lock(folder) as lock:
+        if not locks.taken(lock, fcntl.LOCK_EX, 0):
             say(f"{folder.name}: another process works on it; waiting for it to finish ...")
-            lock.acquire()
-    except OSError as error:
-        raise from_system(error, folder) from error
-    try:
+            locks.taken(lock, fcntl.LOCK_EX, math.inf)
         files.remove_leftovers(folder)
         yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager
@@ -73,18 +61,21 @@ def joined(folder: Path, say: Callable[[str], None], begin: Callable[[], None]) 
     Raises:
         UserError: the folder cannot be written to.
     """
+    with _opened_to_lock(folder) as lock:
+        if locks.taken(lock, fcntl.LOCK_EX, GLIMPSE):
+            begin()
+        if not locks.taken(lock, fcntl.LOCK_SH, PATIENCE):
+            say(f"{folder.name}: another process works on it alone; waiting for it to finish ...")
+            locks.taken(lock, fcntl.LOCK_SH, math.inf)
+        yield
+
+
+def _opened_to_lock(folder: Path) -> IO[bytes]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / LOCK).open("ab+")
+        return (folder / LOCK).open("ab+")
     except OSError as error:
         raise from_system(error, folder) from error
-    with lock:
-        if _taken(lock, fcntl.LOCK_EX, GLIMPSE):
-            begin()
-        if not _taken(lock, fcntl.LOCK_SH, PATIENCE):
-            say(f"{folder.name}: another process works on it alone; waiting for it to finish ...")
-            _taken(lock, fcntl.LOCK_SH, math.inf)
-        yield
 
 
 @contextlib.contextmanager
@@ -96,17 +87,10 @@ def concluding(folder: Path) -> Iterator[bool]:
     Yields:
         Whether it is held.
     """
-    lock = FileLock(str(folder / LOCK))
-    try:
-        lock.acquire(timeout=PATIENCE)
-    except Timeout:
-        yield False
-        return
-    try:
-        files.remove_leftovers(folder)
-        yield True
-    finally:
-        lock.release()
+    with locks.alone(folder / LOCK, PATIENCE) as held:
+        if held:
+            files.remove_leftovers(folder)
+        yield held
 
 
 def unclaimed(folder: Path, wanted: Sequence[ShardRange]) -> Generator[ShardRange, None, None]:
@@ -126,9 +110,8 @@ def unclaimed(folder: Path, wanted: Sequence[ShardRange]) -> Generator[ShardRang
             path = where.path(folder)
             if path.exists():
                 continue
-            lock = FileLock(str(path.with_name(f".{path.name}.lock")))
-            with contextlib.suppress(Timeout), lock.acquire(timeout=0):
-                if not path.exists():
+            with locks.alone(path.with_name(f".{path.name}.lock"), patience=0) as mine:
+                if mine and not path.exists():
                     found = True
                     yield where
 
@@ -159,22 +142,6 @@ def _opened(path: Path) -> IO[bytes]:
         if error.errno != errno.EROFS:
             raise
         return path.open("rb")
-
-
-def _taken(lock: IO[Any], kind: int, patience: float) -> bool:
-    """Try to take a lock for so many seconds; whether it is taken. A file system without locks lets everybody in."""
-    until = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(lock, kind | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            if time.monotonic() >= until:
-                return False
-            time.sleep(POLL)
-        except OSError:
-            return True
-        else:
-            return True
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import rich.console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vvsbench.runs.record import CellRecord
+from vvsbench.terminal import Terminal
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +27,8 @@ class Console:
 
     def __init__(self, bars: bool = True) -> None:
         self.said: list[str] = []
-        self._out = rich.console.Console(highlight=False, soft_wrap=True, markup=False)
-        self._err = rich.console.Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+        self._out = Terminal(soft_wrap=True)
+        self._err = Terminal(stderr=True, soft_wrap=True)
         self._bars = bars and self._err.is_terminal
 
     def say(self, text: str) -> None:

@@ -11,7 +11,12 @@ from pathlib import Path
 from vvsbench.errors import OutOfSpaceError, UserError
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
+FORBIDDEN = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.EIO, errno.ESTALE, errno.EINVAL),
+}
+"""No right to write, no such place, a place that is taken by something else, a disk that does not answer."""
 
 
 class NotWritableError(UserError):
@@ -35,11 +40,18 @@ def from_system(error: OSError, path: Path | None = None) -> Exception:
             f"no space left on the device while writing {where}. Free some, or set output_root to a larger disk; "
             "the same command then goes on where this one stopped."
         )
-    if error.errno in FORBIDDEN:
+    if error.errno in FORBIDDEN and (path or error.filename):
         return NotWritableError(
-            f"cannot write {where} ({error.strerror}). Set output_root to a folder that you may write to."
+            f"cannot read or write {where}{_dangling(where)}: {error.strerror}. Set output_root to a folder that you "
+            "may write to."
         )
     return error
+
+
+def _dangling(path: Path) -> str:
+    """Which part of a path is a link to nothing, in brackets; empty when none is."""
+    found = [str(one) for one in (path, *path.parents) if one.is_symlink() and not one.exists()]
+    return f" ({found[0]} is a symbolic link to nothing)" if found else ""
 
 
 def understood(error: Exception, setting: str, remedy: str) -> Exception:

@@ -24,14 +24,14 @@ from omegaconf import DictConfig
 from vvsbench import identity, workers
 from vvsbench.composition import plain, typed
 from vvsbench.config import LoggerKind, Stage
-from vvsbench.errors import UserError
+from vvsbench.errors import ConfigError, UserError
 
 log = logging.getLogger(__name__)
 
 CARRIED = ("VVSBENCH_", "HYDRA_FULL_ERROR", "TQDM_DISABLE", "OMP_WAIT_POLICY")
 """Beginnings of the variables that a worker needs, whether or not its scheduler passes the environment on."""
-ENDINGS = (signal.SIGTERM, signal.SIGUSR2)
-"""How a scheduler takes the machine back; submitit's is told to send the second some time before the end."""
+ENDINGS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""How a scheduler takes the machine back, or warns that it will: SLURM's --signal=USR1 by custom, submitit by USR2."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,8 @@ def job(cfg: DictConfig, worker: bool = False) -> Outcome:
     console, error, done = Console(bars=not worker), None, True
     on_gpu = worker and identity.device(run.device) == "cuda"
     try:
+        if folder.resolve() != states.place(run).resolve():
+            raise ConfigError([f"hydra: {folder} is not where verbs look for this cell; set output_root alone."])
         with workers.own_gpu(console.say) if on_gpu else contextlib.nullcontext():
             if not states.wanted([run])[0]:
                 console.say(f"{folder.name}: rerun={run.rerun.value} leaves it out")

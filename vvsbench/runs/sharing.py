@@ -13,8 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from filelock import FileLock
-
+from vvsbench import locks
 from vvsbench.runs import shards, store
 from vvsbench.runs.cell import Cell
 from vvsbench.runs.claim import concluding, joined, reserved, unclaimed
@@ -68,5 +67,5 @@ class SharedCell(Cell):
 
     @contextlib.contextmanager
     def _noted(self) -> Iterator[CellRecord]:
-        with FileLock(str(self.folder / RECORD_LOCK)), super()._noted() as record:
+        with locks.alone(self.folder / RECORD_LOCK), super()._noted() as record:
             yield record

@@ -61,8 +61,8 @@ class SearchConfig:
             return
         if self.parallel < 1:
             yield f"search.parallel={self.parallel} must be at least 1: how many trials run at once."
-        if self.seed < 0:
-            yield f"search.seed={self.seed} must be 0 or more."
+        if not 0 <= self.seed < 2**32:
+            yield f"search.seed={self.seed} must be 0 or more and below 2**32."
         if self.objectives is not None and not self.objectives:
             yield f"search.objectives is empty; name at least one of {', '.join(OBJECTIVES)}."
         if self.objectives and len(set(self.objectives)) < len(self.objectives):

@@ -38,6 +38,7 @@ def log_study(study: str, root: Path, mode: str = "online") -> None:
         root: the output root; offline runs are written to its folder wandb/ unless WANDB_DIR says otherwise.
         mode: "online" (offline if there is no key or no network), "offline" or "disabled".
     """
+    mode = asked(mode)
     if mode == "disabled":
         return
     try:
@@ -55,6 +56,20 @@ def log_study(study: str, root: Path, mode: str = "online") -> None:
         return
     later = "" if mode == "online" else f"; to send them: vvsbench wandb sync output_root={root}"
     print(f"Weights & Biases: {logged.runs} runs of group {study}, {mode}{later}")
+
+
+def asked(mode: str) -> str:
+    """How Weights & Biases is reached: the quieter of the setting and of its own WANDB_MODE and WANDB_DISABLED.
+
+    Args:
+        mode: of the setting logger.mode, "online" unless it was given.
+    """
+    said = {"dryrun": "offline", "run": "online"}
+    variable = os.environ.get("WANDB_MODE", "").lower()
+    wanted = [mode, said.get(variable, variable)]
+    if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1"):
+        wanted.append("disabled")
+    return next((quiet for quiet in ("disabled", "offline") if quiet in wanted), "online")
 
 
 def folder(root: Path) -> Path:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from vvsbench.drafting.sources import Pads
 
+SEEDS = 2**40
+"""How many seeds a training has: torch takes one of 64 bits for every step of each."""
+
 
 @dataclass
 class LoopSettings:
@@ -60,6 +63,8 @@ class LoopSettings:
             for key, low in least.items()
             if getattr(self, key) < low
         ]
+        if not 0 <= self.seed < SEEDS:
+            found.append(f"seed={self.seed}: must be 0 or more and below 2**40; larger ones are folded onto these.")
         positive = ("learning_rate", "clip", "checkpoint_seconds", "log_seconds")
         found += [f"{key}={getattr(self, key)}: must be above 0." for key in positive if getattr(self, key) <= 0]
         if not 0 <= self.decay <= 1:

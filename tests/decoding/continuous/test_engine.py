@@ -74,6 +74,7 @@ def test_recorded_steps_draw_the_same_images(name: str) -> None:
     assert sum(times > 2 for times in engine.stages.values()) >= min(AR_STEPS, len(engine.stages) / 2)
 
 
+@pytest.mark.compiles
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("kind", [EngineKind.compiled, EngineKind.graphed])

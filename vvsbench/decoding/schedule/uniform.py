@@ -42,4 +42,6 @@ class Uniform(Schedule):
         found = not_negative("first_tokens", self.first_tokens)
         if self.interval < 2:
             found.append(f"interval={self.interval} must be at least 2; decoder=sd is the one that never skips")
+        elif not 0 <= self.offset < self.interval:
+            found.append(f"offset={self.offset} must lie in 0 to {self.interval - 1}: it is a step modulo the interval")
         return found

@@ -86,9 +86,9 @@ class LateEagle(EagleSource):
 
     target: Late
 
-    def start(self, target: LlamaGenState, tokens: Tensor, room: int) -> CachedState:
+    def start(self, target: LlamaGenState, tokens: Tensor, room: int, levels: int = 1) -> CachedState:
         """See `DraftSource.start`."""
-        state = super().start(target, tokens, room)
+        state = super().start(target, tokens, room, levels)
         state.cache.lengths.add_(self.target.entered)
         state.cache.extent += self.target.entered
         self.behind = self.sizes.prefix + self.reach + self.target.entered

@@ -47,6 +47,11 @@ class Family(ABC):
         return self.rows * self.columns
 
     @property
+    def stride(self) -> int:
+        """Tokens from a place of the grid to the one below it."""
+        return self.columns
+
+    @property
     def forced(self) -> int:
         """How many of them are no choice of the model's."""
         return 0
@@ -142,7 +147,11 @@ class Listed(Family):
 
     @property
     def tokens(self) -> int:
-        return self.rows * (self.columns + self.has_ends)
+        return self.rows * self.stride
+
+    @property
+    def stride(self) -> int:
+        return self.columns + self.has_ends
 
     @property
     def forced(self) -> int:
@@ -157,7 +166,7 @@ class Listed(Family):
     def allowed(self, index: Tensor) -> Tensor | None:
         if not self.has_ends:
             return None
-        at_end = (index % (self.columns + 1) == self.columns)[..., None]
+        at_end = (index % self.stride == self.columns)[..., None]
         return at_end == (torch.arange(self.vocab, device=index.device) == self.codes)
 
     def grid(self, tokens: Tensor) -> Tensor:

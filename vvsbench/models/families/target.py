@@ -280,7 +280,7 @@ def _spec(family: Family, branches: int, prefix: int, name: str) -> ModelSpec:
     return ModelSpec(
         name=name,
         tokens=family.tokens,
-        grid=family.rows,
+        grid=family.stride,
         vocab=family.vocab,
         dim=text.hidden_size,
         prefix=prefix,
