@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tests.transformers_cases import Case, folders
+from vvsbench import cli
 from vvsbench.composition import composed
 from vvsbench.decoding import build
 from vvsbench.errors import CheckpointError, UserError
 from vvsbench.models import checkpoints
 from vvsbench.models.families.loading import load_model
+from vvsbench.models.families.target import Transformers
+from vvsbench.runs.store import Store
 from vvsbench.validation import validate
 
 FIXTURES = Path(__file__).parent.parent / "golden" / "fixtures"
@@ -56,13 +60,14 @@ def overrides(folder: Path, captions: Path) -> list[str]:
         "model.prompt_tokens=12",
         f"prompts.file={captions}",
         "device=cpu",
+        "count=4",
     ]
 
 
 @pytest.fixture
 def captions(tmp_path: Path) -> Path:
     file = tmp_path / "captions.txt"
-    file.write_text("a red boat\nbird\n")
+    file.write_text("a red boat\nbird\na bird\nred bird : a boat\n")
     return file
 
 
@@ -79,6 +84,40 @@ def test_the_preset_draws_from_captions(folder: Path, captions: Path) -> None:
     assert null[1] == ["<bos>", *["<pad>"] * 5, "<boi>"]
     tokens, _ = decoder.generate(conditions, range(2), seed=0)
     assert decoder.target.to_images(tokens).shape == (2, 3, 8, 8)
+
+
+def test_a_run_needs_nothing_but_the_folder(
+    folder: Path, captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = [*overrides(folder, captions), "batch_size=3", "shard_size=3", "study.name=folder"]
+    for decoder in ("ar", "jacobi"):
+        assert cli.main(["run", f"decoder={decoder}", *asked]) == 0
+    ar, jacobi = sorted(Store(tmp_path / "outputs").cells("folder"), key=lambda cell: cell.record.label)
+    assert (ar.tokens == jacobi.tokens).all()
+    assert jacobi.record.summaries["target_forwards"].mean < ar.record.summaries["target_forwards"].mean
+    assert jacobi.record.summaries["draft_forwards"].mean == 0
+
+
+def test_the_diffusion_stage_gets_every_token_four_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Transformers, "_branches", lambda self, prompt: [[50, 51, 40]])  # there is no tokenizer
+    case = Case(next(folder for folder in folders(FIXTURES) if folder.parts[-2:] == ("glm_image", "oblong")))
+    case.model.save_pretrained(tmp_path / "glm")
+    (tmp_path / "captions.txt").write_text("a bird\na boat\n")
+    asked = ["model=glm_image", f"model.checkpoint={tmp_path}/glm", "model.grid=3", "model.columns=5"]
+    asked += ["model.vocab=32", "model.prompt_tokens=4", "prompts.file=captions.txt", "device=cpu", "count=2"]
+    assert cli.main(["run", *asked, "decoder=ar", "batch_size=2", "shard_size=2"]) == 0
+    assert cli.main(["export", "study=single", "to=tokens", "format=glm_image", "diffusion_seconds=1"]) == 0
+    assert "% of the time" in capsys.readouterr().out
+    (cell,) = Store(tmp_path / "outputs").cells("single")
+    written = np.load(tmp_path / "tokens" / "prior_token_ids.npy").reshape(2, 6, 10)
+    for row, column in ((0, 0), (1, 1), (0, 1)):
+        assert (written[:, row::2, column::2] == cell.tokens[:, -15:].reshape(2, 3, 5)).all()
+    assert json.loads((tmp_path / "tokens" / "prompts.json").read_text()) == ["a bird", "a boat"]
+    assert cli.main(["export", "study=single", "to=tokens", "format=glm_image"]) == 1
 
 
 def test_a_name_of_the_hub_is_found_in_its_cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
