@@ -134,7 +134,10 @@ def bad(kind, folder):
     elif kind == "sizes":
         picture(folder / "1.png", size=(4, 5))
     elif kind == "deep":
-        picture(folder / "1.png", mode="I;16")
+        Image.fromarray(np.ones((4, 4), dtype=np.float32)).save(folder / "1.tiff")
+    elif kind == "moving":
+        frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+        frames[0].save(folder / "1.gif", save_all=True, append_images=frames[1:])
     elif kind == "empty":
         (folder / "0.png").unlink()
     elif kind == "nowhere":
@@ -158,7 +161,8 @@ NPZ = {
 FOLDERS = {
     "torn": "1.png is not a readable picture",
     "sizes": "1.png is 4x5, but 0.png is 4x4",
-    "deep": "only 8 bits per channel",
+    "deep": "1.tiff has pixels of the kind F, whose black and white are not known",
+    "moving": "1.gif holds 2 pictures, an animation or pages",
     "empty": "holds no pictures",
     "nowhere": "does not exist",
     "torn npz": "is not a readable .npz file",
@@ -175,6 +179,29 @@ def test_what_is_no_image_set_is_one_message_and_leaves_nothing(verb, root, tmp_
     assert err.count("\n") == 1
     assert (FOLDERS.get(kind) or NPZ[kind][1]) in err
     assert sorted(root.rglob("*")) == before
+
+
+def test_what_is_converted_or_left_out_is_said_once_and_recorded(verb, root, tmp_path):
+    """A pixel of alpha 196 and red 30 is no 30, a 16-bit grey no white, and no file is passed over in silence."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    for number in range(2):
+        Image.new("RGBA", (4, 4), (30, 30, 30, 196)).save(folder / f"{number}.png")
+    Image.fromarray(np.full((4, 4), 257 * 90, dtype=np.uint16)).save(folder / "2.png")
+    Image.new("L", (4, 4), 7).save(folder / "3.tiff")
+    Image.new("P", (4, 4)).save(folder / "4.gif")
+    (folder / "5.heic").write_bytes(b"")
+    code, out, _ = verb("import", folder, "study=demo", "label=theirs", "metrics=none")
+    assert code == 0
+    assert images(root, "theirs")[:, 0, 0, 0].tolist() == [82, 82, 90, 7, 0]
+    said = [
+        f"left out of {folder}, no pictures by their names: 1 (5.heic)",
+        "transparent pictures, put on white: 2",
+        "grey pictures with 16 bits, of which the upper 8 are kept: 1",
+    ]
+    assert [line.strip() for line in out.splitlines()[1:]] == said
+    (cell,) = [cell for cell in Store(root).cells("demo") if cell.record.external]
+    assert cell.record.external.remarks == said
 
 
 @pytest.mark.parametrize("damage", ["missing", "flipped", "swapped", "unfinished"])

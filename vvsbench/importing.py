@@ -63,6 +63,8 @@ def main(arguments: Sequence[str]) -> int:
     record = read_record(folder)
     assert record is not None
     print(f"{record.label} {record.key}: {record.count} images {'imported' if new else 'are here already'}: {folder}")
+    for remark in record.external.remarks if record.external else []:
+        print(f"  {remark}")
     if measure(StoredCell(folder, record), protocol, root / "cache", Console()):
         print(f"scored under {protocol.name} {protocol_version(protocol)}: vvsbench report study={study}")
     return 0

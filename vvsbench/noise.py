@@ -30,6 +30,8 @@ _KEY_FACTORS = (_signed(0xBF58476D1CE4E5B9, 64), _signed(0x94D049BB133111EB, 64)
 _TOKEN_STEP = _signed(0x9E3779B1, 32)
 _TOKEN_FACTORS = (_signed(0x7FEB352D, 32), _signed(0x846CA68B, 32))
 _MANTISSA = 0x7FFFFFFF
+_CHUNK = 64
+"""Positions whose noise is made at a time where that of a whole image is made: what making it needs is as large."""
 
 
 class Purpose(IntEnum):
@@ -101,6 +103,25 @@ def gumbel(seed: int, images: Tensor, positions: Tensor, vocab: int, purpose: Pu
 def _gumbel(stream: Tensor, images: Tensor, positions: Tensor, vocab: int) -> Tensor:
     units = _units(_key(stream, images, positions), vocab)
     return units.neg_().log1p_().neg_().log_().neg_()
+
+
+def gumbel_of_all(seed: int, images: Tensor, positions: int, vocab: int) -> Tensor:
+    """Noise of the target's draws at the first positions of some images, made once so that no step has to.
+
+    Args:
+        seed: of the cell.
+        images: int64 [B].
+        positions: how many, K.
+        vocab: number of tokens V.
+
+    Returns:
+        float32 [B, K, V].
+    """
+    noise = torch.empty(len(images), positions, vocab, device=images.device)
+    for start in range(0, positions, _CHUNK):
+        some = torch.arange(start, min(start + _CHUNK, positions), device=images.device)
+        noise[:, start : start + _CHUNK] = gumbel(seed, images[:, None], some, vocab)
+    return noise
 
 
 def normal(seed: int, images: Tensor, positions: Tensor, vocab: int, purpose: Purpose) -> Tensor:

@@ -10,6 +10,7 @@ from scipy import linalg
 from vvsbench.quality import adm, fidelity, references, scorers
 from vvsbench.quality.config import MetricsConfig, QualityError, ReferenceConfig
 from vvsbench.quality.extractors import Features
+from vvsbench.quality.images import ImageSet
 from vvsbench.quality.scorers import Subject
 from vvsbench.quality.weights import Weights
 
@@ -22,7 +23,7 @@ class SmallExtractor:
     digest, spatial, width = "small", True, WIDTH
 
     def __call__(self, images):
-        pixels = torch.stack([images[index] for index in range(len(images))]).double().flatten(1)
+        pixels = torch.cat([torch.from_numpy(part) for part in images.parts(7)]).double().flatten(1)
         embeddings = torch.stack([part.mean(dim=1) for part in pixels.chunk(WIDTH, dim=1)], dim=1)
         return Features(embeddings, embeddings, pixels[:, :: pixels.shape[1] // PLACES][:, :PLACES])
 
@@ -66,11 +67,11 @@ def test_every_metric_is_taken_from_its_part_of_the_file(file, tmp_path):
     values = ["fid", "sfid", "precision", "recall"]
     config = MetricsConfig(name="adm", values=values, reference=ReferenceConfig("adm", str(file), 40, 0))
     images = pictures(36, 2, shift=30)
-    subject = Subject(images, None, config, Weights(None, None), tmp_path / "cache")
+    subject = Subject(ImageSet(images), None, config, Weights(None, None), tmp_path / "cache")
     vars(subject)["extractor"] = SmallExtractor()
     found = {name: scorers.SCORERS[name](subject) for name in values}
-    ours = SmallExtractor()(references.ImageSet(images))
-    theirs = SmallExtractor()(references.ImageSet(pictures(40, 1))).embeddings.numpy()
+    ours = SmallExtractor()(ImageSet(images))
+    theirs = SmallExtractor()(ImageSet(pictures(40, 1))).embeddings.numpy()
     for name, features, names in (("fid", ours.embeddings, adm.POOLED), ("sfid", ours.spatial, adm.SPATIAL)):
         mu, sigma = adm.statistics(file, names)
         assert found[name].value == pytest.approx(frechet(features.numpy(), mu, sigma), rel=1e-6)
@@ -98,6 +99,9 @@ def test_statistics_of_another_network_or_of_none_are_refused(file, tmp_path):
     extractor.width = 7
     with pytest.raises(QualityError, match="of another extractor"):
         references.load(ReferenceConfig("adm", str(file), 40, 0), extractor, 8, tmp_path)
+    np.savez(tmp_path / "nan.npz", mu=np.full(3, np.nan), sigma=np.eye(3))
+    with pytest.raises(QualityError, match="has NaN or infinity in mu or sigma"):
+        adm.statistics(tmp_path / "nan.npz", adm.POOLED)
     np.savez(tmp_path / "odd.npz", mu=np.zeros(3), sigma=np.eye(2))
     with pytest.raises(QualityError, match="which are no statistics"):
         adm.statistics(tmp_path / "odd.npz", adm.POOLED)

@@ -66,11 +66,11 @@ def test_sets_of_the_same_prompts_are_dealt_alike(protocol, draw, tmp_path):
 
 def test_a_record_of_the_first_version_is_still_read(protocol, draw, tmp_path):
     record = evaluate(draw(0, 20)[0], None, dataclasses.replace(protocol, values=["fid"]), tmp_path, "d")
-    assert record.schema_version == 2
+    assert record.schema_version == 3
     old = record.model_dump() | {"schema_version": 1}
     del old["groups"]
     for value in old["values"]:
-        del value["jackknife"], value["each"], value["draws"]
+        del value["jackknife"], value["each"], value["draws"], value["captions_cut"]
     read = QualityRecord.model_validate(old)
     assert (read.groups, read.values[0].jackknife, read.values[0].value) == ("", None, record.values[0].value)
 
@@ -97,6 +97,14 @@ def test_fid_grows_with_corruption(protocol, draw, tmp_path, random):
         numbers = [value[name].value for value in found]
         assert numbers == sorted(numbers)
         assert numbers[-1] > numbers[0] + 5 * (found[0][name].high - found[0][name].value)
+
+
+def test_a_metric_that_is_no_number_is_refused(protocol, draw, tmp_path, monkeypatch):
+    from vvsbench.quality import fidelity
+
+    monkeypatch.setattr(fidelity, "fid", lambda generated, reference: float("nan"))
+    with pytest.raises(QualityError, match="fid of these 40 images is nan, .* look at the reference \\(shapes\\)"):
+        evaluate(draw(0, 40)[0], None, dataclasses.replace(protocol, values=["fid"]), tmp_path, "d")
 
 
 def test_clipped_kid_subsets_are_noted(protocol, draw, tmp_path):

@@ -18,7 +18,8 @@ def test_pictures_of_others_get_the_numbers_that_ours_would(protocol, draw, tmp_
     folder.mkdir()
     for number, image in enumerate(images):
         Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(folder / f"{number}.png")
-    place, new = external.add(tmp_path / "outputs", "s", "theirs", folder, captions)
+    (tmp_path / "captions.txt").write_text("\n".join(captions), encoding="utf-8")
+    place, new = external.add(tmp_path / "outputs", "s", "theirs", folder, tmp_path / "captions.txt")
     assert new
     cell = StoredCell(place, read_record(place))
     assert measure(cell, protocol, tmp_path / "cache", Console())

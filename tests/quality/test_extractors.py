@@ -5,10 +5,11 @@ import torch_fidelity
 from torch import nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from vvsbench.errors import CheckpointError
+from vvsbench.errors import CheckpointError, NotFiniteError
 from vvsbench.quality import fidelity
 from vvsbench.quality.config import QualityError
-from vvsbench.quality.extractors import KINDS, Extractor, ImageSet, device_of
+from vvsbench.quality.extractors import KINDS, Extractor, device_of
+from vvsbench.quality.images import ImageSet
 
 CPU = torch.device("cpu")
 
@@ -18,7 +19,38 @@ def test_features_do_not_depend_on_the_batch_size(classifier, draw):
     one, many = (Extractor("classifier", classifier, CPU, size)(images) for size in (1, 16))
     torch.testing.assert_close(one.embeddings, many.embeddings, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(one.logits, many.logits, rtol=1e-4, atol=1e-4)
-    assert one.embeddings.dtype == torch.float64
+    assert one.embeddings.dtype == torch.float32
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_features_that_are_not_finite_are_refused_by_the_image(classifier, draw, value, monkeypatch):
+    extractor = Extractor("classifier", classifier, CPU, 16)
+    images = draw(0, 37)[0]
+    forward = type(extractor.network).forward
+
+    def spoilt(self, batch):
+        features, logits = forward(self, batch)
+        same = (batch == torch.from_numpy(images[20])).flatten(1).all(1)
+        return features.masked_fill(same[:, None], value), logits
+
+    monkeypatch.setattr(type(extractor.network), "forward", spoilt)
+    with pytest.raises(
+        NotFiniteError, match=r"vvsbench-classifier \(layer features\) are not finite .* image 20, in float32"
+    ):
+        extractor(ImageSet(images))
+
+
+class Tensors(torch.utils.data.Dataset):
+    """Images as torch-fidelity takes them."""
+
+    def __init__(self, images):
+        self.images = torch.from_numpy(images)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index]
 
 
 def test_the_whole_agrees_with_torch_fidelitys_own_entry_point(classifier, draw):
@@ -27,15 +59,16 @@ def test_the_whole_agrees_with_torch_fidelitys_own_entry_point(classifier, draw)
     extractor = Extractor("classifier", classifier, CPU, 64)
     ours, theirs = extractor(ImageSet(generated)), extractor(ImageSet(reference))
     chosen = fidelity.options(
-        input1=ImageSet(generated),
-        input2=ImageSet(reference),
+        input1=Tensors(generated),
+        input2=Tensors(reference),
         feature_extractor=KINDS["classifier"].registered,
         feature_extractor_weights_path=str(classifier),
         **{"fid": True, "isc": True, "kid": True, "prc": True},
         **{"isc_splits": 2, "kid_subsets": 8, "kid_subset_size": 40, "save_cpu_ram": True},
     )
     expected = torch_fidelity.calculate_metrics(**chosen)
-    precision, recall = fidelity.precision_recall(ours.embeddings, theirs.embeddings, 3)
+    precision = fidelity.inside(ours.embeddings, theirs.embeddings, 3).mean()
+    recall = fidelity.inside(theirs.embeddings, ours.embeddings, 3).mean()
     fid = fidelity.fid(fidelity.gaussian(ours.embeddings), fidelity.gaussian(theirs.embeddings))
     assert fid == pytest.approx(expected["frechet_inception_distance"], rel=1e-4)
     assert fidelity.inception_score(ours.logits, 2).mean == pytest.approx(expected["inception_score_mean"], rel=1e-6)
@@ -97,17 +130,17 @@ def test_inception_reads_a_local_file_and_resizes_as_tensorflow_does(inception, 
 
 def test_our_inception_is_torch_fidelitys_and_gives_the_spatial_layer(inception, draw):
     images = ImageSet(draw(0, 3, 40)[0])
-    batch = torch.stack([images[index] for index in range(3)])
+    batch = torch.from_numpy(images.images)
     theirs = FeatureExtractorInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"], str(inception))
     ours = Extractor("inception", inception, CPU, 3, spatial=True)(images)
     pooled, logits = theirs(batch)
-    assert torch.equal(ours.embeddings, pooled.double())
-    assert torch.equal(ours.logits, logits.double())
+    assert torch.equal(ours.embeddings, pooled)
+    assert torch.equal(ours.logits, logits)
     branch = []
     theirs.Mixed_6d.branch1x1.register_forward_hook(lambda module, arguments, output: branch.append(output))
     theirs(batch)
     assert branch[0].shape == (3, 192, 17, 17)
-    assert torch.equal(ours.spatial, branch[0][:, :7].reshape(3, 2023).double())
+    assert torch.equal(ours.spatial, branch[0][:, :7].reshape(3, 2023))
 
 
 def test_the_clean_resize_is_antialiased(inception, draw):
@@ -144,7 +177,7 @@ def test_vgg_gives_its_second_layer_before_the_relu(monkeypatch, tmp_path, draw)
     images = ImageSet(draw(0, 4, 224)[0])
     found = Extractor("vgg", tmp_path / "vgg.pth", CPU, 4)(images).embeddings
     mean, deviation = (torch.tensor(v)[:, None, None] for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
-    batch = (torch.stack([images[index] for index in range(4)]).float() / 255 - mean) / deviation
+    batch = (torch.from_numpy(images.images).float() / 255 - mean) / deviation
     torch.testing.assert_close(
         found.float(), network.eval().classifier[:4](batch.mean(dim=(2, 3))), rtol=1e-4, atol=1e-5
     )

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 from scipy import linalg, spatial, special
+from torch_fidelity.metric_fid import fid_features_to_statistics
+from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
 from vvsbench.quality import fidelity
 
@@ -101,9 +104,23 @@ def manifold_share(points, manifold, k):
     return (spatial.distance.cdist(points, manifold) <= radii).any(axis=1).mean()
 
 
+def precision_recall(generated, reference, k):
+    return fidelity.inside(generated, reference, k).mean(), fidelity.inside(reference, generated, k).mean()
+
+
+def test_precision_and_recall_are_those_of_torch_fidelity_a_few_rows_at_a_time(random, monkeypatch):
+    generated, reference = tensor(random.normal(0, 0.7, (70, 5))), tensor(random.normal(0, 1, (90, 5)))
+    theirs = prc_features_to_metric(generated, reference, **fidelity.options(save_cpu_ram=True))
+    expected = theirs[KEY_METRIC_PRECISION], theirs[KEY_METRIC_RECALL]
+    for distances, rows in ((1 << 25, 4096), (300, 32)):
+        monkeypatch.setattr(fidelity, "DISTANCES", distances)
+        monkeypatch.setattr(fidelity, "ROWS", rows)
+        assert precision_recall(generated, reference, 3) == pytest.approx(expected, abs=1e-6)
+
+
 def test_precision_and_recall_equal_the_definition_and_are_not_swapped(random):
     generated, reference = random.normal(0, 0.4, (70, 5)), random.normal(0, 1, (90, 5))
-    precision, recall = fidelity.precision_recall(tensor(generated), tensor(reference), 3)
+    precision, recall = precision_recall(tensor(generated), tensor(reference), 3)
     assert precision == pytest.approx(manifold_share(generated, reference, 3), abs=1e-6)
     assert recall == pytest.approx(manifold_share(reference, generated, 3), abs=1e-6)
     assert precision > recall + 0.3  # a narrow set is precise and covers little
@@ -114,20 +131,40 @@ def test_precision_is_the_share_of_the_images_inside(random):
     member = fidelity.inside(generated, reference, 3)
     assert member.shape == (70,)
     assert 0 < member.mean() < 1
-    assert member.mean() == pytest.approx(fidelity.precision_recall(generated, reference, 3)[0], abs=1e-6)
+    assert member.mean() == pytest.approx(precision_recall(generated, reference, 3)[0], abs=1e-6)
 
 
 def test_manifold_table_gives_the_recall_of_any_part(random):
     generated, reference = tensor(random.normal(0, 0.6, (70, 5))), tensor(random.normal(0, 1, (90, 5)))
     table = fidelity.manifold_table(generated, reference, 3)
     for part in (np.arange(70), np.arange(10, 60)):
-        expected = fidelity.precision_recall(generated[part], reference, 3)[1]
+        expected = precision_recall(generated[part], reference, 3)[1]
         assert table.recall(part) == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_set_recalls_itself(random):
     features = tensor(random.normal(0, 1, (30, 6)))
-    assert fidelity.precision_recall(features, features, 3) == (1.0, 1.0)
+    assert precision_recall(features, features, 3) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("rows", [4096, 7])
+def test_sums_of_parts_give_what_torch_fidelity_gives_of_the_whole(random, monkeypatch, rows):
+    monkeypatch.setattr(fidelity, "ROWS", rows)
+    features, logits = tensor(random.normal(3, 2, (60, 9))), tensor(random.normal(0, 3, (60, 5)))
+    theirs = fid_features_to_statistics(features)
+    np.testing.assert_allclose(fidelity.gaussian(features).mu, theirs["mu"], rtol=1e-12)
+    np.testing.assert_allclose(fidelity.gaussian(features).sigma, theirs["sigma"], rtol=1e-11, atol=1e-11)
+    for splits in (1, 4):
+        expected = isc_features_to_metric(logits, splits=splits, shuffle=True, rng_seed=fidelity.SEED)
+        score = fidelity.inception_score(logits, splits)
+        assert (score.mean, score.deviation) == pytest.approx(
+            (expected[KEY_METRIC_ISC_MEAN], expected[KEY_METRIC_ISC_STD]), rel=1e-11, abs=1e-12
+        )
+    part, rest = fidelity.Sums.of(features[:25], features[0]), fidelity.Sums.of(features[25:], features[0])
+    for sums, members in ((part + rest, features), (part + rest - part, features[25:])):
+        np.testing.assert_allclose(sums.gaussian.sigma, fidelity.gaussian(members).sigma, rtol=1e-10, atol=1e-11)
+    sure, unsure = fidelity.Sureness.of(logits[:25]), fidelity.Sureness.of(logits[25:])
+    assert (sure + unsure - sure).score == pytest.approx(unsure.score, rel=1e-11)
 
 
 def test_inception_score_equals_the_formula(random):

@@ -13,6 +13,7 @@ from PIL import Image
 from vvsbench.quality import preference, references, scorers, weights
 from vvsbench.quality.config import ExtractorConfig, MetricsConfig, QualityError, ReferenceConfig, problems, recipe
 from vvsbench.quality.evaluation import framed
+from vvsbench.quality.images import ImageSet
 from vvsbench.quality.scorers import Subject
 from vvsbench.quality.weights import Weights
 
@@ -35,9 +36,12 @@ def test_a_picture_becomes_a_square(filter, shows_edges):
 def test_generated_images_are_brought_to_the_size_of_the_protocol():
     images = np.stack([np.asarray(wide().resize((48, 48))).transpose(2, 0, 1)] * 2)
     config = MetricsConfig(crop=24, reference=ReferenceConfig(filter="lanczos"))
-    assert framed(images, config).shape == (2, 3, 24, 24)
-    assert framed(images, MetricsConfig(crop=48)) is images
-    assert framed(images, MetricsConfig()) is images
+    held = ImageSet(images)
+    made = framed(held, config)
+    assert made.shape == (2, 24, 24, 3)
+    assert [part.shape for part in made.parts(1)] == [(1, 3, 24, 24)] * 2
+    assert framed(held, MetricsConfig(crop=48)) is held
+    assert framed(held, MetricsConfig()) is held
 
 
 def test_keys_that_a_recipe_does_not_use_are_not_in_it():
@@ -53,12 +57,13 @@ def test_the_prefix_goes_in_front_of_every_caption(monkeypatch, draw):
 
     def score(images, captions, folder, device, batch_size):
         seen.extend(captions)
-        return clip_score.ClipScore(1.0, np.ones(len(images)))
+        return clip_score.ClipScore(1.0, np.ones(images.shape[0]), 2)
 
     monkeypatch.setattr(clip_score, "score", score)
     images, captions = draw(0, 16)
     config = MetricsConfig(values=["clip"], clip="folder", prefix="A photo depicts ", device="cpu")
-    scorers.clip(Subject(images, captions, config, Weights(None, images), None))
+    found = scorers.clip(Subject(ImageSet(images), captions, config, Weights(None, images), None))
+    assert found.captions_cut == 2
     assert seen == [f"A photo depicts {caption}" for caption in captions]
 
 
@@ -88,6 +93,18 @@ def test_a_vgg_that_is_missing_is_named(monkeypatch, tmp_path):
         weights.locate(config)
 
 
+class SmallTokenizer:
+    """A token per letter, and one at each end; of five tokens the last is the end."""
+
+    context_length = 5
+
+    def encode(self, text):
+        return list(text)
+
+    def __call__(self, texts):
+        return torch.tensor([[len(text), 1, 2] for text in texts])
+
+
 class SmallPreference(torch.nn.Module):
     """Sees the mean colour of a picture and reads the length of a caption."""
 
@@ -106,16 +123,17 @@ def test_the_preference_score_is_the_cosine_of_each_pair(monkeypatch, tmp_path):
     made = types.ModuleType("open_clip")
     prepare = lambda picture: torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1).float()  # noqa: E731
     made.create_model_and_transforms = lambda name, pretrained, device: (SmallPreference(), None, prepare)
-    made.get_tokenizer = lambda name: lambda texts: torch.tensor([[len(text), 1, 2] for text in texts])
+    made.get_tokenizer = lambda name: SmallTokenizer()
     monkeypatch.setitem(sys.modules, "open_clip", made)
     torch.save({"state_dict": {"scale": torch.full((1,), 3.0)}}, tmp_path / "hps.pt")
     images = np.random.default_rng(0).integers(0, 255, (5, 3, 4, 4)).astype(np.uint8)
     captions = ["a" * (1 + index) for index in range(5)]
-    found = preference.score(images, captions, tmp_path / "hps.pt", torch.device("cpu"), 2)
+    found, cut = preference.score(ImageSet(images), captions, tmp_path / "hps.pt", torch.device("cpu"), 2)
+    assert cut == 2  # of 4 and 5 letters
     colours = images.mean(axis=(2, 3))
     texts = np.array([[1 + index, 1, 2] for index in range(5)])
     norms = np.linalg.norm(colours, axis=1) * np.linalg.norm(texts, axis=1)
     np.testing.assert_allclose(found, 100 * (colours * texts).sum(axis=1) / norms, rtol=1e-5)
     torch.save({"state_dict": {"other": torch.ones(1)}}, tmp_path / "hps.pt")
     with pytest.raises(QualityError, match="does not fit ViT-H-14"):
-        preference.score(images, captions, tmp_path / "hps.pt", torch.device("cpu"), 2)
+        preference.score(ImageSet(images), captions, tmp_path / "hps.pt", torch.device("cpu"), 2)

@@ -41,7 +41,7 @@ def test_synthetic_reference_is_held_out_and_drawn_at_the_right_size(extractor, 
     from vvsbench.training import shapes
 
     reference = references.load(ReferenceConfig("shapes", None, 8, 0), extractor, 64, tmp_path)
-    from vvsbench.quality.extractors import ImageSet
+    from vvsbench.quality.images import ImageSet
 
     expected = extractor(ImageSet(draw(shapes.HELD_OUT_FIRST + references.SHAPES_OFFSET, 8, 64)[0])).embeddings
     np.testing.assert_allclose(reference.embeddings, expected.numpy(), rtol=1e-5, atol=1e-6)
@@ -86,7 +86,7 @@ def test_a_cache_that_cannot_be_written_only_costs_time(extractor, tmp_path, cap
 
 
 def test_folder_gives_its_first_images_by_name(extractor, folder, tmp_path, draw):
-    from vvsbench.quality.extractors import ImageSet
+    from vvsbench.quality.images import ImageSet
 
     reference = references.load(ReferenceConfig("folder", str(folder), 10, 0), extractor, 32, tmp_path / "cache")
     expected = extractor(ImageSet(draw(0, 10)[0])).embeddings
@@ -109,14 +109,14 @@ def test_crop_brings_images_of_any_size_to_one(extractor, folder, tmp_path):
         references.load(plain, extractor, 32, tmp_path / "cache")
     cropped = ReferenceConfig("folder", str(folder), 12, 24)
     assert references.load(cropped, extractor, 32, tmp_path / "cache").count == 12
-    assert references._open(folder / "000.png", 24).shape == (3, 24, 24)
+    assert references.Folder([folder / "000.png"], 24).shape == (1, 24, 24, 3)
 
 
 def test_shrinking_reference_files_is_antialiased(tmp_path):
     """A fine checkerboard becomes grey, not a coarser checkerboard."""
     board = (np.indices((128, 128)).sum(axis=0) % 2 * 255).astype(np.uint8)
     Image.fromarray(board).save(tmp_path / "board.png")
-    shrunk = references._open(tmp_path / "board.png", 16)
+    (shrunk,) = references.Folder([tmp_path / "board.png"], 16).parts(1)
     assert np.abs(shrunk.astype(int) - 127).max() < 12
 
 
@@ -132,11 +132,30 @@ def test_missing_references_say_what_is_wanted(config, message, extractor, tmp_p
         references.load(config, extractor, 32, tmp_path)
 
 
+def test_a_folder_is_read_as_an_imported_set_is_and_what_is_not_as_it_was_is_told_once(
+    extractor, folder, tmp_path, caplog
+):
+    grey = np.full((32, 32), 257 * 90, dtype=np.uint16)
+    Image.fromarray(grey).save(folder / "000.png")
+    for name in ("001.png", "002.png"):
+        Image.new("RGBA", (32, 32), (30, 30, 30, 196)).save(folder / name)
+    (folder / "notes.txt").write_text("none", encoding="utf-8")
+    found = np.concatenate(list(references.Folder(sorted(folder.glob("*.png")), 0).parts(5)))
+    assert found[:3, :, 9, 9].tolist() == [[90] * 3, [82] * 3, [82] * 3]
+    caplog.clear()
+    references.load(ReferenceConfig("folder", str(folder), 12, 0), extractor, 32, tmp_path / "cache")
+    assert [record.message for record in caplog.records] == [
+        f"reference: left out of {folder}, no pictures by their names: 1 (notes.txt)",
+        "reference: grey pictures with 16 bits, of which the upper 8 are kept: 1",
+        "reference: transparent pictures, put on white: 2",
+    ]
+
+
 def test_too_few_and_unreadable_files(extractor, folder, tmp_path):
     with pytest.raises(QualityError, match="holds 12 images"):
         references.load(ReferenceConfig("folder", str(folder), 13, 0), extractor, 32, tmp_path / "cache")
     (folder / "005.png").write_text("no image")
-    with pytest.raises(QualityError, match=r"005\.png is not a readable image"):
+    with pytest.raises(QualityError, match=r"005\.png is not a readable picture"):
         references.load(ReferenceConfig("folder", str(folder), 12, 0), extractor, 32, tmp_path / "cache")
 
 

@@ -120,7 +120,7 @@ class FreshBonus(Match):
 class Forgetful(Speculative):
     """Looks again at what was skipped, as one that takes it back does, and keeps it."""
 
-    def _rechecked(self, batch: Batch, rows: Tensor, logits: Tensor, chain: Any, seed: int) -> Any:
+    def _rechecked(self, batch: Batch, rows: Tensor | None, logits: Tensor, chain: Any, seed: int) -> Any:
         return replace(chain, agreed=super()._rechecked(batch, rows, logits, chain, seed).agreed)
 
 

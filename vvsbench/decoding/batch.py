@@ -9,6 +9,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from vvsbench.decoding.finite import peak
 from vvsbench.decoding.trace import Origin
 from vvsbench.fusing import fusible
 
@@ -65,8 +66,8 @@ class Gain:
 
     @property
     def numbers(self) -> Tensor:
-        """What the host wants to know, float64 [B, 5] (see `GainOnHost`)."""
-        return torch.stack([self.count, self.rewound, self.accepted, self.agreed, self.rolled], 1).double()
+        """What the host wants to know, int64 [B, 5] (see `GainOnHost`)."""
+        return torch.stack([self.count, self.rewound, self.accepted, self.agreed, self.rolled], 1)
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,11 @@ class Batch:
         roles: int8 [B], the `Role` of each row in the step.
         tokens: int64 [B, N + margin], known tokens.
         origin: int8 [B, N + margin], an `Origin` for each.
-        recent: [B, G, K, D], the last K features that the target computed.
+        noise: float32 [B, K, V], of the image's first K positions; K is 0 where that would be too large.
+        recent: [B, G, K, D], the last K features that the target computed; K is 0 where nobody goes back to them.
         numbers: float64 [B, 5], of the last gain.
         peak: float [B], sum of the peaks of the target's logits so far, see `finite.peak`.
-        known, pending: on the host; the same on the device as `known_count` and `pending_count`.
+        known, pending, assigned: on the host; the same on the device are `known_count`, `pending_count` and `roles`.
         steps: steps taken.
         in_a_row: skips since the last verified step.
         accepted, skipped: drafts accepted by each verified step, tokens committed by each skip.
@@ -121,6 +123,7 @@ class Batch:
     roles: Tensor
     tokens: Tensor
     origin: Tensor
+    noise: Tensor
     recent: Tensor
     numbers: Tensor
     peak: Tensor
@@ -128,6 +131,7 @@ class Batch:
     pending_count: Tensor
     known: list[int]
     pending: list[int]
+    assigned: list[Role]
     steps: list[int]
     in_a_row: list[int]
     accepted: list[list[int]]
@@ -140,6 +144,7 @@ class Batch:
         places: Sequence[int],
         images: Sequence[int],
         first: Tensor,
+        noise: Tensor,
         peak: Tensor,
         features: Tensor,
         room: int,
@@ -151,6 +156,7 @@ class Batch:
             places: where the images stand in the result.
             images: their indices.
             first: int64 [B].
+            noise: float32 [B, K, V].
             peak: float [B], of the logits that they were drawn from.
             features: [B, G, 1, D], the feature that the first tokens were drawn from.
             room: tokens that a row must hold.
@@ -165,6 +171,7 @@ class Batch:
             roles=torch.full_like(first, Role.VERIFY, dtype=torch.int8),
             tokens=tokens,
             origin=torch.full_like(tokens, Origin.DRAWN, dtype=torch.int8),
+            noise=noise,
             recent=features.repeat(1, 1, remembered, 1),
             numbers=torch.zeros(size, 5, dtype=torch.float64, device=first.device),
             peak=peak.clone(),
@@ -172,6 +179,7 @@ class Batch:
             pending_count=torch.zeros_like(first),
             known=[1] * size,
             pending=[0] * size,
+            assigned=[Role.VERIFY] * size,
             steps=[0] * size,
             in_a_row=[0] * size,
             accepted=[[] for _ in images],
@@ -189,21 +197,38 @@ class Batch:
         """Image tokens in the target's cache, per row."""
         return [known - 1 - pending for known, pending in zip(self.known, self.pending, strict=True)]
 
+    def meet(self, rows: Tensor | None, logits: Tensor) -> None:
+        """Keep what tells whether the target's logits [R, T, V] of some rows, or of all, are finite."""
+        if rows is None:
+            self.peak.add_(peak(logits))
+        else:
+            self.peak.index_add_(0, rows, peak(logits))
+
     def assign(self, roles: Sequence[Role]) -> None:
         """Give every row its role in the step."""
-        self.roles.copy_(torch.tensor(roles, dtype=torch.int8), non_blocking=True)
+        if list(roles) != self.assigned:
+            self.assigned = list(roles)
+            self.roles.copy_(torch.tensor(roles, dtype=torch.int8), non_blocking=True)
 
-    def take_in(self, gain: Gain) -> None:
-        """Add what a step gained, on the device; a skip's new tokens' predecessors join the pending chain."""
-        base = self.known_count - gain.rewound
+    def take_in(self, gain: Gain, *, chained: bool) -> None:
+        """Add what a step gained, on the device; a skip's new tokens' predecessors join the pending chain.
+
+        Args:
+            gain: of the step.
+            chained: whether any step of the loop skips.
+        """
+        base = self.known_count - gain.rewound if chained else self.known_count
         target = base[:, None] + torch.arange(gain.tokens.shape[1], device=base.device)
         target = target.clamp_max(self.tokens.shape[1] - 1)  # an idle row writes past its end, to no effect
         self.tokens.scatter_(1, target, gain.tokens)
         self.origin.scatter_(1, target, gain.origin)
+        self.numbers.copy_(gain.numbers)
+        if not chained:
+            self.known_count.add_(gain.count)
+            return
         self.known_count.copy_(base + gain.count)
         chain = torch.where(self.roles == Role.VERIFY, 0, self.pending_count)
         self.pending_count.copy_(torch.where(self.roles == Role.SKIP, chain + gain.count, chain))
-        self.numbers.copy_(gain.numbers)
 
     def hear(self, row: int, role: Role, number: GainOnHost) -> None:
         """Learn on the host what a row gained."""
@@ -232,18 +257,27 @@ class Batch:
             for row, value in zip(rows, new, strict=True):
                 own[row] = value
 
-    def remember(self, rows: Tensor, chain: Tensor, pending: Tensor, path: Tensor, length: Tensor) -> None:
+    def remember(self, rows: Tensor | None, chain: Tensor, pending: Tensor, path: Tensor, length: Tensor) -> None:
         """Append features that the target computed and keep the last K.
 
         Args:
-            rows: int64 [R], whose; those that do not verify keep theirs.
+            rows: int64 [R], whose, or all; those that do not verify keep theirs.
             chain: [R, G, W, D], of the pending chain; row r has pending[r] of them.
             pending: int64 [R].
             path: [R, G, M, D], of the root and the accepted nodes; row r has length[r] of them.
             length: int64 [R].
         """
-        verified = self.roles[rows] == Role.VERIFY
-        self.recent.index_copy_(0, rows, _appended(self.recent[rows], chain, pending, path, length, verified))
+        verified = of_rows(self.roles, rows) == Role.VERIFY
+        fresh = _appended(of_rows(self.recent, rows), chain, pending, path, length, verified)
+        if rows is None:
+            self.recent.copy_(fresh)
+        else:
+            self.recent.index_copy_(0, rows, fresh)
+
+
+def of_rows(values: Tensor, rows: Tensor | None) -> Tensor:
+    """Rows [R] of values [B, ...]; None stands for all of them."""
+    return values if rows is None else values[rows]
 
 
 @fusible

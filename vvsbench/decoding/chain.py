@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vvsbench.decoding.batch import Batch, of_rows
 from vvsbench.drafting.tree import TokenTree
 from vvsbench.fusing import fusible
 from vvsbench.models.protocols import Block
@@ -43,18 +44,19 @@ def behind(front: Tensor, back: Tensor, count: Tensor, room: int) -> Tensor:
     return both.gather(1, index.view(*index.shape, *[1] * (both.ndim - 2)).expand(-1, -1, *both.shape[2:]))
 
 
-def chain_and_tree(tokens: Tensor, known: Tensor, pending: Tensor, width: int, tree: TokenTree) -> Block:
+def chain_and_tree(batch: Batch, rows: Tensor | None, width: int, tree: TokenTree) -> Block:
     """The pending chains, right-padded to `width`, in front of the trees, as one block behind each row's cache.
 
     Args:
-        tokens: int64 [R, N + margin], known tokens.
-        known, pending: int64 [R].
+        batch: of the images.
+        rows: int64 [R], those that take part; None for all.
         width: the longest chain.
         tree: of the same rows.
     """
     if width == 0:
-        return Block(tree.tokens, tree.depths, tree.visible)
-    return Block(*_joined(tokens, known, pending, width, tree.tokens, tree.depths, tree.visible))
+        return Block(tree.tokens, tree.depths, tree.visible, rows)
+    tokens, known, pending = (of_rows(own, rows) for own in (batch.tokens, batch.known_count, batch.pending_count))
+    return Block(*_joined(tokens, known, pending, width, tree.tokens, tree.depths, tree.visible), rows)
 
 
 @fusible

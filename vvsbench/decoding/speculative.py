@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor
 from vvsbench.axes import Candidates, Features, Guarantee, Recheck
 from vvsbench.decoding.acceptance import AcceptanceRule, Match, Verdict
 from vvsbench.decoding.base import Decoder, Finished, ignored
-from vvsbench.decoding.batch import Batch, Gain, GainOnHost, Role
+from vvsbench.decoding.batch import Batch, Gain, GainOnHost, Role, of_rows
 from vvsbench.decoding.chain import Chain, behind, chain_and_tree
 from vvsbench.decoding.engine import Charge, Eager, Engine
 from vvsbench.decoding.finite import dtype_of, peak, target_logits
@@ -38,8 +38,11 @@ from vvsbench.drafting.tree import TokenTree
 from vvsbench.errors import NotFiniteError
 from vvsbench.fusing import fusible
 from vvsbench.models.protocols import TokenModel
-from vvsbench.noise import Purpose, gumbel, uniform
+from vvsbench.noise import Purpose, gumbel, gumbel_of_all, uniform
 from vvsbench.sampling import Sampling, draw
+
+NOISE_BYTES = 2**30
+"""Noise of whole images is made once and kept if all that are in flight have no more of it; else at every step."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,11 @@ class Speculative(Decoder):
         """The most tokens that can be pending."""
         self.margin = grid.surplus + self.chain + self.reach
         """The most tokens that can be known past the end of an image."""
+        self.remembered = 0
+        """Features of the target that are kept for those who go back to them."""
+        if grid.schedule.ever_skips or grid.ablation.staleness:
+            self.remembered = 2 * self.reach + self.chain + max([self.skip.staleness, *grid.ablation.staleness])
+        self._ahead = torch.arange(self.reach, device=target.device)
         wanted = self.skip.scored or bool(grid.schedule.signals)
         self.scored = self.structure.scored or (grid.schedule.ever_skips and wanted)
         self._idle: dict[tuple[int, int], Flight] = {}
@@ -171,7 +179,7 @@ class Speculative(Decoder):
         """Rows with their first images in them."""
         flight = self._idle.get((rows, seed))
         if flight is None:
-            flight = self._started(wanted.take(rows), seed, self.engine.apart())
+            flight = self._started(wanted.take(rows), seed, self.engine.apart(), self._noise_kept(rows))
             if flight.engine.static:
                 self.target.fix(flight.state)
                 self.source.fix(flight.draft)
@@ -181,33 +189,50 @@ class Speculative(Decoder):
         flight.roles, flight.fresh = [Role.WAIT] * rows, set()
         return flight
 
-    def _started(self, next_: Next, seed: int, engine: Engine) -> Flight:
-        """Prefill some images and draw their first tokens."""
+    @property
+    def _room(self) -> int:
+        """Positions that a row may come to hold."""
+        return self.target.spec.tokens + 2 * self.margin
+
+    def _noise_kept(self, rows: int) -> int:
+        """Positions of an image whose noise is made when it starts: all of them, or none."""
+        return self._room if 4 * rows * self._room * self.target.spec.vocab <= NOISE_BYTES else 0
+
+    def _started(self, next_: Next, seed: int, engine: Engine, noise_kept: int) -> Flight:
+        """Make the noise of some images, prefill them and draw their first tokens."""
+        keys = torch.tensor(list(next_.images), device=self.target.device)
+        noise = gumbel_of_all(seed, keys, noise_kept, self.target.spec.vocab)
         with phase(Phase.prefill):
             state = self.target.start(next_.conditions, next_.images, self.structure.nodes + 2 * self.margin)
-            first = self._first(state.first_logits, next_.images, seed)
-            stale = max([self.skip.staleness, *self.grid.ablation.staleness])
             batch = Batch.begin(
                 next_.places,
                 next_.images,
-                first,
+                torch.zeros_like(keys),
+                noise,
                 peak(state.first_logits[:, None]),
                 state.prefix_features[:, :, -1:],
-                self.target.spec.tokens + 2 * self.margin,
-                2 * self.reach + self.chain + stale,
+                self._room,
+                self.remembered,
             )
+            noise = self._noise(batch, None, torch.zeros_like(keys)[:, None], seed)[:, 0]
+            first = draw(self.sampling.scores(state.first_logits), noise)
+            batch.tokens[:, 0] = first
             draft = self.source.start(state, first, self.structure.expanded + 2 * self.margin, self.structure.levels)
         return Flight(engine, state, draft, batch, seed)
 
-    def _first(self, logits: Tensor, images: Sequence[int], seed: int) -> Tensor:
-        """The first token int64 [B] of every image, from its guided logits [B, V]."""
-        keys = torch.tensor(list(images), device=logits.device)
-        noise = gumbel(seed, keys, torch.zeros_like(keys), self.target.spec.vocab)
-        return draw(self.sampling.scores(logits), noise)
+    def _noise(self, batch: Batch, rows: Tensor | None, positions: Tensor, seed: int) -> Tensor:
+        """Noise float32 [R, K, V] that the target draws with at positions int64 [R, K] of some rows, or of all."""
+        if not batch.noise.shape[1]:
+            keys = batch.keys if rows is None else batch.keys[rows]
+            return gumbel(seed, keys[:, None], positions, self.target.spec.vocab)
+        if len(batch.noise) == 1:  # the common case of one image needs one launch less
+            return batch.noise[0].index_select(0, positions[0])[None]
+        index = torch.arange(len(positions), device=positions.device) if rows is None else rows
+        return batch.noise[index[:, None], positions]
 
     def _place(self, flight: Flight, rows: list[int], wanted: Wanted) -> None:
         """Give the next images to rows without one."""
-        fresh = self._started(wanted.take(len(rows)), flight.seed, flight.engine)
+        fresh = self._started(wanted.take(len(rows)), flight.seed, flight.engine, flight.batch.noise.shape[1])
         self.target.place(flight.state, rows, fresh.state)
         self.source.place(flight.draft, rows, fresh.draft)
         flight.batch.place(rows, fresh.batch)
@@ -302,17 +327,16 @@ class Speculative(Decoder):
 
     def _growth(self, batch: Batch, draft: Any, seed: int) -> Growth:
         """The noise of the next positions and everything else that a tree is grown with."""
-        keys, vocab = batch.keys[:, None], self.target.spec.vocab
-        positions = batch.known_count[:, None] + torch.arange(self.reach, device=self.target.device)
+        positions = batch.known_count[:, None] + self._ahead
         own = None
         if self.candidates is Candidates.sampled:
-            own = gumbel(seed, keys, positions[:, :-1], vocab, Purpose.DRAFT)
+            own = gumbel(seed, batch.keys[:, None], positions[:, :-1], self.target.spec.vocab, Purpose.DRAFT)
         return Growth(
             source=self.source,
             state=draft,
             sampling=self.drafting,
             candidates=self.candidates,
-            noise=gumbel(seed, keys, positions, vocab),
+            noise=self._noise(batch, None, positions, seed),
             own_noise=own,
             sharpness=self.grid.sharpness,
             scored=self.scored,
@@ -392,7 +416,7 @@ class Speculative(Decoder):
     def _settle(self, flight: Flight, gain: Gain) -> None:
         """Caches, known tokens and the drafter take in what was gained."""
         self.target.commit(flight.state, gain.kept, gain.added)
-        flight.batch.take_in(gain)
+        flight.batch.take_in(gain, chained=self.chain > 0)
         if self.skip.rewinds:
             self.source.rewind(flight.draft, gain.rewound)
         self.source.extend(flight.draft, gain.features, gain.tokens, gain.count)
@@ -414,80 +438,84 @@ class Speculative(Decoder):
             assert path is not None
             with phase(Phase.accept):
                 skipped = self._skip(flight.draft, batch, tree, path)
-        waiting = batch.roles == Role.WAIT
         if not verifying:
             assert skipped is not None
-            return skipped.without(waiting)
-        size = len(flight.roles)
-        whole = static or len(verifying) == size
-        if whole:
-            rows = torch.arange(size, device=tree.tokens.device)
-        else:
+            return skipped.without(batch.roles == Role.WAIT)
+        size, rows = len(flight.roles), None
+        if not static and len(verifying) < size:
             rows = torch.tensor(verifying, device=tree.tokens.device)
             tree = tree.take(rows)
         if not static:  # what lies past the end of every image is of no use
             left = self.end - min(batch.known[row] for row in verifying)
             tree = tree.first(self.structure.within(max(left, 0)))
-        gain = self._verify(flight, tree, rows, list(range(size)) if whole else verifying, images, width)
-        if not static:
-            if skipped is not None:
-                gain = skipped.replace(rows, gain)
-            elif not whole:
-                gain = gain.spread(rows, size)
+        gain = self._verify(flight, tree, rows, list(range(size)) if rows is None else verifying, images, width)
+        if rows is not None:
+            gain = gain.spread(rows, size) if skipped is None else skipped.replace(rows, gain)
         elif skipped is not None:
             gain = skipped.where(batch.roles == Role.SKIP, gain)
-        return gain.without(waiting) if static or Role.WAIT in flight.roles else gain
+        waits = static or Role.WAIT in flight.roles
+        return gain.without(batch.roles == Role.WAIT) if waits else gain
 
     def _verify(
-        self, flight: Flight, tree: TokenTree, rows: Tensor, row_list: list[int], images: list[int], width: int
+        self,
+        flight: Flight,
+        tree: TokenTree,
+        rows: Tensor | None,
+        row_list: list[int],
+        images: list[int],
+        width: int,
     ) -> Gain:
-        """One target forward over the pending chains, right-padded to `width`, and the trees of some rows."""
+        """One target forward over the pending chains, right-padded to `width`, and the trees of some rows (or all)."""
         batch, seed = flight.batch, flight.seed
-        pending, known = batch.pending_count[rows], batch.known_count[rows]
-        block = chain_and_tree(batch.tokens[rows], known, pending, width, tree)
-        block.rows = None if len(row_list) == len(batch.places) else rows
+        block = chain_and_tree(batch, rows, width, tree)
         block.charged = images
         with phase(Phase.verify):
             logits, features = self.target.forward(flight.state, block)
         with phase(Phase.accept):
-            batch.peak.index_add_(0, rows, peak(logits))
+            batch.meet(rows, logits)
             verdict = self._judged(batch, tree, logits[:, width:], rows, row_list, seed)
             counted = batch.roles == Role.VERIFY if flight.engine.static else None
-            self.source.observe(flight.draft, rows, tree, logits[:, width:], counted)
+            seen_rows = torch.arange(len(logits), device=logits.device) if rows is None else rows
+            self.source.observe(flight.draft, seen_rows, tree, logits[:, width:], counted)
             path = tree.path_to(verdict.node)
-            seen = Chain(features[:, :, :width], pending, torch.full_like(pending, -1), torch.zeros_like(pending))
+            on_path = features[:, :, width:].gather(2, _wide(path, features))
+            gain = self._on_tree(tree, verdict, path, on_path)
+            seen = Chain(features[:, :, :width], of_rows(batch.pending_count, rows), gain.agreed, gain.rolled)
             if width and self.skip.recheck is not Recheck.none:
                 seen = self._rechecked(batch, rows, logits[:, :width], seen, seed)
-            on_path = features[:, :, width:].gather(2, _wide(path, features))
-            length = torch.where(seen.rolled > 0, 0, verdict.accepted + 1)
-            batch.remember(rows, seen.features, seen.count, on_path, length)
-            return self._verified(batch, rows, row_list, tree, verdict, path, on_path, seen, width)
+            if self.remembered:
+                length = torch.where(seen.rolled > 0, 0, verdict.accepted + 1)
+                batch.remember(rows, seen.features, seen.count, on_path, length)
+                gain.features = self._continued(batch, rows, row_list, on_path, verdict)
+            return self._behind_chain(gain, batch, rows, seen, width) if self.chain else gain
 
     def _judged(
-        self, batch: Batch, tree: TokenTree, logits: Tensor, rows: Tensor, row_list: list[int], seed: int
+        self, batch: Batch, tree: TokenTree, logits: Tensor, rows: Tensor | None, row_list: list[int], seed: int
     ) -> Verdict:
         """What the rule accepts of the trees, from the guided logits [R, T, V] at their nodes."""
-        positions = batch.known_count[rows, None] - 1 + tree.depths
-        chance = uniform(seed, batch.keys[rows, None], positions, Purpose.ACCEPTANCE, tree.tokens)
         rule, ablation = self.grid.rule, self.grid.ablation
+        chance = logits[:, :0, 0]
+        if rule.chancy:
+            positions = of_rows(batch.known_count, rows)[:, None] - 1 + tree.depths
+            keys = of_rows(batch.keys, rows)[:, None]
+            chance = uniform(seed, keys, positions, Purpose.ACCEPTANCE, tree.tokens)
         verdict = rule.judge(tree, rule.judged(self.sampling).scores(logits), chance)
         swapped = [ablation.swaps(batch.steps[row]) for row in row_list]
         if not any(swapped):
             return verdict
         other = tree.path_to(first_leaf(tree))
-        depth = tree.depths.expand(len(rows), -1).gather(1, other[:, -1:])[:, 0].minimum(verdict.accepted)
-        swap = torch.tensor(swapped, device=rows.device)
+        depth = tree.depths.expand(len(other), -1).gather(1, other[:, -1:])[:, 0].minimum(verdict.accepted)
+        swap = torch.tensor(swapped, device=other.device)
         node = torch.where(swap, other.gather(1, depth[:, None])[:, 0], verdict.node)
         return Verdict(node, torch.where(swap, depth, verdict.accepted), verdict.bonus)
 
-    def _rechecked(self, batch: Batch, rows: Tensor, logits: Tensor, chain: Chain, seed: int) -> Chain:
+    def _rechecked(self, batch: Batch, rows: Tensor | None, logits: Tensor, chain: Chain, seed: int) -> Chain:
         """Compare skipped tokens with what the target would have drawn, from the chain's guided logits [R, W, V]."""
         slot = torch.arange(logits.shape[1], device=logits.device)
-        positions = (batch.known_count[rows] - chain.count)[:, None] + slot
-        noise = gumbel(seed, batch.keys[rows, None], positions, logits.shape[-1])
-        wanted = draw(self.sampling.scores(logits), noise)
+        positions = (of_rows(batch.known_count, rows) - chain.count)[:, None] + slot
+        wanted = draw(self.sampling.scores(logits), self._noise(batch, rows, positions, seed))
         real = slot < chain.count[:, None]
-        alike = (wanted == batch.tokens[rows].gather(1, positions)) | ~real
+        alike = (wanted == of_rows(batch.tokens, rows).gather(1, positions)) | ~real
         agreed = torch.where(chain.count > 0, (alike & real).sum(1), -1)
         if self.skip.recheck is not Recheck.rollback:
             return Chain(chain.features, chain.count, agreed, chain.rolled)
@@ -497,43 +525,42 @@ class Speculative(Decoder):
         corrected = wanted.gather(1, first[:, None])[:, 0]
         return Chain(chain.features, count, agreed, rolled.long(), corrected)
 
-    def _verified(
-        self,
-        batch: Batch,
-        rows: Tensor,
-        row_list: list[int],
-        tree: TokenTree,
-        verdict: Verdict,
-        path: Tensor,
-        on_path: Tensor,
-        chain: Chain,
-        width: int,
-    ) -> Gain:
-        """What the verification of some rows adds: the accepted path, behind the chain where that is decided anew."""
-        tokens = torch.cat([tree.tokens.gather(1, path)[:, 1:], torch.zeros_like(path[:, :1])], 1)
-        tokens = tokens.scatter(1, verdict.accepted[:, None], verdict.bonus[:, None])
-        added = chain.count + torch.where(chain.rolled > 0, 0, verdict.accepted + 1)
-        gain = Gain(
+    def _on_tree(self, tree: TokenTree, verdict: Verdict, path: Tensor, features: Tensor) -> Gain:
+        """What the accepted paths [R, M] of trees add, if nothing is pending; the drafter goes on from the features."""
+        accepted, bonus = verdict.accepted, verdict.bonus[:, None]
+        tokens = torch.cat([tree.tokens.gather(1, path)[:, 1:], bonus], 1).scatter(1, accepted[:, None], bonus)
+        count, nothing = accepted + 1, torch.zeros_like(accepted)
+        return Gain(
             tokens=tokens,
-            origin=_origins(tokens, verdict.accepted, int(Origin.ACCEPTED)),
-            features=self._continued(batch, rows, row_list, on_path, verdict.accepted + 1),
-            count=verdict.accepted + 1,
-            rewound=torch.zeros_like(verdict.accepted),
-            accepted=torch.where(chain.rolled > 0, 0, verdict.accepted),
+            origin=_origins(tokens, accepted, int(Origin.ACCEPTED)),
+            features=features,
+            count=count,
+            rewound=nothing,
+            accepted=accepted,
+            agreed=nothing - 1,
+            rolled=nothing,
+            kept=path,
+            added=count,
+        )
+
+    def _behind_chain(self, gain: Gain, batch: Batch, rows: Tensor | None, chain: Chain, width: int) -> Gain:
+        """The same behind the pending chain: its slots stay in front of the tree's, and it may be decided anew."""
+        own, rolled = torch.arange(width, device=gain.kept.device), chain.rolled > 0
+        more = replace(
+            gain,
+            accepted=torch.where(rolled, 0, gain.accepted),
             agreed=chain.agreed,
             rolled=chain.rolled,
-            kept=behind(
-                torch.arange(width, device=path.device).expand(len(path), -1), path + width, chain.count, self.chain
-            ),
-            added=added,
+            kept=behind(own.expand(len(gain.kept), -1), gain.kept + width, chain.count, self.chain),
+            added=chain.count + torch.where(rolled, 0, gain.count),
         )
-        return self._with_chain(gain, batch, rows, on_path, chain, width) if self.skip.rewinds else gain
+        return self._with_chain(more, batch, rows, chain, width) if self.skip.rewinds else more
 
-    def _with_chain(self, gain: Gain, batch: Batch, rows: Tensor, on_path: Tensor, chain: Chain, width: int) -> Gain:
+    def _with_chain(self, gain: Gain, batch: Batch, rows: Tensor | None, chain: Chain, width: int) -> Gain:
         """The same with the skipped tokens in front, as far as they stay, and the features that belong to them."""
-        pending, known = batch.pending_count[rows], batch.known_count[rows]
+        pending, known = of_rows(batch.pending_count, rows), of_rows(batch.known_count, rows)
         slot = torch.arange(width, device=known.device)
-        skipped = batch.tokens[rows].gather(1, (known - pending)[:, None] + slot)
+        skipped = of_rows(batch.tokens, rows).gather(1, (known - pending)[:, None] + slot)
         marks = torch.full_like(skipped, Origin.SKIPPED, dtype=torch.int8)
         gain.tokens = behind(skipped, gain.tokens, chain.count, self.chain)
         gain.origin = behind(marks, gain.origin, chain.count, self.chain)
@@ -545,17 +572,19 @@ class Speculative(Decoder):
             gain.origin = gain.origin.scatter(1, last, torch.where(rolled, drawn, kept[1]))
         gain.features = behind(chain.features.transpose(1, 2), gain.features.transpose(1, 2), chain.count, self.chain)
         gain.features = gain.features.transpose(1, 2)
-        gain.count, gain.rewound = gain.added, pending
+        gain.count, gain.rewound = gain.added, pending.clone()  # the count itself is about to change
         return gain
 
-    def _continued(self, batch: Batch, rows: Tensor, row_list: list[int], fresh: Tensor, count: Tensor) -> Tensor:
+    def _continued(
+        self, batch: Batch, rows: Tensor | None, row_list: list[int], fresh: Tensor, verdict: Verdict
+    ) -> Tensor:
         """What the drafter goes on from after a verified step: the fresh features [R, G, M, D], or older ones."""
         index = row_list if self.grid.ablation.staleness else []
         stale = [self.grid.ablation.stale(batch.steps[row], batch.known[row] - 1) for row in index]
         if all(value < 0 for value in stale):
             return fresh
-        back = torch.tensor(stale, device=fresh.device)
-        older = last_features(batch.recent[rows], count, fresh.shape[2], count + back.clamp_min(0))
+        back, count = torch.tensor(stale, device=fresh.device), verdict.accepted + 1
+        older = last_features(of_rows(batch.recent, rows), count, fresh.shape[2], count + back.clamp_min(0))
         return torch.where((back < 0)[:, None, None, None], fresh, older)
 
     def _skip(self, draft: Any, batch: Batch, tree: TokenTree, choice: _Path) -> Gain:
@@ -586,7 +615,7 @@ class Speculative(Decoder):
 def _origins(tokens: Tensor, drafted: Tensor, kind: int) -> Tensor:
     """Int8 [R, M]: the `Origin` `kind` for the first drafted[r] tokens, drawn for the rest."""
     column = torch.arange(tokens.shape[1], device=tokens.device)
-    return torch.where(column < drafted[:, None], kind, int(Origin.DRAWN)).to(torch.int8)
+    return (column < drafted[:, None]).to(torch.int8) * kind  # what is drawn is 0
 
 
 def _wide(index: Tensor, features: Tensor) -> Tensor:

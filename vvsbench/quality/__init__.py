@@ -14,9 +14,7 @@ from vvsbench.quality.config import MetricsConfig, QualityError, problems
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from vvsbench.quality.images import Images, Part
     from vvsbench.runs.record import QualityRecord
 
 __all__ = ["MetricsConfig", "QualityError", "evaluate", "key", "problems"]
@@ -42,7 +40,7 @@ def key(config: MetricsConfig, image_digest: str, captions: Sequence[str] | None
 
 
 def evaluate(
-    images: NDArray[np.uint8],
+    images: Images | Part,
     captions: Sequence[str] | None,
     config: MetricsConfig,
     cache: Path,
@@ -51,7 +49,7 @@ def evaluate(
     """Measure an image set under a protocol.
 
     Args:
-        images: uint8 [N, 3, H, W].
+        images: read a few at a time and never held; an array uint8 [N, 3, H, W] is one too.
         captions: one per image, or None when the prompts have none.
         config: the protocol; its `values` are measured in their order.
         cache: folder in which reference features are kept between calls.
@@ -61,7 +59,8 @@ def evaluate(
         The record, complete but not yet written.
 
     Raises:
-        QualityError: files are missing, or images, captions and protocol do not fit.
+        QualityError: files are missing, images, captions and protocol do not fit, or a metric is no number.
+        NotFiniteError: a network gave NaN or infinity.
         ConfigError: the protocol contradicts itself.
     """
     from vvsbench.quality.evaluation import evaluate as measure

@@ -103,6 +103,8 @@ def statistics(path: Path, names: tuple[str, str]) -> tuple[NDArray[np.float64],
         raise QualityError(f"{path} is not an .npz file with arrays {' and '.join(names)} ({error}).") from error
     if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
         raise QualityError(f"{path} has {names[0]} {mu.shape} and {names[1]} {sigma.shape}, which are no statistics.")
+    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
+        raise QualityError(f"{path} has NaN or infinity in {names[0]} or {names[1]}; fetch or write it again.")
     return mu, sigma
 
 

@@ -2,7 +2,8 @@
 
 transformers 5 returns output objects where torchmetrics 1.9 expects tensors, and torchmetrics only knows some model
 names; `Unwrapped` mends both. It also keeps the embeddings it hands out, which gives the score of every single image
-(and with them the interval) from the same forward passes.
+(and with them the interval) from the same forward passes. And torchmetrics cuts a long caption together with its end
+token, at which CLIP reads off what a caption means; `Shortened` cuts before it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from torch import Tensor, nn
 from torchmetrics.multimodal.clip_score import CLIPScore
 
 from vvsbench.quality.config import QualityError
-from vvsbench.quality.extractors import check_images
+from vvsbench.quality.extractors import finite
+from vvsbench.quality.images import Images
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,12 @@ class ClipScore:
     Attributes:
         value: torchmetrics' score, 100 * mean cosine, cut off at 0.
         each: float64 [N], 100 * cosine of every image with its caption.
+        cut: captions that were longer than the model reads.
     """
 
     value: float
     each: NDArray[np.float64]
+    cut: int
 
 
 class Unwrapped(nn.Module):
@@ -64,6 +68,28 @@ class Unwrapped(nn.Module):
         return captions
 
 
+class Shortened:
+    """A processor that cuts captions to the length that the model reads; their end token stays.
+
+    Args:
+        processor: transformers' CLIPProcessor.
+        longest: tokens, the two around the caption included.
+
+    Attributes:
+        cut: captions that were longer.
+    """
+
+    def __init__(self, processor: Any, longest: int) -> None:
+        self.processor, self.longest, self.cut = processor, longest, 0
+
+    def __call__(self, text: list[str] | None = None, **chosen: Any) -> Any:
+        if text is None:
+            return self.processor(**chosen)
+        whole = self.processor.tokenizer(text, verbose=False)["input_ids"]
+        self.cut += sum(len(tokens) > self.longest for tokens in whole)
+        return self.processor(text=text, truncation=True, max_length=self.longest, **chosen)
+
+
 def _tensor(output: Any) -> Tensor:
     """The embedding tensor of a feature call: transformers 4 returned it bare, 5 inside an output object."""
     embedding = output if isinstance(output, Tensor) else output.pooler_output
@@ -71,34 +97,38 @@ def _tensor(output: Any) -> Tensor:
     return embedding
 
 
-def score(
-    images: NDArray[np.uint8], captions: Sequence[str], folder: Path, device: torch.device, batch_size: int
-) -> ClipScore:
+def score(images: Images, captions: Sequence[str], folder: Path, device: torch.device, batch_size: int) -> ClipScore:
     """CLIP score of images with their captions.
 
     Args:
-        images: uint8 [N, 3, H, W].
-        captions: N of them.
+        images: N of them.
+        captions: likewise.
         folder: a CLIP model with its processor, transformers layout.
         device: where it runs.
         batch_size: pairs at a time; it changes speed, not numbers.
 
     Raises:
         QualityError: counts differ, or the folder holds no readable CLIP.
+        NotFiniteError: the model gave NaN or infinity.
     """
-    check_images(images)
-    if len(captions) != len(images):
-        raise QualityError(f"{len(images)} images but {len(captions)} captions: CLIP score needs one for each.")
+    count = images.shape[0]
+    if len(captions) != count:
+        raise QualityError(f"{count} images but {len(captions)} captions: CLIP score needs one for each.")
     model, processor = _open(folder)
     unwrapped = Unwrapped(model)
-    opener: Any = lambda: (unwrapped, processor)  # noqa: E731  (torchmetrics' type asks for a CLIPModel)
+    config: Any = model.config
+    shortened = Shortened(processor, config.text_config.max_position_embeddings)
+    opener: Any = lambda: (unwrapped, shortened)  # noqa: E731  (torchmetrics' type asks for a CLIPModel)
     metric = CLIPScore(model_name_or_path=opener).to(device)
     with torch.inference_mode():
-        for first in range(0, len(images), batch_size):
-            batch = torch.from_numpy(images[first : first + batch_size]).to(device)
-            metric.update(batch, list(captions[first : first + batch_size]))
+        first = 0
+        for part in images.parts(batch_size):
+            metric.update(torch.from_numpy(part).to(device), list(captions[first : first + len(part)]))
+            first += len(part)
         value = float(metric.compute())
-    return ClipScore(value, 100 * torch.cat(unwrapped.cosines).numpy())
+    each = 100 * torch.cat(unwrapped.cosines)
+    finite(each, f"CLIP scores ({folder.name})", next(model.parameters()).dtype)
+    return ClipScore(value, each.numpy(), shortened.cut)
 
 
 def _open(folder: Path) -> tuple[nn.Module, Any]:

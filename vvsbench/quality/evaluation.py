@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from vvsbench.errors import ConfigError
 from vvsbench.quality import references, weights
 from vvsbench.quality.config import LEAST_IMAGES, MetricsConfig, QualityError, problems, protocol_version
-from vvsbench.quality.extractors import check_images
 from vvsbench.quality.identity import quality_key
+from vvsbench.quality.images import Images, ImageSet, Part
 from vvsbench.quality.scorers import SCORERS, Subject
 from vvsbench.runs.record import QualityRecord
 
@@ -23,7 +23,7 @@ LIBRARIES = ("torch", "torchvision", "torch-fidelity", "torchmetrics", "transfor
 
 
 def evaluate(
-    images: NDArray[np.uint8],
+    images: Images | Part,
     captions: Sequence[str] | None,
     config: MetricsConfig,
     cache: Path,
@@ -32,14 +32,16 @@ def evaluate(
     """See `vvsbench.quality.evaluate`."""
     if found := problems(config):
         raise ConfigError(found)
-    if len(check_images(images)) < LEAST_IMAGES:
+    subjects = ImageSet(images) if isinstance(images, np.ndarray) else images
+    count = subjects.shape[0]
+    if count < LEAST_IMAGES:
         raise QualityError(
-            f"{len(images)} images are too few to measure; set count to {LEAST_IMAGES} or more, or use metrics=none."
+            f"{count} images are too few to measure; set count to {LEAST_IMAGES} or more, or use metrics=none."
         )
-    if captions is not None and len(captions) != len(images):
-        raise QualityError(f"{len(images)} images but {len(captions)} captions; there must be one for each.")
+    if captions is not None and len(captions) != count:
+        raise QualityError(f"{count} images but {len(captions)} captions; there must be one for each.")
     started = time.perf_counter()
-    subject = Subject(framed(images, config), captions, config, weights.locate(config), cache)
+    subject = Subject(framed(subjects, config), captions, config, weights.locate(config), cache)
     values = [SCORERS[name](subject) for name in config.values]
     compared = "reference" in vars(subject)
     return QualityRecord(
@@ -57,16 +59,35 @@ def evaluate(
     )
 
 
-def framed(images: NDArray[np.uint8], config: MetricsConfig) -> NDArray[np.uint8]:
+def framed(images: Images, config: MetricsConfig) -> Images:
     """The images at the size that the protocol measures them at.
 
     Args:
-        images: uint8 [N, 3, H, W].
+        images: of any size.
         config: `crop` is the side wanted, 0 or theirs already to leave them alone.
     """
     side = config.crop
-    if not side or images.shape[2:] == (side, side):
+    if not side or images.shape[1:3] == (side, side):
         return images
-    pictures = (Image.fromarray(image.transpose(1, 2, 0)) for image in images)
-    made = [np.asarray(references.framed(picture, side, config.reference.filter)) for picture in pictures]
-    return np.stack(made).transpose(0, 3, 1, 2)
+    return Framed(images, side, config.reference.filter)
+
+
+@dataclass(frozen=True)
+class Framed:
+    """Images that are brought to squares as they are read, see `references.framed`."""
+
+    images: Images
+    side: int
+    filter: str
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """See `Images.shape`."""
+        return self.images.shape[0], self.side, self.side, 3
+
+    def parts(self, size: int) -> Iterator[Part]:
+        """See `Images.parts`."""
+        for part in self.images.parts(size):
+            pictures = (Image.fromarray(image.transpose(1, 2, 0)) for image in part)
+            made = [np.asarray(references.framed(picture, self.side, self.filter)) for picture in pictures]
+            yield np.ascontiguousarray(np.stack(made).transpose(0, 3, 1, 2))

@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_feature_extractor
-from torch_fidelity.utils import create_feature_extractor, get_featuresdict_from_dataset
+from torch_fidelity.utils import create_feature_extractor
 
+from vvsbench.errors import NotFiniteError
 from vvsbench.models import checkpoints
 from vvsbench.quality.config import QualityError
 from vvsbench.quality.fidelity import options
+from vvsbench.quality.images import Images, ImageSet
 from vvsbench.quality.inception import SPATIAL, CleanInception, Inception
 
 
@@ -32,9 +32,9 @@ class Features:
     """What one extractor says about an image set.
 
     Attributes:
-        embeddings: float64 [N, D], the layer that distances are taken in.
-        logits: float64 [N, C], the layer that classes are read from.
-        spatial: float64 [N, 2023], the layer of sFID; None unless it was asked for.
+        embeddings: float32 [N, D], the layer that distances are taken in.
+        logits: float32 [N, C], the layer that classes are read from.
+        spatial: float32 [N, 2023], the layer of sFID; None unless it was asked for.
     """
 
     embeddings: Tensor
@@ -110,42 +110,6 @@ for _kind, _class in OWN.items():
         register_feature_extractor(KINDS[_kind].registered, _class)
 
 
-class ImageSet(Dataset[Tensor]):
-    """Images in the only form torch-fidelity measures rightly: uint8, channels first.
-
-    Args:
-        images: uint8 [N, 3, H, W].
-    """
-
-    def __init__(self, images: NDArray[np.uint8]) -> None:
-        self.images = check_images(images)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Tensor:
-        if not 0 <= index < len(self.images):
-            raise IndexError(index)
-        return torch.from_numpy(self.images[index].copy())
-
-
-def check_images(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the images if they are uint8 [N, 3, H, W] with N at least 2.
-
-    Raises:
-        QualityError: another type, layout or count; floats are refused because their range cannot be known.
-    """
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
-        found = getattr(images, "dtype", type(images).__name__)
-        raise QualityError(f"images must be a numpy array of uint8 (0 to 255), not {found}.")
-    if images.ndim != 4 or images.shape[1] != 3:
-        hint = " It looks channels-last: transpose it." if images.ndim == 4 and images.shape[3] == 3 else ""
-        raise QualityError(f"images must have shape [N, 3, H, W], not {list(images.shape)}.{hint}")
-    if len(images) < 2:
-        raise QualityError("quality needs at least 2 images; set count higher.")
-    return images
-
-
 class Extractor:
     """One loaded extractor.
 
@@ -172,20 +136,47 @@ class Extractor:
         except RuntimeError as error:
             raise QualityError(f"{weights} is not a weights file of the {kind} extractor: {error}") from error
 
-    def __call__(self, images: Dataset[Tensor]) -> Features:
-        """Extract features of a data set of uint8 images [3, H, W], in full float32 whatever the device allows."""
-        cuda = self.device.type == "cuda"
-        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-            layers = get_featuresdict_from_dataset(
-                images, self.network, self.batch_size, cuda, save_cpu_ram=True, verbose=False
-            )
-        spatial = layers[SPATIAL].double() if self.spatial else None
-        return Features(layers[self.kind.embeddings].double(), layers[self.kind.logits].double(), spatial)
+    def __call__(self, images: Images) -> Features:
+        """Extract the features of an image set, in full float32 whatever the device allows; no image is kept.
+
+        Raises:
+            NotFiniteError: the network gave NaN or infinity.
+        """
+        found: dict[str, Tensor] = {}
+        count, first = images.shape[0], 0
+        with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            for part in images.parts(self.batch_size):
+                layers = self.network(torch.from_numpy(part).to(self.device))
+                for name, values in self.network.convert_features_tuple_to_dict(layers).items():
+                    rows = values.float().cpu()
+                    finite(rows, f"features of the extractor {self.kind.registered} (layer {name})", rows.dtype, first)
+                    kept = found.setdefault(name, rows.new_empty(count, *rows.shape[1:]))
+                    kept[first : first + len(rows)] = rows
+                first += len(part)
+        return Features(found[self.kind.embeddings], found[self.kind.logits], found.get(SPATIAL))
 
     @cached_property
     def width(self) -> int:
         """Numbers per embedding."""
         return self(ImageSet(np.zeros((2, 3, 32, 32), dtype=np.uint8))).embeddings.shape[1]
+
+
+def finite(values: Tensor, what: str, dtype: torch.dtype, first: int = 0) -> None:
+    """Check what a network says of images.
+
+    Args:
+        values: [n, ...], a row per image, on the host.
+        what: they are, and of which network.
+        dtype: that the network computes in.
+        first: index of the first image.
+
+    Raises:
+        NotFiniteError: some are NaN or infinite.
+    """
+    good = torch.isfinite(values).reshape(len(values), -1).all(1)
+    if not good.all():
+        row = int(good.byte().argmin())
+        raise NotFiniteError(what, str(dtype).removeprefix("torch."), first + row, "", float(values[row].sum()))
 
 
 def device_of(name: str) -> torch.device:

@@ -1,13 +1,17 @@
-"""FID, IS, KID, precision and recall from features, by torch-fidelity's own functions.
+"""FID, IS, KID, precision and recall from features, by torch-fidelity's formulas and where it can be by its functions.
 
 torch-fidelity takes its settings as keywords, ignores those it does not know, uses the GPU unless told not to, caches
 by name and prints. All of that is settled here once (`options`); the rest of the package passes features in and gets
-numbers out. Features arrive in double precision: its FID would otherwise average float32 in float32.
+numbers out. Features are kept in the float32 that networks give, and become float64 some rows at a time: all at once,
+as torch-fidelity takes them, those of fifty thousand images are several gigabytes. What a mean, a covariance or an
+Inception score follows from is a sum over images, so the sums of groups give the score without each group as well.
 """
 
 from __future__ import annotations
 
 import difflib
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,20 +20,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch_fidelity.defaults import DEFAULTS
-from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
-from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
+from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 from torch_fidelity.metric_kid import kernel_mmd, kernel_poly
-from torch_fidelity.metric_prc import (
-    KEY_METRIC_PRECISION,
-    KEY_METRIC_RECALL,
-    calc_cdist_part,
-    prc_features_to_metric,
-)
 
 SEED = 2020
 """Seed of the splits of IS and the subsets of KID; torch-fidelity's default, named so that it cannot drift."""
 KERNEL_BATCH = 2048
 """Reference rows per block of the kernel table."""
+ROWS = 4096
+"""Rows of features that are float64 at a time."""
+DISTANCES = 1 << 25
+"""Distances at a time: 268 MB."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,60 @@ def options(**chosen: Any) -> dict[str, Any]:
     return {**DEFAULTS, "verbose": False, "cuda": False, "cache": False, "rng_seed": SEED, **chosen}
 
 
+@dataclass(frozen=True)
+class Sums:
+    """What mean and covariance of some images follow from; of the same centre they can be added and taken off.
+
+    Attributes:
+        centre: float64 [D], near the mean, so that nothing is lost in the products.
+        count: of images.
+        total: float64 [D], sum of the features less the centre.
+        products: float64 [D, D], sum of their products.
+    """
+
+    centre: Tensor
+    count: int
+    total: Tensor
+    products: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor, centre: Tensor) -> Sums:
+        """Of features [N, D]."""
+        total, products = torch.zeros_like(centre), centre.new_zeros(len(centre), len(centre))
+        for rows in _blocks(features):
+            away = rows - centre
+            total += away.sum(0)
+            products.addmm_(away.T, away)
+        return cls(centre, len(features), total, products)
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(self.centre, self.count + other.count, self.total + other.total, self.products + other.products)
+
+    def __sub__(self, other: Sums) -> Sums:
+        return Sums(self.centre, self.count - other.count, self.total - other.total, self.products - other.products)
+
+    @property
+    def gaussian(self) -> Gaussian:
+        """Mean and covariance of at least two images."""
+        away = self.total / self.count
+        sigma = (self.products - self.count * torch.outer(away, away)) / (self.count - 1)
+        return Gaussian((self.centre + away).numpy(), sigma.numpy())
+
+
+def mean(features: Tensor) -> Tensor:
+    """Mean float64 [D] of features [N, D]."""
+    return sum((rows.sum(0) for rows in _blocks(features)), torch.zeros((), dtype=torch.float64)) / len(features)
+
+
 def gaussian(features: Tensor) -> Gaussian:
-    """Mean and covariance of features float64 [N, D], N at least 2."""
-    statistics = fid_features_to_statistics(features.double())
-    return Gaussian(statistics["mu"], statistics["sigma"])
+    """Mean and covariance of features [N, D], N at least 2."""
+    return Sums.of(features, mean(features)).gaussian
+
+
+def _blocks(features: Tensor) -> Iterator[Tensor]:
+    """The rows of features [N, D], some at a time, in float64."""
+    for first in range(0, len(features), ROWS):
+        yield features[first : first + ROWS].double()
 
 
 def fid(generated: Gaussian, reference: Gaussian) -> float:
@@ -78,10 +129,49 @@ def fid(generated: Gaussian, reference: Gaussian) -> float:
     return max(0.0, float(value[KEY_METRIC_FID]))
 
 
+@dataclass(frozen=True)
+class Sureness:
+    """What the Inception score of some images follows from; it can be added and taken off.
+
+    Attributes:
+        count: of images.
+        classes: float64 [C], sum of the class probabilities.
+        negentropy: sum over images of sum p log p.
+    """
+
+    count: int
+    classes: Tensor
+    negentropy: float
+
+    @classmethod
+    def of(cls, logits: Tensor) -> Sureness:
+        """Of logits [N, C]."""
+        classes, negentropy = torch.zeros(logits.shape[1], dtype=torch.float64), 0.0
+        for rows in _blocks(logits):
+            logs = rows.log_softmax(1)
+            classes += logs.exp().sum(0)
+            negentropy += float((logs.exp() * logs).sum())
+        return cls(len(logits), classes, negentropy)
+
+    def __add__(self, other: Sureness) -> Sureness:
+        return Sureness(self.count + other.count, self.classes + other.classes, self.negentropy + other.negentropy)
+
+    def __sub__(self, other: Sureness) -> Sureness:
+        return Sureness(self.count - other.count, self.classes - other.classes, self.negentropy - other.negentropy)
+
+    @property
+    def score(self) -> float:
+        """The Inception score: exp of the mean divergence of the images' classes from those of the set."""
+        together = self.classes.clamp_min(0) / self.count
+        return math.exp(self.negentropy / self.count - float(torch.xlogy(together, together).sum()))
+
+
 def inception_score(logits: Tensor, splits: int) -> Spread:
     """Inception score of logits [N, C], images shuffled and cut into `splits` parts that are scored apart."""
-    value = isc_features_to_metric(logits, splits=splits, shuffle=True, rng_seed=SEED)
-    return Spread(value[KEY_METRIC_ISC_MEAN], value[KEY_METRIC_ISC_STD])
+    count, order = len(logits), np.random.RandomState(SEED).permutation(len(logits))
+    cuts = [order[part * count // splits : (part + 1) * count // splits] for part in range(splits)]
+    scores = [Sureness.of(logits[torch.from_numpy(rows)]).score for rows in cuts]
+    return Spread(float(np.mean(scores)), float(np.std(scores)))
 
 
 def kid(generated: Tensor, reference: Tensor, subsets: int, subset_size: int) -> NDArray[np.float64]:
@@ -99,7 +189,7 @@ def kid(generated: Tensor, reference: Tensor, subsets: int, subset_size: int) ->
     def drawn() -> float:
         mine = ours[random.choice(len(ours), subset_size, replace=False)]
         real = theirs[random.choice(len(theirs), subset_size, replace=False)]
-        return float(kernel_mmd(mine, real, **chosen))
+        return float(kernel_mmd(mine.astype(np.float64), real.astype(np.float64), **chosen))
 
     return np.array([drawn() for _ in range(subsets)])
 
@@ -125,11 +215,11 @@ class KernelTable:
 
 def kernel_table(generated: Tensor, reference: Tensor) -> KernelTable:
     """Kernel table of features [N, D] against a reference [M, D]; takes N * N numbers of memory."""
-    chosen, rows = options(), generated.numpy()
+    chosen, rows = options(), generated.double().numpy()
     within = kernel_poly(rows, rows, **chosen)
     np.fill_diagonal(within, 0)
     parts = reference.split(KERNEL_BATCH)  # type: ignore[no-untyped-call]
-    sums = [kernel_poly(rows, part.numpy(), **chosen).sum(axis=1) for part in parts]
+    sums = [kernel_poly(rows, part.double().numpy(), **chosen).sum(axis=1) for part in parts]
     return KernelTable(within, np.sum(sums, axis=0) / len(reference))
 
 
@@ -148,7 +238,7 @@ class ManifoldTable:
     neighbours: int
 
     def recall(self, chosen: NDArray[np.int64]) -> float:
-        """Share of the reference inside the manifold of the chosen rows, as `precision_recall` has it."""
+        """Share of the reference inside the manifold of the chosen rows, see `inside`."""
         rows = torch.from_numpy(chosen)
         radii = self.within[rows][:, rows].kthvalue(self.neighbours + 1).values
         return float((self.across[:, rows] <= radii).any(dim=1).double().mean())
@@ -156,37 +246,35 @@ class ManifoldTable:
 
 def manifold_table(generated: Tensor, reference: Tensor, neighbours: int) -> ManifoldTable:
     """Distance table of features [N, D] and [M, D]; takes N * (N + M) numbers of memory."""
-    return ManifoldTable(torch.cdist(generated, generated), torch.cdist(reference, generated), neighbours)
+    ours = generated.double()
+    return ManifoldTable(torch.cdist(ours, ours), torch.cdist(reference.double(), ours), neighbours)
 
 
-def precision_recall(generated: Tensor, reference: Tensor, neighbours: int) -> tuple[float, float]:
-    """Improved precision (generated inside the reference's manifold) and recall (the other way round).
+def inside(points: Tensor, manifold: Tensor, neighbours: int) -> NDArray[np.bool_]:
+    """Which points lie in a manifold: in the ball of any of its points, which reaches that one's k-th neighbour.
 
-    Args:
-        generated: [N, D], N greater than `neighbours`.
-        reference: [M, D], M greater than `neighbours`.
-        neighbours: k of the k-nearest-neighbour balls.
-    """
-    chosen = options(prc_neighborhood=neighbours, save_cpu_ram=True)
-    value = prc_features_to_metric(generated, reference, **chosen)
-    return value[KEY_METRIC_PRECISION], value[KEY_METRIC_RECALL]
-
-
-def inside(generated: Tensor, reference: Tensor, neighbours: int) -> NDArray[np.bool_]:
-    """Which of the images lie inside the reference's manifold; precision is their share.
+    Precision is the share of the images inside the reference's manifold, recall that of the reference in the images'.
 
     Args:
-        generated: [N, D].
-        reference: [M, D], M greater than `neighbours`.
-        neighbours: k of the k-nearest-neighbour balls.
+        points: [N, D].
+        manifold: [M, D], M greater than `neighbours`.
+        neighbours: k.
 
     Returns:
         bool [N].
+
+    Source:
+        T. Kynkaanniemi and others, Improved precision and recall metric for assessing generative models, 2019 (arXiv
+        1904.06991).
     """
-    step = options()["prc_batch_size"]
-    real, ours = (rows.split(step) for rows in (reference, generated))  # type: ignore[no-untyped-call]
-    radii = torch.cat([calc_cdist_part(part, reference).kthvalue(neighbours + 1).values for part in real])
-    member: NDArray[np.bool_] = torch.cat(
-        [(calc_cdist_part(part, reference) <= radii).any(dim=1) for part in ours]
-    ).numpy()
-    return member
+    radii = torch.cat([part.kthvalue(neighbours + 1).values for part in _distances(manifold, manifold)])
+    found: NDArray[np.bool_] = torch.cat([(part <= radii).any(1) for part in _distances(points, manifold)]).numpy()
+    return found
+
+
+def _distances(points: Tensor, others: Tensor) -> Iterator[Tensor]:
+    """Distances float64 [n, M] of points [N, D] from others [M, D], some points at a time."""
+    step = max(1, DISTANCES // len(others))
+    for first in range(0, len(points), step):
+        rows = points[first : first + step].double()
+        yield torch.cat([torch.cdist(rows, part) for part in _blocks(others)], 1)

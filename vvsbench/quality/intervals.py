@@ -11,10 +11,13 @@ prompts for random too, which errs on the wide side.
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +106,38 @@ def jackknife(statistic: Callable[[NDArray[np.int64]], float], strata: NDArray[n
     for parts in dealt:
         kept = (np.sort(np.delete(parts, left_out, axis=0).ravel()) for left_out in range(len(parts)))
         found.append([statistic(chosen) for chosen in kept])
+    return Replicates(np.array(found, dtype=np.float64), dealt[0].size / len(strata))
+
+
+S = TypeVar("S", bound="Addable")
+
+
+class Addable(Protocol):
+    """What can be summed over images, and taken off again."""
+
+    def __add__(self: S, other: S) -> S: ...
+
+    def __sub__(self: S, other: S) -> S: ...
+
+
+def jackknife_of_sums(
+    summed: Callable[[NDArray[np.int64]], S],
+    statistic: Callable[[S], float],
+    strata: NDArray[np.int64],
+    groups: int,
+) -> Replicates:
+    """`jackknife` of a statistic that follows from sums over images: every image is summed twice, however many groups.
+
+    Args:
+        summed: sums over the images of these indices.
+        statistic: of such sums.
+        strata, groups: as of `jackknife`.
+    """
+    found = []
+    dealt = partitions(strata, groups)
+    for parts in dealt:
+        everything = functools.reduce(operator.add, (summed(members) for members in parts))
+        found.append([statistic(everything - summed(members)) for members in parts])
     return Replicates(np.array(found, dtype=np.float64), dealt[0].size / len(strata))
 
 

@@ -21,30 +21,34 @@ from PIL import Image
 
 from vvsbench.models import checkpoints
 from vvsbench.quality.config import QualityError
-from vvsbench.quality.extractors import check_images
+from vvsbench.quality.extractors import finite
+from vvsbench.quality.images import Images
 
 NETWORK = "ViT-H-14"
+ENDS = 2
+"""Tokens around a caption."""
 
 
 def score(
-    images: NDArray[np.uint8], captions: Sequence[str], checkpoint: Path, device: torch.device, batch_size: int
-) -> NDArray[np.float64]:
+    images: Images, captions: Sequence[str], checkpoint: Path, device: torch.device, batch_size: int
+) -> tuple[NDArray[np.float64], int]:
     """Preference score of every image for its caption.
 
     Args:
-        images: uint8 [N, 3, H, W].
-        captions: N of them.
+        images: N of them.
+        captions: likewise.
         checkpoint: the authors' file, a pickle of tensors with an entry state_dict.
         device: where it runs.
         batch_size: pairs at a time; it changes speed, not numbers.
 
     Returns:
-        float64 [N], 100 times the cosine of image and caption.
+        float64 [N], 100 times the cosine of image and caption; and how many captions were longer than the network
+        reads, which open_clip's tokenizer cuts in front of their end token.
 
     Raises:
         QualityError: the checkpoint does not fit the network.
+        NotFiniteError: the network gave NaN or infinity.
     """
-    check_images(images)
     open_clip: Any = importlib.import_module("open_clip")
     model, _, prepare = open_clip.create_model_and_transforms(NETWORK, pretrained=None, device=device)
     try:
@@ -53,12 +57,14 @@ def score(
         raise QualityError(f"{checkpoint} does not fit {NETWORK}: {str(error).splitlines()[0]}") from error
     tokenizer = open_clip.get_tokenizer(NETWORK)
     model.eval()
-    found = []
+    found: list[torch.Tensor] = []
     with torch.inference_mode():
-        for first in range(0, len(images), batch_size):
-            part = images[first : first + batch_size]
+        for part in images.parts(batch_size):
+            first = sum(map(len, found))
             pictures = torch.stack([prepare(Image.fromarray(image.transpose(1, 2, 0))) for image in part])
             seen = model.encode_image(pictures.to(device)).double()
-            read = model.encode_text(tokenizer(list(captions[first : first + batch_size])).to(device)).double()
+            read = model.encode_text(tokenizer(list(captions[first : first + len(part)])).to(device)).double()
             found.append(torch.nn.functional.cosine_similarity(seen, read).cpu())
-    return 100 * torch.cat(found).numpy()
+    each = 100 * torch.cat(found)
+    finite(each, f"preference scores ({NETWORK})", next(model.parameters()).dtype)
+    return each.numpy(), sum(len(tokenizer.encode(caption)) + ENDS > tokenizer.context_length for caption in captions)

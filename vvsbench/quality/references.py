@@ -8,28 +8,33 @@ extractor and its weights).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from vvsbench import derived
 from vvsbench.models import checkpoints
-from vvsbench.quality import adm
+from vvsbench.quality import adm, pictures
 from vvsbench.quality.config import QualityError, ReferenceConfig
-from vvsbench.quality.extractors import Extractor, ImageSet
+from vvsbench.quality.extractors import Extractor
 from vvsbench.quality.fidelity import Gaussian, gaussian
+from vvsbench.quality.images import Images, regrouped
+
+log = logging.getLogger(__name__)
 
 SHAPES_OFFSET = 1_000_000
 """The reference starts this far into the held-out images, away from those that training looks at while it runs."""
 RENDER_BATCH = 256
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+READER = "transparent on white, upper 8 of 16 bits"
+"""How `pictures` reads files: part of the digest of a folder."""
 LAYOUT = "1"
 """Version of the cached file's layout; part of its digest."""
 
@@ -40,14 +45,14 @@ class Reference:
 
     Attributes:
         gaussian: mean and covariance, for FID.
-        embeddings: float64 [M, D] numpy array, for KID, precision and recall; None when only statistics were given.
+        embeddings: float32 [M, D] numpy array, for KID, precision and recall; None when only statistics were given.
         count: number of images M; 0 when the statistics file does not say.
         digest: of everything the numbers depend on.
         spatial: mean and covariance of the layer of sFID; None unless the extractor gives it.
     """
 
     gaussian: Gaussian
-    embeddings: NDArray[np.float64] | None
+    embeddings: NDArray[np.float32] | None
     count: int
     digest: str
     spatial: Gaussian | None = None
@@ -58,7 +63,7 @@ class Source:
     """Reference images that are made only if they are not in the cache: their identity, and how to get them."""
 
     identity: str
-    images: Callable[[], Dataset[Tensor]]
+    images: Callable[[], Images]
 
 
 def load(config: ReferenceConfig, extractor: Extractor, size: int, cache: Path, with_images: bool = True) -> Reference:
@@ -92,15 +97,15 @@ def _of_images(source: Source, extractor: Extractor, cache: Path) -> Reference:
     if kept is None:
         kept = _features(source, extractor)
         derived.write(file, kept)
-    embeddings = kept["embeddings"].astype(np.float64)
+    embeddings = kept["embeddings"].astype(np.float32)
     spatial = Gaussian(kept["mu_s"], kept["sigma_s"]) if extractor.spatial else None
     return Reference(Gaussian(kept["mu"], kept["sigma"]), embeddings, len(embeddings), digest, spatial)
 
 
-def _features(source: Source, extractor: Extractor) -> dict[str, NDArray[np.float64]]:
+def _features(source: Source, extractor: Extractor) -> dict[str, NDArray[Any]]:
     features = extractor(source.images())
     normal = gaussian(features.embeddings)
-    made = {"embeddings": features.embeddings.numpy(), "mu": normal.mu, "sigma": normal.sigma}
+    made: dict[str, NDArray[Any]] = {"embeddings": features.embeddings.numpy(), "mu": normal.mu, "sigma": normal.sigma}
     if features.spatial is not None:
         placed = gaussian(features.spatial)
         made |= {"mu_s": placed.mu, "sigma_s": placed.sigma}
@@ -130,12 +135,34 @@ def _shapes(count: int, size: int) -> Source:
     first = shapes.HELD_OUT_FIRST + SHAPES_OFFSET
     code = hashlib.sha256(Path(shapes.__file__).read_bytes()).hexdigest()
 
-    def images() -> Dataset[Tensor]:
-        starts = range(first, first + count, RENDER_BATCH)
-        parts = [torch.arange(start, min(start + RENDER_BATCH, first + count)) for start in starts]
-        return ImageSet(torch.cat([shapes.render(part, size=size, seed=0)[0] for part in parts]).numpy())
+    def render(numbers: Tensor) -> NDArray[np.uint8]:
+        return shapes.render(numbers, size=size, seed=0)[0].numpy()
 
-    return Source(f"shapes|{code}|{first}|{count}|{size}|seed 0", images)
+    return Source(
+        f"shapes|{code}|{first}|{count}|{size}|seed 0", lambda: Rendered(render, first, (count, size, size, 3))
+    )
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Synthetic images, drawn as they are asked for.
+
+    Attributes:
+        render: uint8 [n, 3, S, S] of numbers int64 [n].
+        first: number of the first image.
+        shape: [N, S, S, 3].
+    """
+
+    render: Callable[[Tensor], NDArray[np.uint8]]
+    first: int
+    shape: tuple[int, int, int, int]
+
+    def parts(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """See `Images.parts`."""
+        end = self.first + self.shape[0]
+        starts = range(self.first, end, RENDER_BATCH)
+        rendered = (self.render(torch.arange(start, min(start + RENDER_BATCH, end))) for start in starts)
+        return regrouped(rendered, size)
 
 
 def _folder(path: Path, config: ReferenceConfig) -> Source:
@@ -145,57 +172,66 @@ def _folder(path: Path, config: ReferenceConfig) -> Source:
         path: the folder.
         config: `count` is the number of images, `crop` the side to bring them to (0 leaves them alone).
     """
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    listing = pictures.listed(path)
+    files = sorted(listing.pictures)
     if len(files) < config.count:
         raise QualityError(
             f"metrics.reference.count={config.count}, but {path} holds {len(files)} images "
-            f"({', '.join(sorted(IMAGE_SUFFIXES))}); lower the count or fill the folder."
+            f"({', '.join(pictures.SUFFIXES)}); lower the count or fill the folder. {listing.left_out}".rstrip()
         )
+    if listing.left_out:
+        log.warning("reference: %s", listing.left_out)
     chosen = files[: config.count]
-    listing = "\n".join(f"{file.relative_to(path)}:{checkpoints.digest(file)}" for file in chosen)
-    code = hashlib.sha256(listing.encode()).hexdigest()
+    content = "\n".join(f"{file.relative_to(path)}:{checkpoints.digest(file)}" for file in chosen)
+    code = hashlib.sha256(content.encode()).hexdigest()
     how = "box and bicubic" if config.filter == "bicubic" else config.filter
-    return Source(f"folder|{code}|crop {config.crop} {how}", lambda: Folder(chosen, config.crop, config.filter))
+    seen = f"folder|{code}|crop {config.crop} {how}|{READER}"
+    return Source(seen, lambda: Folder(chosen, config.crop, config.filter))
 
 
-class Folder(Dataset[Tensor]):
+class Folder:
     """Image files, opened one by one as they are measured.
 
     Args:
         files: in the order wanted.
         crop: side to bring every image to; 0 leaves them alone, then all must be of one size.
         filter: see `framed`.
+
+    Attributes:
+        shape: see `Images.shape`.
     """
 
     def __init__(self, files: list[Path], crop: int, filter: str = "bicubic") -> None:
-        self.files = files
-        self.crop = crop
-        self.filter = filter
-        self.shape = _open(files[0], crop, filter).shape
+        self.files, self.crop, self.filter = files, crop, filter
+        _, height, width = self._opened(pictures.Reader(), files[0]).shape
+        self.shape = (len(files), height, width, 3)
 
-    def __len__(self) -> int:
-        return len(self.files)
+    def parts(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """See `Images.parts`; what had to be converted is told at the end.
 
-    def __getitem__(self, index: int) -> Tensor:
-        image = _open(self.files[index], self.crop, self.filter)
-        if image.shape != self.shape:
+        Raises:
+            QualityError: a file cannot be read, or is of another size.
+        """
+        reader = pictures.Reader()
+        for first in range(0, len(self.files), size):
+            yield np.stack([self._fitting(reader, file) for file in self.files[first : first + size]])
+        for sentence in reader.told:
+            log.warning("reference: %s", sentence)
+
+    def _fitting(self, reader: pictures.Reader, file: Path) -> NDArray[np.uint8]:
+        image = self._opened(reader, file)
+        _, height, width = image.shape
+        if (height, width) != self.shape[1:3]:
             raise QualityError(
-                f"{self.files[index]} is {image.shape[2]}x{image.shape[1]}, not {self.shape[2]}x{self.shape[1]}: "
+                f"{file} is {width}x{height}, not {self.shape[2]}x{self.shape[1]}: "
                 "set metrics.reference.crop to the side of the generated images."
             )
-        return torch.from_numpy(image)
+        return image
 
-
-def _open(file: Path, crop: int, filter: str = "bicubic") -> NDArray[np.uint8]:
-    """Read an image as uint8 [3, H, W], brought to the side `crop` unless that is 0."""
-    try:
-        with Image.open(file) as opened:
-            image = opened.convert("RGB")
-    except OSError as error:
-        raise QualityError(f"{file} is not a readable image ({error}); remove or replace it.") from error
-    if crop:
-        image = framed(image, crop, filter)
-    return np.asarray(image, dtype=np.uint8).transpose(2, 0, 1).copy()
+    def _opened(self, reader: pictures.Reader, file: Path) -> NDArray[np.uint8]:
+        """An image as uint8 [3, H, W], brought to the side `crop` unless that is 0."""
+        picture = reader.read(file)
+        return pictures.pixels(framed(picture, self.crop, self.filter) if self.crop else picture)
 
 
 def framed(image: Image.Image, side: int, filter: str) -> Image.Image:
@@ -245,12 +281,29 @@ def _adm(path: Path, count: int, extractor: Extractor, cache: Path, with_images:
         raise QualityError(
             f"metrics.reference.count={count}, but {path} holds {images.shape[0]} images; lower the count."
         )
-    source = Source(f"adm|{checkpoints.digest(path)}|{count}", lambda: ImageSet(_first(images, count)))
+    source = Source(f"adm|{checkpoints.digest(path)}|{count}", lambda: First(images, count))
     found = _of_images(source, extractor, cache)
     digest = hashlib.sha256(f"{known.digest}|{found.digest}".encode()).hexdigest()
     return Reference(known.gaussian, found.embeddings, found.count, digest, spatial)
 
 
-def _first(images: adm.Images, count: int) -> NDArray[np.uint8]:
-    parts = images.parts(RENDER_BATCH)
-    return np.concatenate([next(parts) for _ in range(0, count, RENDER_BATCH)])[:count]
+@dataclass(frozen=True)
+class First:
+    """The first images of a set."""
+
+    images: Images
+    count: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """See `Images.shape`."""
+        return self.count, *self.images.shape[1:]
+
+    def parts(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """See `Images.parts`."""
+        left = self.count
+        for part in self.images.parts(size):
+            yield part[:left]
+            left -= len(part)
+            if left <= 0:
+                return

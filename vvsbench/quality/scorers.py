@@ -20,8 +20,10 @@ from torch import Tensor
 
 from vvsbench.quality import fidelity, intervals, references
 from vvsbench.quality.config import FROM_IMAGES, MetricsConfig, QualityError
-from vvsbench.quality.extractors import Extractor, Features, ImageSet, device_of
-from vvsbench.quality.intervals import Error, Interval, Replicates
+from vvsbench.quality.extractors import Extractor, Features, device_of
+from vvsbench.quality.fidelity import Sums, Sureness
+from vvsbench.quality.images import Images, Part
+from vvsbench.quality.intervals import Error, Interval, Replicates, S
 from vvsbench.quality.references import Reference
 from vvsbench.quality.weights import Weights
 from vvsbench.runs.record import Jackknife, MetricValue, packed
@@ -37,14 +39,14 @@ class Subject:
     """An image set under a protocol; features and reference are computed when first asked for, once.
 
     Attributes:
-        images: uint8 [N, 3, H, W].
+        images: read a few at a time, as often as somebody asks.
         captions: N captions, or None when the prompts have none.
         config: the protocol.
         weights: where its networks lie.
         cache: folder of the reference files.
     """
 
-    images: NDArray[np.uint8]
+    images: Images
     captions: Sequence[str] | None
     config: MetricsConfig
     weights: Weights
@@ -53,7 +55,7 @@ class Subject:
     @property
     def count(self) -> int:
         """Number of images N."""
-        return len(self.images)
+        return self.images.shape[0]
 
     @property
     def device(self) -> torch.device:
@@ -71,25 +73,38 @@ class Subject:
     @cached_property
     def features(self) -> Features:
         """Features of the images."""
-        return self.extractor(ImageSet(self.images))
+        return self.extractor(self.images)
+
+    def per_image(self, number: Callable[[Part], NDArray[np.float64]]) -> NDArray[np.float64]:
+        """A number of every image, float64 [N], from the pixels alone.
+
+        Args:
+            number: of some images uint8 [n, 3, H, W], float64 [n].
+        """
+        return np.concatenate([number(part) for part in self.images.parts(self.config.batch_size)])
 
     @cached_property
     def reference(self) -> Reference:
         """The reference in the same feature space."""
         with_images = bool(FROM_IMAGES & set(self.config.values))
-        size = self.images.shape[-1]
+        size = self.images.shape[2]
         return references.load(self.config.reference, self.extractor, size, self.cache, with_images)
 
     @cached_property
     def reference_embeddings(self) -> Tensor:
-        """Features of the reference images, float64 [M, D]."""
+        """Features of the reference images, float32 [M, D]."""
         embeddings = self.reference.embeddings
         assert embeddings is not None, "refused by config.problems"
         return torch.from_numpy(embeddings)
 
     @cached_property
-    def precision_recall(self) -> tuple[float, float]:
-        """Both at once: they share the distances."""
+    def inside_reference(self) -> NDArray[np.bool_]:
+        """Which images lie inside the reference's manifold, bool [N]; precision is their share."""
+        self.check_neighbours()
+        return fidelity.inside(self.features.embeddings, self.reference_embeddings, self.config.neighbours)
+
+    def check_neighbours(self) -> None:
+        """Refuse a manifold of fewer points than a ball has neighbours."""
         neighbours = self.config.neighbours
         left = self.count // 3  # at least these stay in a replicate of the jackknife
         if min(left, len(self.reference_embeddings)) <= neighbours:
@@ -97,7 +112,6 @@ class Subject:
                 f"metrics.neighbours={neighbours} is too many for {self.count} images and a reference of "
                 f"{len(self.reference_embeddings)}; raise count or lower it."
             )
-        return fidelity.precision_recall(self.features.embeddings, self.reference_embeddings, neighbours)
 
     def against(self) -> str:
         """The reference, for the sentence about an interval."""
@@ -124,6 +138,12 @@ class Subject:
         found = intervals.jackknife(statistic, strata, self.config.groups)
         return Replicates(found.values, found.share * len(strata) / self.count)
 
+    def jackknife_of_sums(
+        self, summed: Callable[[NDArray[np.int64]], S], statistic: Callable[[S], float]
+    ) -> Replicates:
+        """The same of a statistic that follows from sums over images (see `intervals.jackknife_of_sums`)."""
+        return intervals.jackknife_of_sums(summed, statistic, self.strata, self.config.groups)
+
     def groups(self) -> str:
         """The group of every image in every partition, for the record."""
         return packed(intervals.membership(intervals.partitions(self.strata, self.config.groups), self.count), "int16")
@@ -134,6 +154,13 @@ class Subject:
 
 
 def _value(subject: Subject, name: str, value: float, interval: Interval, higher_is_better: bool) -> MetricValue:
+    """One number with its interval, if it is one."""
+    if not all(map(math.isfinite, (value, interval.low, interval.high))):
+        raise QualityError(
+            f"{name} of these {subject.count} images is {value:g}, with an interval from {interval.low:g} to "
+            f"{interval.high:g}: no number to compare with. Their features are finite, so look at the reference "
+            f"({subject.config.reference.path or subject.config.reference.kind}) and at how alike the images are."
+        )
     return MetricValue(
         name=name,
         value=value,
@@ -169,13 +196,17 @@ def sfid(subject: Subject) -> MetricValue:
 
 def _frechet(subject: Subject, name: str, embeddings: Tensor, reference: fidelity.Gaussian) -> MetricValue:
     """Frechet distance of the images' features [N, D] to a reference, with its jackknife."""
+    centre = fidelity.mean(embeddings)
 
-    def statistic(chosen: NDArray[np.int64]) -> float:
-        return fidelity.fid(fidelity.gaussian(embeddings[chosen]), reference)
+    def summed(chosen: NDArray[np.int64]) -> Sums:
+        return Sums.of(embeddings[torch.from_numpy(chosen)], centre)
 
-    value = statistic(np.arange(subject.count))
+    def distance(sums: Sums) -> float:
+        return fidelity.fid(sums.gaussian, reference)
+
+    value = distance(Sums.of(embeddings, centre))
     how = f"fixed {subject.against()}, of {'FID' if name == 'fid' else 'sFID'} at this count"
-    replicates = subject.jackknife(statistic)
+    replicates = subject.jackknife_of_sums(summed, distance)
     interval = subject.by_groups(value, replicates.error(), how)
     return _value(subject, name, value, interval, False).model_copy(update={"jackknife": _kept(replicates)})
 
@@ -192,7 +223,9 @@ def inception_score(subject: Subject) -> MetricValue:
         return _value(
             subject, "is", score.mean, intervals.student(score.mean, error, subject.config.confidence, how), True
         )
-    replicates = subject.jackknife(lambda chosen: fidelity.inception_score(logits[chosen], 1).mean)
+    replicates = subject.jackknife_of_sums(
+        lambda chosen: Sureness.of(logits[torch.from_numpy(chosen)]), lambda sums: sums.score
+    )
     interval = subject.by_groups(score.mean, replicates.error(), "of IS at this count")
     return _value(subject, "is", score.mean, interval, True).model_copy(update={"jackknife": _kept(replicates)})
 
@@ -217,17 +250,18 @@ def kid(subject: Subject) -> MetricValue:
 
 def precision(subject: Subject) -> MetricValue:
     """Share of the images that lie inside the reference's manifold."""
-    value = subject.precision_recall[0]
+    value = float(subject.inside_reference.mean())
     how = f"over images, fixed {subject.against()}, k={subject.config.neighbours}"
     interval = intervals.wilson(round(value * subject.count), subject.count, subject.config.confidence, how)
-    embeddings, neighbours = subject.features.embeddings, subject.config.neighbours
-    each = packed(fidelity.inside(embeddings, subject.reference_embeddings, neighbours), "float32")
+    each = packed(subject.inside_reference, "float32")
     return _value(subject, "precision", value, interval, True).model_copy(update={"each": each})
 
 
 def recall(subject: Subject) -> MetricValue:
     """Share of the reference that lies inside the images' manifold, which grows with their count."""
-    value = subject.precision_recall[1]
+    subject.check_neighbours()
+    covered = fidelity.inside(subject.reference_embeddings, subject.features.embeddings, subject.config.neighbours)
+    value = float(covered.mean())
     rows, neighbours = intervals.part(subject.count, PAIRWISE_LIMIT), subject.config.neighbours
     generated, reference = subject.features.embeddings[rows], subject.reference_embeddings[:PAIRWISE_LIMIT]
     replicates = subject.jackknife(fidelity.manifold_table(generated, reference, neighbours).recall, rows)
@@ -249,7 +283,8 @@ def clip(subject: Subject) -> MetricValue:
     result = clip_score.score(subject.images, captions, subject.weights.clip, subject.device, config.batch_size)
     interval = intervals.mean_bootstrap(result.each, config.resamples, config.confidence, "images")
     each = packed(result.each, "float32")
-    return _value(subject, "clip", result.value, interval, True).model_copy(update={"each": each})
+    found = _value(subject, "clip", result.value, interval, True)
+    return found.model_copy(update={"each": each, "captions_cut": result.cut})
 
 
 def hps(subject: Subject) -> MetricValue:
@@ -260,10 +295,11 @@ def hps(subject: Subject) -> MetricValue:
         raise QualityError("hps needs captions and these prompts have none: drop hps from metrics.values.")
     assert subject.weights.hps is not None
     config = subject.config
-    each = preference.score(subject.images, subject.captions, subject.weights.hps, subject.device, config.batch_size)
+    weights = subject.weights.hps
+    each, cut = preference.score(subject.images, subject.captions, weights, subject.device, config.batch_size)
     interval = intervals.mean_bootstrap(each, config.resamples, config.confidence, "images")
     found = _value(subject, "hps", float(each.mean()), interval, True)
-    return found.model_copy(update={"each": packed(each, "float32")})
+    return found.model_copy(update={"each": packed(each, "float32"), "captions_cut": cut})
 
 
 def accuracy(subject: Subject) -> MetricValue:

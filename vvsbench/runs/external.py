@@ -12,25 +12,22 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from vvsbench.errors import UserError
 from vvsbench.quality import adm
+from vvsbench.quality.pictures import SUFFIXES, Reader, listed, pixels
 from vvsbench.runs import files, provenance, shards, store, tables
 from vvsbench.runs.failures import from_system
 from vvsbench.runs.prompts import enough, read_captions
 from vvsbench.runs.record import CellRecord, External, Provenance
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 SHARD_SIZE = 256
-MODES = {"RGB", "RGBA", "L", "P"}
-"""Kinds of pictures with 8 bits per channel, which become RGB without a choice to be made."""
 
 
 class NotAnImageSet(UserError):
@@ -44,22 +41,27 @@ class Pictures:
     Attributes:
         paths: of the files.
         shape: [N, H, W, 3].
+        left_out: what else is in the folder, in a sentence.
+        reader: reads them, and knows what it had to convert.
     """
 
     paths: Sequence[Path]
     shape: tuple[int, int, int, int]
+    left_out: str = ""
+    reader: Reader = field(default_factory=Reader)
 
     def parts(self, size: int) -> Iterator[NDArray[np.uint8]]:
         """Images uint8 [n, 3, H, W], at most `size` at a time.
 
         Raises:
-            NotAnImageSet: one is damaged, of another size, or has not 8 bits per channel.
+            QualityError: one is damaged or of a kind that cannot be read.
+            NotAnImageSet: one is of another size.
         """
         for first in range(0, len(self.paths), size):
             yield np.stack([self._picture(path) for path in self.paths[first : first + size]])
 
     def _picture(self, path: Path) -> NDArray[np.uint8]:
-        picture = _read(path)
+        picture = pixels(self.reader.read(path))
         _, height, width = picture.shape
         if (height, width) != self.shape[1:3]:
             raise NotAnImageSet(
@@ -67,6 +69,11 @@ class Pictures:
                 "pictures of a set must be of one size."
             )
         return picture
+
+    @property
+    def told(self) -> list[str]:
+        """What is not as it was in the folder, a sentence each."""
+        return [sentence for sentence in (self.left_out, *self.reader.told) if sentence]
 
 
 def pictures(source: Path) -> Pictures | adm.Images:
@@ -79,30 +86,17 @@ def pictures(source: Path) -> Pictures | adm.Images:
         return adm.images(source)
     if not source.is_dir():
         raise NotAnImageSet(f"{source} does not exist; name a folder of pictures or an .npz file.")
-    found = [path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
-    if not found:
-        raise NotAnImageSet(f"{source} holds no pictures ({', '.join(sorted(SUFFIXES))}).")
-    paths = sorted(found, key=lambda path: _natural(path.relative_to(source).as_posix()))
-    _, height, width = _read(paths[0]).shape
-    return Pictures(paths, (len(paths), height, width, 3))
+    found = listed(source)
+    if not found.pictures:
+        raise NotAnImageSet(f"{source} holds no pictures ({', '.join(SUFFIXES)}). {found.left_out}".rstrip())
+    paths = sorted(found.pictures, key=lambda path: _natural(path.relative_to(source).as_posix()))
+    width, height = Reader().read(paths[0]).size
+    return Pictures(paths, (len(paths), height, width, 3), found.left_out)
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
     """Sorts 2.png before 10.png."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
-
-
-def _read(path: Path) -> NDArray[np.uint8]:
-    """A picture as uint8 [3, H, W]."""
-    try:
-        with Image.open(path) as opened:
-            mode = opened.mode
-            picture = opened.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:  # a broken PNG is a SyntaxError to pillow
-        raise NotAnImageSet(f"{path} is not a readable picture ({error}); replace it.") from error
-    if mode not in MODES:
-        raise NotAnImageSet(f"{path} has pixels of the kind {mode}; only 8 bits per channel can be compared.")
-    return np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1)
 
 
 def add(root: Path, study: str, label: str, source: Path, captions: Path | None) -> tuple[Path, bool]:
@@ -135,7 +129,11 @@ def add(root: Path, study: str, label: str, source: Path, captions: Path | None)
             update={
                 "study": study,
                 "config": _config(study, record.count),
-                "external": External(source=str(source.resolve()), captions=captions is not None),
+                "external": External(
+                    source=str(source.resolve()),
+                    captions=captions is not None,
+                    remarks=found.told if isinstance(found, Pictures) else [],
+                ),
             }
         )
         store.write_record(temporary, described)

@@ -75,10 +75,12 @@ class External(Strict):
     Attributes:
         source: folder or file that it was imported from.
         captions: whether captions were given with it.
+        remarks: what of it was left out or had to be converted, a sentence each.
     """
 
     source: str
     captions: bool
+    remarks: list[str] = Field(default_factory=list)
 
 
 RECORD_SCHEMA: Literal[2] = 2
@@ -120,8 +122,9 @@ class CellRecord(Strict):
     external: External | None = None
 
 
-QUALITY_SCHEMA: Literal[2] = 2
-"""Version 2 keeps what paired intervals are made from; records of version 1 are read, and measured again by a run."""
+QUALITY_SCHEMA: Literal[3] = 3
+"""Version 2 keeps what paired intervals are made from, version 3 counts captions that were cut, and scores them with
+their end token; records of earlier versions are read, and measured again by a run."""
 
 
 class Jackknife(Strict):
@@ -148,6 +151,7 @@ class MetricValue(Strict):
         jackknife: of metrics that belong to the whole set.
         each: of means over images the single terms, float32, see `packed`; CLIP scores, or 0 and 1 of a share.
         draws: of a mean over random subsets (KID) the single terms; the subsets are the same in every set of a count.
+        captions_cut: captions that were longer than the metric's network reads.
     """
 
     name: str
@@ -160,6 +164,7 @@ class MetricValue(Strict):
     jackknife: Jackknife | None = None
     each: str = ""
     draws: list[float] = Field(default_factory=list)
+    captions_cut: int = Field(default=0, ge=0)
 
 
 class QualityRecord(Strict):
@@ -173,7 +178,7 @@ class QualityRecord(Strict):
         seconds: that it took.
     """
 
-    schema_version: Literal[1, 2] = QUALITY_SCHEMA
+    schema_version: Literal[1, 2, 3] = QUALITY_SCHEMA
     protocol: str
     version: str
     key: str

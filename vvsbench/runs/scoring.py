@@ -47,7 +47,7 @@ def measure(cell: store.StoredCell, protocol: MetricsConfig, cache: Path, consol
         return False
     with console.working(f"{record.label}: measuring {', '.join(protocol.values)}"):
         try:
-            result = quality.evaluate(cell.images, captions, protocol, cache, record.image_digest)
+            result = quality.evaluate(store.StoredImages(cell), captions, protocol, cache, record.image_digest)
         except Exception as error:
             reason = understood(error, f"metrics.batch_size={protocol.batch_size}", "metrics.batch_size")
             if reason is error:

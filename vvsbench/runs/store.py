@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from vvsbench import identity
 from vvsbench.errors import CheckpointError, UserError
 from vvsbench.models import checkpoints
+from vvsbench.quality.images import regrouped
 from vvsbench.runs import files, shards, tables
 from vvsbench.runs.record import CellRecord, Provenance, QualityRecord
 from vvsbench.runs.speed_record import SpeedRecord
@@ -160,7 +161,7 @@ class StoredCell:
 
     @cached_property
     def images(self) -> NDArray[np.uint8]:
-        """All images, uint8 [count, 3, H, W], in order."""
+        """All images at once, uint8 [count, 3, H, W], in order; `StoredImages` reads them a few at a time."""
         return np.concatenate([shard.images for shard in self.shards()])
 
     @cached_property
@@ -202,6 +203,27 @@ class StoredCell:
             return pd.read_parquet(path)
         except (OSError, ValueError) as error:
             raise RecordError(f"{path} cannot be read ({error}); run the same command again to rebuild it.") from error
+
+
+class StoredImages:
+    """The images of a cell as `vvsbench.quality.images.Images`: never more than two image files are held.
+
+    Raises:
+        RecordError: the first image file is missing or damaged.
+    """
+
+    def __init__(self, cell: StoredCell) -> None:
+        self.cell = cell
+        _, height, width = next(cell.shards()).images.shape[1:]
+        self.shape = (cell.record.count, height, width, 3)
+
+    def parts(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """See `Images.parts`.
+
+        Raises:
+            RecordError: an image file is missing or damaged.
+        """
+        return regrouped((shard.images for shard in self.cell.shards()), size)
 
 
 class Store:

@@ -32,9 +32,11 @@ class AcceptanceRule(ABC):
 
     Attributes:
         guarantee: what the rule promises when every step is verified.
+        chancy: whether it decides by uniforms of its own, beside the noise.
     """
 
     guarantee: Guarantee
+    chancy: bool = True
 
     def judged(self, sampling: Sampling) -> Sampling:
         """The setting that turns the target's guided logits into the scores that `judge` is given.
@@ -51,5 +53,5 @@ class AcceptanceRule(ABC):
         Args:
             tree: with its tokens [B, T] and the noise of the positions it covers.
             scores: the target's log-scores [B, T, V] for the token after each node.
-            chance: uniforms [B, T], one for each node, unrelated to the noise.
+            chance: uniforms [B, T], one for each node, unrelated to the noise; [B, 0] where the rule is not `chancy`.
         """

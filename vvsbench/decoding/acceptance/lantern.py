@@ -101,6 +101,7 @@ class GreedyLantern(AcceptanceRule):
     """
 
     guarantee = Guarantee.none
+    chancy = False
 
     def __init__(self, relaxation: Relaxation) -> None:
         self.relaxation = relaxation

@@ -22,6 +22,7 @@ class Match(AcceptanceRule):
     """
 
     guarantee = Guarantee.exact
+    chancy = False
 
     def judge(self, tree: TokenTree, scores: Tensor, chance: Tensor) -> Verdict:
         """See `AcceptanceRule.judge`."""
