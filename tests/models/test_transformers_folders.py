@@ -117,7 +117,7 @@ def test_the_diffusion_stage_gets_every_token_four_times(
     for row, column in ((0, 0), (1, 1), (0, 1)):
         assert (written[:, row::2, column::2] == cell.tokens[:, -15:].reshape(2, 3, 5)).all()
     assert json.loads((tmp_path / "tokens" / "prompts.json").read_text()) == ["a bird", "a boat"]
-    assert cli.main(["export", "study=single", "to=tokens", "format=glm_image"]) == 1
+    assert cli.main(["export", "study=single", "to=tokens", "format=glm_image"]) == 2
 
 
 def test_a_name_of_the_hub_is_found_in_its_cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

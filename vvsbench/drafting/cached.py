@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vvsbench.drafting.tree import TokenTree
 from vvsbench.fusing import fusible
 from vvsbench.models.kv_cache import KVCache, block_mask
-from vvsbench.models.transformer import Step, TransformerConfig, caption_mask
+from vvsbench.models.transformer import Step, caption_mask
 
 
 @dataclass
@@ -29,7 +29,7 @@ class CachedState:
         keys: int64 [B, 1], image indices on the device.
         outputs: [B, G, 1 + S, D] the network's outputs at the root and at the nodes expanded so far.
         ancestors: bool [B, S, S], which expanded nodes each expanded node sees.
-        padding: bool [B, P], caption positions that hold text; None where all prefix positions are seen.
+        padding: bool [B, P], or [B, G, P], prefix positions that hold text; None where all of them are seen.
         level: depth of the next nodes to be expanded.
         expanded: nodes of the tree that were expanded so far.
     """
@@ -44,7 +44,30 @@ class CachedState:
     expanded: int = 0
 
 
-class CachedSource(ABC):
+class Sizes(Protocol):
+    """What a source must know of its network and of the target.
+
+    Attributes:
+        dim, heads, head_dim: of the layers; heads are those of keys and values.
+        prefix, tokens: of the target.
+    """
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+    @property
+    def prefix(self) -> int: ...
+    @property
+    def tokens(self) -> int: ...
+
+
+S = TypeVar("S", bound=Sizes)
+
+
+class CachedSource(ABC, Generic[S]):
     """A `DraftSource` over a cache of its own.
 
     Args:
@@ -56,7 +79,7 @@ class CachedSource(ABC):
     reach: ClassVar[int]
     """Cached positions of a row with no known token, less the prefix: 0 for tokens, -1 for pairs of neighbours."""
 
-    def __init__(self, network: nn.Module, sizes: TransformerConfig, branches: int) -> None:
+    def __init__(self, network: nn.Module, sizes: S, branches: int) -> None:
         self.network, self.sizes, self.branches = network, sizes, branches
         self.behind = sizes.prefix + self.reach
 
@@ -82,7 +105,7 @@ class CachedSource(ABC):
         cache = KVCache(
             layers=layers,
             heads=sizes.heads,
-            head_dim=sizes.dim // sizes.heads,
+            head_dim=sizes.head_dim,
             images=batch,
             branches=self.branches,
             capacity=sizes.prefix + sizes.tokens + room,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from omegaconf import MISSING
 
 from vvsbench.axes import Tokens
-from vvsbench.models.settings import LatentConfig, LlamaGenConfig, ModelConfig
+from vvsbench.models.settings import LatentConfig, LlamaGenConfig, ModelConfig, TransformersConfig
 
 if TYPE_CHECKING:
     import torch
@@ -228,6 +228,32 @@ class JacobiConfig(TokenDrafterConfig):
 
 
 @dataclass
+class LayerConfig(TokenDrafterConfig):
+    """An EAGLE head for a target of transformers: one decoder layer like the target's, in the published layout.
+
+    Attributes:
+        checkpoint: a published folder, or its file of weights.
+    """
+
+    name: str = "layer"
+    checkpoint: str = MISSING
+
+    def build(self, target: TokenModel[Any], device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:
+        """See `TokenDrafterConfig.build`."""
+        from vvsbench.drafting.layer import LayerSource, load_layer
+        from vvsbench.models.families.target import Transformers
+
+        assert isinstance(target, Transformers)  # `problems` lets no other pass
+        return LayerSource(load_layer(self.checkpoint, target, device, dtype), target)
+
+    def problems(self, model: ModelConfig) -> list[str]:
+        """See `DrafterConfig.problems`."""
+        if isinstance(model, TransformersConfig):
+            return []
+        return [f"name={self.name} drafts for targets of transformers, and model={model.name} is none"]
+
+
+@dataclass
 class LatentDrafterConfig(DrafterConfig):
     """A smaller continuous model that drafts for a larger one over the same latents.
 
@@ -258,6 +284,7 @@ DRAFTERS: tuple[type[DrafterConfig], ...] = (
     SmallARConfig,
     OracleConfig,
     JacobiConfig,
+    LayerConfig,
     LatentDrafterConfig,
 )
 """The package's own sources; the schema has a node for each, under its own name."""

@@ -163,7 +163,7 @@ class Transformers:
         cache = KVCache(
             layers=text.num_hidden_layers,
             heads=text.num_key_value_heads,
-            head_dim=_head_dim(text),
+            head_dim=head_dim(text),
             images=batch,
             branches=branches,
             capacity=prefix + family.tokens + room,
@@ -268,7 +268,8 @@ class Transformers:
         return ((self.family.pixels(tokens).float() + 1) * 127.5).clamp(0, 255).to(torch.uint8)
 
 
-def _head_dim(text: Any) -> int:
+def head_dim(text: Any) -> int:
+    """Width of a head, of a text configuration."""
     return getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
 
 
@@ -287,7 +288,7 @@ def _spec(family: Family, branches: int, prefix: int, name: str) -> ModelSpec:
         branches=branches,
         parameters=read + embeddings,
         weight_bytes=read * size,
-        cache_bytes_per_token=2 * text.num_hidden_layers * heads * _head_dim(text) * size * branches,
+        cache_bytes_per_token=2 * text.num_hidden_layers * heads * head_dim(text) * size * branches,
         flops_per_token=2 * read * branches,
         forced=family.forced,
     )
