@@ -43,6 +43,16 @@ def test_text_ends_the_prefix(encoder: Path) -> None:
     torch.testing.assert_close(features[1, -2:], alone[0])
 
 
+def test_a_long_caption_is_cut_in_front_of_its_end_token_and_counted(encoder: Path) -> None:
+    features = T5Features(encoder, torch.device("cpu"), torch.float32, max_tokens=4)
+    captions = ["a red star", "a red star on grass", "grass " * 4, "star"]
+    assert features.cut(captions) == 2
+    assert features.cut([]) == 0
+    (long, short), mask = features(["a red star on grass", "a red star"])
+    assert mask.all()
+    torch.testing.assert_close(long, short)
+
+
 def test_features_that_are_not_finite_are_refused_by_their_caption(encoder: Path) -> None:
     features = T5Features(encoder, torch.device("cpu"), torch.float32, max_tokens=9)
     features.encoder.shared.weight.data[5] = float("nan")

@@ -9,13 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from tests.runs.fakes import FakeTrace
 from vvsbench import identity
-from vvsbench.errors import UserError
-from vvsbench.runs import store
+from vvsbench.errors import NotFiniteError, UserError
+from vvsbench.runs import drawing, store
 from vvsbench.runs.failures import NotWritableError
 from vvsbench.runs.store import Store, StoredCell
 from vvsbench.workers import CellLog
+
+
+class SpoiltTrace(FakeTrace):
+    """What a loop tells of images for which a network gave NaN."""
+
+    def rows(self):
+        raise NotFiniteError("logits of the target (tiny)", "float32", self.images[1], "token 7")
 
 
 def shard_bytes(cell):
@@ -40,6 +49,26 @@ def test_a_finished_cell_holds_everything(make_cell, tmp_path):
     assert record.summaries["step_compression"].low < 1.5 < record.summaries["step_compression"].high
     assert set(record.timing) == {"load_seconds", "first_image_seconds", "total_seconds"}
     assert not stored.stale
+
+
+def test_numbers_that_are_not_finite_fail_the_cell_and_say_which(make_cell, decoder, tmp_path):
+    """A target that gives NaN was drawn from, scored and called done."""
+    decoder.generate = lambda conditions, images, seed: (torch.zeros(len(images), 16), SpoiltTrace(images))
+    with pytest.raises(NotFiniteError):
+        make_cell().run()
+    (stored,) = Store(tmp_path).cells("single")
+    assert (stored.record.status, stored.record.done) == ("failed", 0)
+    assert "the logits of the target (tiny) are not finite (nan) at image 1, token 7, in float32" in stored.record.error
+
+
+def test_captions_that_were_cut_are_told_and_kept(make_cell, decoder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(drawing, "open_session", lambda cfg: drawing.Session(decoder, "exact", 0.1, captions_cut=3))
+    make_cell().run()
+    assert "3 of 10 captions are longer than the text encoder reads" in capsys.readouterr().err
+    for _ in range(2):
+        assert Store(tmp_path).cells("single")[0].record.captions_cut == 3
+        (tmp_path / "cells/single/ar-test/trace.parquet").unlink(missing_ok=True)
+        make_cell().run()  # only its tables are made again
 
 
 def test_the_same_command_again_does_no_work(make_cell, decoder, capsys):

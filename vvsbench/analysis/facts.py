@@ -12,7 +12,7 @@ from vvsbench import catalog
 from vvsbench.analysis.frame import StudyFrame, hardware
 from vvsbench.analysis.sentences import GUARANTEES, Claim, capital
 from vvsbench.analysis.troubles import several
-from vvsbench.runs.record import QualityRecord
+from vvsbench.runs.record import CellRecord, QualityRecord
 from vvsbench.runs.store import StoredCell
 
 DIGEST = 16
@@ -49,7 +49,7 @@ def described(study: StudyFrame, rows: pd.DataFrame) -> list[tuple[str, str]]:
     config = cell.record.config
     found = [
         ("Target", _target(config["model"])),
-        ("Images", _images(config, cell.record.count)),
+        ("Images", _images(config, cell.record)),
         ("Sampling", _sampling(config["sampling"], config["model"])),
         ("Decoding", f"batches of {config['batch_size']}, {config['dtype']}, on {_device(cell)}"),
         ("Promises", _promises(rows)),
@@ -169,12 +169,14 @@ def _device(cell: StoredCell) -> str:
     return asked if asked != "auto" else "the GPU" if cell.record.provenance.hardware.get("gpu") else "the CPU"
 
 
-def _images(config: Mapping[str, Any], count: int) -> str:
+def _images(config: Mapping[str, Any], record: CellRecord) -> str:
     prompts = config["prompts"]
+    cut = record.captions_cut
+    short = f"; {cut} of the captions are longer than the text encoder reads and were cut" if cut else ""
     source = "class labels" if prompts["kind"] == "classes" else f"the captions of {prompts.get('file')}"
     return (
-        f"{count} per decoder, from {source}; image number i has the same prompt and the same stream of noise, that of "
-        f"(seed {config['seed']}, i), under every decoder"
+        f"{record.count} per decoder, from {source}{short}; image number i has the same prompt and the same stream of "
+        f"noise, that of (seed {config['seed']}, i), under every decoder"
     )
 
 
@@ -206,6 +208,9 @@ def _protocol(quality: QualityRecord, metrics: Mapping[str, Any]) -> str:
     fid = next((value for value in quality.values if value.name == "fid"), None)
     if fid and fid.interval:
         text += f". Interval of FID: {fid.interval}"
+    for value in quality.values:
+        if value.captions_cut:
+            text += f". For {value.name} {value.captions_cut} of {value.n} captions were too long and were cut"
     return text + ". Numbers of different protocols or image counts cannot be compared, nor these with published ones"
 
 

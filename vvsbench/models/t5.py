@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -62,6 +63,10 @@ def clean_caption(text: str) -> str:
     return re.sub(r"^\.\S+$", "", re.sub(r"^[\'_,\-:;]|[\'_,\-:\-+]$", "", text)).strip()
 
 
+def _clean(captions: Sequence[str]) -> list[str]:
+    return [clean_caption(clean_caption(caption)) for caption in captions]
+
+
 def rotate_left(features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Move the text of right-padded features to the end of the prefix and zero the padding.
 
@@ -108,6 +113,13 @@ class T5Features:
             ) from error
         self.encoder = self.encoder.eval().to(device)
 
+    def cut(self, captions: Sequence[str]) -> int:
+        """How many captions are longer than the prefix; they are cut in front of their end token."""
+        if not captions:
+            return 0
+        whole = self.tokenizer(_clean(captions), add_special_tokens=True, verbose=False).input_ids
+        return sum(len(tokens) > self.max_tokens for tokens in whole)
+
     @torch.inference_mode()
     def __call__(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         """Features [B, P, C] rotated to the left and their bool mask [B, P].
@@ -116,7 +128,7 @@ class T5Features:
             NotFiniteError: the encoder gave NaN or infinity, as T5 does in float16.
         """
         encoded = self.tokenizer(
-            [clean_caption(clean_caption(caption)) for caption in captions],
+            _clean(captions),
             max_length=self.max_tokens,
             padding="max_length",
             truncation=True,

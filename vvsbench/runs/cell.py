@@ -139,6 +139,7 @@ class Cell:
             done=self.cfg.count - _images(missing),
             started=before.started if before else provenance.now(),
             guarantee=before.guarantee if before else "none",
+            captions_cut=before.captions_cut if before else 0,
             timing=dict(before.timing) if before else {},
         )
 
@@ -170,6 +171,12 @@ class Cell:
         with self._noted() as record:
             record.guarantee = session.guarantee  # type: ignore[assignment]
             record.timing["load_seconds"] = session.load_seconds
+            record.captions_cut = session.captions_cut
+        if session.captions_cut:
+            self.console.warn(
+                f"{session.captions_cut} of {self.cfg.count} captions are longer than the text encoder reads; they are "
+                "drawn from their beginning, cut in front of the end token."
+            )
         drawn, last = 0, time.perf_counter()
 
         def write(where: ShardRange, shard: Shard, times: list[dict[str, Any]]) -> None:

@@ -37,12 +37,14 @@ class Session:
         guarantee: what the decoder promises: exact, bounded or none.
         load_seconds: until the weights are where they are needed.
         first_image_seconds: the warm-up batch, which pays for everything that happens once.
+        captions_cut: captions of the set that are longer than the text encoder reads.
     """
 
     decoder: Decoder
     guarantee: str
     load_seconds: float
     first_image_seconds: float = 0.0
+    captions_cut: int = 0
 
 
 def open_session(cfg: RunConfig) -> Session:
@@ -54,11 +56,16 @@ def open_session(cfg: RunConfig) -> Session:
     import torch
 
     from vvsbench import decoding
+    from vvsbench.models.t5 import T5Features
 
     started = time.perf_counter()
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
     decoder = decoding.build(cfg, torch.device(identity.device(cfg.device)), dtypes[cfg.dtype])
-    return Session(decoder, decoder.guarantee.value, time.perf_counter() - started)
+    session = Session(decoder, decoder.guarantee.value, time.perf_counter() - started)
+    encoder = getattr(decoder.target, "text_encoder", None)
+    if isinstance(encoder, T5Features):
+        session.captions_cut = encoder.cut([str(caption) for caption in prompts(cfg)[: cfg.count]])
+    return session
 
 
 def draw(

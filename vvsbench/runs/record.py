@@ -99,6 +99,7 @@ class CellRecord(Strict):
         image_digest: sha256 over the shards' digests, empty until all are there.
         files: name to sha256 of the tables beside the record.
         timing: seconds: load_seconds, first_image_seconds (warm-up batch), total_seconds.
+        captions_cut: captions that were longer than the target's text encoder reads.
         external: of an imported image set, which has no guarantee, counts or times; None for what this program drew.
     """
 
@@ -119,6 +120,7 @@ class CellRecord(Strict):
     timing: dict[str, float] = Field(default_factory=dict)
     started: str
     finished: str | None = None
+    captions_cut: int = Field(default=0, ge=0)
     external: External | None = None
 
 
