@@ -117,6 +117,34 @@ class FreshBonus(Match):
         return replace(honest, bonus=torch.where(honest.accepted == 0, redrawn, honest.bonus))
 
 
+class OtherRound(Sequential):
+    """Weighs the drafts of a window by what the target says now, not by what it said when they were drawn."""
+
+    def judge(self, tree: TokenTree, scores: Tensor, chance: Tensor) -> Verdict:
+        """See `AcceptanceRule.judge`."""
+        nodes = tree.first_of_depths[0][:, : tree.levels].expand(len(scores), -1)
+        now = scores.gather(1, nodes[..., None].expand(-1, -1, scores.shape[-1])).log_softmax(-1)
+        return super().judge(replace(tree, laws=now), scores, chance)
+
+
+class PastTheEnd(Speculative):
+    """Once the window reaches past the end of the image, what it holds is taken as it stands."""
+
+    def _judged(
+        self, batch: Batch, tree: TokenTree, logits: Tensor, rows: Any, row_list: list[int], seed: int
+    ) -> Verdict:
+        honest = super()._judged(batch, tree, logits, rows, row_list, seed)
+        known = batch.known_count if rows is None else batch.known_count[rows]
+        deepest = tree.depths.amax(1)
+        ends = known + deepest >= self.target.spec.tokens
+        leaf = tree.first_of_depths[0].gather(1, deepest[:, None])[:, 0]
+        return replace(
+            honest,
+            node=torch.where(ends, leaf, honest.node),
+            accepted=torch.where(ends, deepest, honest.accepted),
+        )
+
+
 class Forgetful(Speculative):
     """Looks again at what was skipped, as one that takes it back does, and keeps it."""
 
@@ -215,6 +243,31 @@ CONTROLS: Sequence[Spoilt] = (
         FreshBonus,
         "chain",
         Candidates.shared_noise,
+    ),
+    Spoilt(
+        "law of another round",
+        "sequential rule, drafts of a Jacobi window weighed by a later law than they were drawn from",
+        OtherRound,
+        "window",
+        Candidates.sampled,
+        source="jacobi",
+    ),
+    Spoilt(
+        "fresh bonus behind stale guesses",
+        "match on stale guesses, token after a rejection drawn anew from all of p",
+        FreshBonus,
+        "chain",
+        Candidates.shared_noise,
+        source="jacobi",
+    ),
+    Spoilt(
+        "past the end",
+        "match on a Jacobi window, which is taken as it stands once it reaches past the end of the image",
+        Match,
+        "window",
+        Candidates.shared_noise,
+        source="jacobi",
+        loop=PastTheEnd,
     ),
     Spoilt(
         "roll-back forgotten",

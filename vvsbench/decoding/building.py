@@ -63,14 +63,15 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
         raise ConfigError([f"decoder.name={decoder.name}: no such decoder."])
     if not isinstance(decoder.drafter, TokenDrafterConfig):
         raise ConfigError(["decoder.drafter: none is chosen that fits; pick one with drafter@decoder.drafter=NAME."])
+    structure = decoder.structure.build(decoder.drafter.hit_rates, device)
     grid = Grid(
-        structure=decoder.structure.build(decoder.drafter.hit_rates, device),
+        structure=structure,
         candidates=decoder.structure.candidates,
         rule=decoder.acceptance.build(target, sampling, Path(cfg.output_root) / "cache"),
         schedule=decoder.schedule,
         skip=decoder.skip,
         ablation=decoder.ablation,
-        sharpness=decoder.drafter.sharpness,
+        sharpness=decoder.drafter.sharpnesses(structure.levels),
         surplus=decoder.surplus,
     )
     source = decoder.drafter.build(target, device, dtype)

@@ -56,7 +56,7 @@ class Grid:
         schedule: which steps are skipped.
         skip: what a skipped step commits.
         ablation: studies that change verified steps.
-        sharpness: of the drafter, see `Growth`.
+        sharpness: of the drafter, see `Growth`: one for all depths, or one for each.
         surplus: tokens decided past the end of an image before its loop stops; the released VVS code has 2.
     """
 
@@ -66,7 +66,7 @@ class Grid:
     schedule: Schedule
     skip: SkipConfig = field(default_factory=SkipConfig)
     ablation: AblationConfig = field(default_factory=AblationConfig)
-    sharpness: float = 1.0
+    sharpness: float | Sequence[float] = 1.0
     surplus: int = 0
 
 
@@ -111,6 +111,8 @@ class Speculative(Decoder):
         if sampling.greedy and grid.candidates is not Candidates.sampled:
             # every law is one token and noise decides nothing: rank by what the drafter says unsharpened (EAGLE-2)
             self.candidates, self.drafting = Candidates.top_k, Sampling()
+        given = [grid.sharpness] if isinstance(grid.sharpness, float) else grid.sharpness
+        self.sharpness = given[0] if len(set(given)) == 1 else torch.tensor(given, device=target.device)
         self.end = target.spec.tokens + grid.surplus
         """Known tokens at which an image is finished."""
         self.reach = self.structure.levels + 1
@@ -338,7 +340,7 @@ class Speculative(Decoder):
             candidates=self.candidates,
             noise=self._noise(batch, None, positions, seed),
             own_noise=own,
-            sharpness=self.grid.sharpness,
+            sharpness=self.sharpness,
             scored=self.scored,
         )
 

@@ -7,7 +7,6 @@ over nodes.
 
 from __future__ import annotations
 
-import heapq
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from vvsbench.axes import Candidates
 from vvsbench.drafting.protocols import DraftSource
+from vvsbench.drafting.rates import RankPath
 from vvsbench.drafting.tree import TokenTree, ancestors
 from vvsbench.fusing import fusible
 from vvsbench.sampling import Sampling
@@ -35,7 +35,8 @@ class Growth:
         noise: float [B, levels + 1, V], the noise that the target draws with.
         own_noise: float [B, levels, V], noise that only the drafter knows; for sampled candidates.
         sharpness: of the estimate of hits under shared noise: the target's token is candidate i with probability
-            softmax(sharpness (log q + G))_i. Fitted; it is the larger, the more drafter and target agree.
+            softmax(sharpness (log q + G))_i. Fitted; it is the larger, the more drafter and target agree. One number,
+            or float [levels], one for the candidates below nodes of each depth.
         scored: whether log_hits are wanted.
     """
 
@@ -45,7 +46,7 @@ class Growth:
     candidates: Candidates
     noise: Tensor
     own_noise: Tensor | None = None
-    sharpness: float = 1.0
+    sharpness: float | Tensor = 1.0
     scored: bool = True
     _laws: list[Tensor] = field(default_factory=list)
     _peaks: list[Tensor] = field(default_factory=list)
@@ -90,7 +91,8 @@ class Growth:
             best, tokens = self._largest(keys, count)
             if not self.scored:
                 return tokens, None
-            return tokens, self.sharpness * best - (self.sharpness * keys).logsumexp(-1, keepdim=True)
+            kappa = self.sharpness if isinstance(self.sharpness, float) else self.sharpness[levels, None]
+            return tokens, kappa * best - (kappa * keys).logsumexp(-1, keepdim=True)
         keys = scores
         if self.candidates is Candidates.sampled:
             assert self.own_noise is not None
@@ -137,34 +139,6 @@ class Structure(ABC):
     def within(self, levels: int) -> int:
         """How many of the first nodes hold all that lie at most so deep; all, where that differs from tree to tree."""
         return self.nodes
-
-
-RankPath = tuple[int, ...]
-"""A node by the ranks of its ancestors and itself: (0, 2) is the third candidate below the first one."""
-
-
-def fitted_paths(hit_rates: Sequence[float], nodes: int, depth: int, spine: int = 0) -> list[RankPath]:
-    """The rank paths that are most likely to be accepted, if ranks hit independently of each other.
-
-    Args:
-        hit_rates: probability that the target's token is the drafter's candidate of each rank, by rank.
-        nodes: nodes of the tree, the root and the spine included.
-        depth: deepest level beside the spine.
-        spine: so many first candidates below each other are in the tree anyway.
-
-    Returns:
-        nodes - 1 paths, parents before children.
-    """
-    heap: list[tuple[float, RankPath]] = [(-rate, (rank,)) for rank, rate in enumerate(hit_rates)]
-    heapq.heapify(heap)
-    paths: set[RankPath] = {(0,) * level for level in range(1, spine + 1)}
-    while heap and len(paths) < nodes - 1:
-        score, path = heapq.heappop(heap)
-        paths.add(path)
-        if len(path) < depth:
-            for rank, rate in enumerate(hit_rates):
-                heapq.heappush(heap, (score * rate, (*path, rank)))
-    return sorted(paths, key=lambda path: (len(path), path))
 
 
 def orphans(paths: Sequence[RankPath]) -> list[RankPath]:
