@@ -18,7 +18,7 @@ from vvsbench.drafting.eagle import outputs_of
 from vvsbench.models import checkpoints
 from vvsbench.models.families.base import Listed
 from vvsbench.models.families.target import NOTHING, Slots, Transformers, TransformersState, head_dim
-from vvsbench.models.kv_cache import additive, block_mask
+from vvsbench.models.kv_cache import additive
 from vvsbench.models.loading import shared
 from vvsbench.models.transformer import Step
 
@@ -98,31 +98,24 @@ class LayerSource(CachedSource[LayerSizes]):
         return state
 
     def _step(self, state: CachedState, offsets: Tensor, own: Tensor, start: int, prefill: bool = False) -> Step:
-        """See `CachedSource._step`; padding and positions belong to a sequence, as the target's do."""
-        cache, length, there = state.cache, own.shape[1], state.padding
-        assert there is not None
-        lengths = cache.lengths
-        slots = lengths[:, None] + start + torch.arange(length, device=lengths.device)
-        width = cache.width(start + length)
-        shift = (~there).sum(2, keepdim=True)  # [B, G, 1]
-        turns = ((lengths[:, None] + offsets)[:, None] - shift).clamp_min(0).flatten(0, 1)
-        if prefill:  # a padded place sees itself, so that no row of attention is empty
-            seen = own & nn.functional.pad(there.flatten(0, 1), (0, 1), value=True)[:, None]
-            seen = seen | torch.eye(length, dtype=torch.bool, device=lengths.device)
-            mask = additive(seen[:, None], cache.slots.dtype)
-        else:
-            mask = block_mask(lengths, own, there, width, self.branches, cache.slots.dtype)
-        return Step(
-            cache=cache,
-            turns=turns,
-            places=cache.places(slots, None),
-            width=width,
-            mask=mask,
-            sequences=None,
-            images=state.images,
-            prefill=prefill,
-            start=start,
-        )
+        """See `CachedSource._step`."""
+        turns, slots, mask = self._placed(state, offsets, own, start, state.padding)
+        if prefill and state.padding is not None:  # a padded place sees itself, so that no row of attention is empty
+            there = nn.functional.pad(state.padding.flatten(0, 1), (0, 1), value=True)
+            visible = (own & there[:, None]) | torch.eye(own.shape[1], dtype=torch.bool, device=own.device)
+            mask = additive(visible[:, None], mask.dtype)
+        return self._ready(state, turns, slots, mask, start, prefill)
+
+    def _placed(
+        self, state: CachedState, offsets: Tensor, own: Tensor, start: int, text: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """See `CachedSource._placed`; padding and positions belong to a sequence, as the target's do."""
+        cache, length = state.cache, own.shape[1]
+        assert text is not None
+        positions = cache.lengths[:, None] + offsets
+        turns = (positions[:, None] - (~text).sum(2, keepdim=True)).clamp_min(0).flatten(0, 1)
+        slots = cache.lengths[:, None] + cache.columns[start : start + length]
+        return turns, slots, cache.mask(cache.lengths, own, text, cache.width(start + length))
 
     def _turns(self, positions: Tensor) -> Tensor:
         return positions

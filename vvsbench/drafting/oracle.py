@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vvsbench.drafting.cached import seen
+from vvsbench.drafting.tree import Expansions
 from vvsbench.models.protocols import Block, TokenModel
 from vvsbench.noise import Purpose, normal
 
@@ -120,7 +121,7 @@ class OracleSource:
         noise = normal(self.seed, state.keys, index, logits.shape[2], Purpose.ORACLE)
         return logits + self.noise * noise.to(logits.dtype)
 
-    def root_logits(self, state: OracleState) -> Tensor:
+    def root_logits(self, state: OracleState, plan: Expansions | None = None) -> Tensor:
         """See `DraftSource.root_logits`."""
         state.level = state.expanded = 0
         return self._noisy(state, state.root)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vvsbench.models.guidance import Guidance
-from vvsbench.models.kv_cache import KVCache, additive, block_mask
+from vvsbench.models.kv_cache import KVCache, additive
 from vvsbench.models.protocols import Block, ModelSpec
 from vvsbench.models.transformer import Step, Transformer, caption_mask
 
@@ -151,7 +151,7 @@ class LlamaGen:
             lengths = lengths[:1]
         positions = lengths[:, None] + block.offsets
         length = block.tokens.shape[1]
-        slots = lengths[:, None] + block.start + torch.arange(length, device=self.device)
+        sliced, columns = cache.uniform and rows is None, cache.columns[block.start : block.start + length]
         width = cache.width(block.start + length)
         images = block.charged
         if images is None:
@@ -159,7 +159,7 @@ class LlamaGen:
         step = Step(
             cache=cache,
             turns=self.transformer.turns_at(positions if alike else positions.repeat_interleave(branches, 0)),
-            places=cache.places(slots, rows),
+            places=None if sliced else cache.places(lengths[:, None] + columns, rows),
             width=width,
             mask=self._mask(state, block, lengths, width),
             sequences=None if rows is None else cache.sequences(rows),
@@ -168,7 +168,8 @@ class LlamaGen:
         )
         x = self.transformer.tok_embeddings(block.tokens).repeat_interleave(branches, 0)
         features = self.transformer(x, step).unflatten(0, (-1, branches))
-        return self.head(features, positions - state.prefix + 1), features
+        shift = state.prefix - 1
+        return self.head(features, positions - shift if shift else positions), features
 
     def _mask(self, state: LlamaGenState, block: Block, lengths: Tensor, width: int) -> Tensor | None:
         """Of [R*G, 1, T, width]: committed slots, the visible part of the block, no padded caption position."""
@@ -176,7 +177,7 @@ class LlamaGen:
             return None
         text = state.padding if state.padding is None or block.rows is None else state.padding[block.rows]
         own = torch.ones(1, 1, 1, dtype=torch.bool, device=self.device) if block.visible is None else block.visible
-        return block_mask(lengths, own, text, width, self.guidance.branches, self.dtype)
+        return state.cache.mask(lengths, own, text, width)
 
     def commit(self, state: LlamaGenState, kept: Tensor | None, added: Tensor) -> None:
         """See `TokenModel.commit`."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vvsbench.errors import UserError
 from vvsbench.models.families.base import Family
 from vvsbench.models.guidance import Guidance
-from vvsbench.models.kv_cache import KVCache, additive, block_mask
+from vvsbench.models.kv_cache import KVCache, additive
 from vvsbench.models.protocols import Block, ModelSpec
 from vvsbench.models.transformer import Step
 
@@ -40,12 +40,11 @@ class Slots:
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Keys and values [S, H, W, hd] of a layer, the new ones [S, H, T, hd] among them."""
-        step = self._step
+        step, entries = self._step, torch.stack([keys, values])
         if step.places is None:
-            step.cache.write(layer, keys, values, step.start)
+            step.cache.write(layer, entries, step.start)
         else:
-            for table, new in zip(step.cache.table(layer), (keys, values), strict=True):
-                table.index_copy_(0, step.places, new.reshape(-1, new.shape[-1]))
+            step.cache.table(layer).index_copy_(0, step.places, entries.view(-1, entries.shape[-1]))
         return step.cache.read(layer, step.width, step.sequences)
 
 
@@ -206,7 +205,7 @@ class Transformers:
         there = conditions != NOTHING
         positions = lengths[:, None] + block.offsets
         length = block.tokens.shape[1]
-        slots = lengths[:, None] + block.start + torch.arange(length, device=self.device)
+        slots = lengths[:, None] + cache.columns[block.start : block.start + length]
         width = cache.width(block.start + length)
         own = torch.ones(1, 1, 1, dtype=torch.bool, device=self.device) if block.visible is None else block.visible
         images = block.charged
@@ -217,7 +216,7 @@ class Transformers:
             turns=self._positions(positions.repeat_interleave(branches, 0), there.flatten(0, 1)),
             places=cache.places(slots, rows),
             width=width,
-            mask=block_mask(lengths, own, there, width, branches, self.dtype),
+            mask=cache.mask(lengths, own, there, width),
             sequences=None if rows is None else cache.sequences(rows),
             images=images,
             start=block.start,
