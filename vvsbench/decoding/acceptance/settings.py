@@ -169,7 +169,7 @@ class CoolSDConfig(AcceptanceConfig):
         words = [f"cool_sd delta={self.delta:g}", *([f"nu={self.nu:g}"] if self.nu != CoolSDConfig.nu else [])]
         return [*words, *([f"mu={self.mu:g}"] if self.mu != CoolSDConfig.mu else [])]
 
-    def problems(self, model: LlamaGenConfig, structure: StructureConfig) -> list[str]:
+    def problems(self, model: DiscreteConfig, structure: StructureConfig) -> list[str]:
         """See `AcceptanceConfig.problems`."""
         found = list(_candidates(self.name, structure))
         if self.delta <= 0:
@@ -211,7 +211,7 @@ class GSDConfig(AcceptanceConfig):
             words.append(f"p<{self.probability:g}")
         return [*words, *([f"d<{self.distance:g}"] if self.distance != GSDConfig.distance else [])]
 
-    def problems(self, model: LlamaGenConfig, structure: StructureConfig) -> list[str]:
+    def problems(self, model: DiscreteConfig, structure: StructureConfig) -> list[str]:
         """See `AcceptanceConfig.problems`."""
         found = list(_candidates(self.name, structure))
         if self.size < 1:
