@@ -39,7 +39,8 @@ from vvsbench.drafting.eagle import EagleSource
 from vvsbench.drafting.growing import DynamicTree, Growth
 from vvsbench.drafting.tree import TokenTree, ancestors
 from vvsbench.models import checkpoints
-from vvsbench.models.llamagen import Guidance, LlamaGen, join_caption
+from vvsbench.models.guidance import Guidance
+from vvsbench.models.llamagen import LlamaGen, join_caption
 from vvsbench.models.llamagen_layouts import to_official
 from vvsbench.models.t5 import rotate_left
 from vvsbench.models.transformer import Transformer
