@@ -43,3 +43,9 @@ def _who_compiles_says_so(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if _graphs() > before and not request.node.get_closest_marker("compiles"):
         pytest.fail("this test calls torch.compile: mark it with pytest.mark.compiles, which gives it time")
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without their figures, which take most of the time."""
+    monkeypatch.setattr("vvsbench.analysis.report._figures", lambda study, target: [])

@@ -63,16 +63,18 @@ class Device(StrEnum):
 
 
 class Rerun(StrEnum):
-    """Which cells of a run are worked on, by what their records say; what is done is never drawn again.
+    """Which cells of a run are worked on, by what their records say.
 
     all: every cell that is not done. missing: those that no run has finished or failed. failed: those that failed or
-    ran out of memory. stale: those whose code or weights are others now.
+    ran out of memory. stale: those whose code or weights are others now. done: those that are done, whose images are
+    deleted and drawn again; the only choice that draws anything twice.
     """
 
     all = "all"
     missing = "missing"
     failed = "failed"
     stale = "stale"
+    done = "done"
 
 
 class Stage(StrEnum):

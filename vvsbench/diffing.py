@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -26,6 +28,10 @@ from vvsbench.terminal import Terminal
 
 DEFAULTS = {"output_root": "outputs", "across_hardware": "false"}
 JSON = "--json"
+SETTING = re.compile(r"[\w.]+=")
+"""Beginning of a setting; labels and paths may have an = further on, as in demo/vvs i=2."""
+UNPAIRED = "°"
+"""Behind an interval of two independent sets."""
 SHOWN = 12
 """Settings of a pair that are named one by one."""
 USAGE = """\
@@ -35,7 +41,8 @@ A and B: a study (demo), one of its cells (demo/sd, demo/KEY), the folder of eit
 whole output root (elsewhere/outputs), of which studies of the same name are compared.
 Cells of equal settings are compared, then those that alone share a label: counts, metrics and seconds of B less those
 of A, with intervals, paired image by image where both drew from the same prompts and noise; then their speed records.
-Seconds of different machines are compared only with across_hardware=true.
+Metrics of different image counts and seconds taken at different times are shown without a verdict; seconds of different
+machines only with across_hardware=true.
 """
 STYLES = {diff.BETTER: "green", diff.WORSE: "red", diff.OTHER: "yellow"}
 
@@ -233,11 +240,11 @@ def _show(one: Side, other: Side, found: Found) -> None:
 def _show_pair(pair: Pair, title: str, console: Console) -> None:
     console.print(Text(title, style="bold"))
     for name, (mine, theirs) in list(pair.settings.items())[:SHOWN]:
-        console.print(Text(f"  {name}: {mine} in A, {theirs} in B"))
+        console.print(Padding(Text(f"{name}: {mine} in A, {theirs} in B"), (0, 0, 0, 2)))
     if len(pair.settings) > SHOWN:
         console.print(Text(f"  and {len(pair.settings) - SHOWN} more settings differ; {JSON} has them all"))
     for note in pair.notes:
-        console.print(Text(f"  {note}", style="yellow"))
+        console.print(Padding(Text(note, style="yellow"), (0, 0, 0, 2)))
     console.print(_table(pair.rows) if pair.rows else Text("  nothing that both have is comparable\n"))
 
 
@@ -256,12 +263,14 @@ def _title(pair: Pair) -> str:
 
 def _table(rows: Sequence[Row]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("per image or set", overflow="fold")
+    table.add_column("per image or set", overflow="fold", min_width=16)
     for heading in ("A", "B", "change", "interval"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("B is", no_wrap=True)
+    if any(_interval(row.change, row.paired).endswith(UNPAIRED) for row in rows):
+        table.caption, table.caption_justify = f"{UNPAIRED} unpaired", "left"
     for row in rows:
-        name = f"{row.name} (seconds)" if row.name in diff.RATIOS else row.name
+        name = (f"{row.name} (seconds)" if row.name in diff.RATIOS else row.name).replace("_", " ")
         said = Text(row.verdict, style=STYLES.get(row.verdict, "dim"))
         table.add_row(name, f"{row.a:.4g}", f"{row.b:.4g}", _change(row), _interval(row.change, row.paired), said)
     return table
@@ -274,16 +283,17 @@ def _change(row: Row) -> str:
 def _interval(found: Estimate, paired: bool) -> str:
     if found.low is None or found.high is None or found.exact:
         return ""
-    return f"[{found.low:.3g}, {found.high:.3g}]{'' if paired else ' unpaired'}"
+    return f"[{found.low:.3g}, {found.high:.3g}]{'' if paired else UNPAIRED}"
 
 
 def _summary(pairs: Sequence[Pair]) -> str:
     rows = [row for pair in pairs for row in pair.rows]
     same = sum(row.verdict == diff.SAME for row in rows)
     unsure = sum(row.verdict == diff.UNKNOWN for row in rows)
-    apart = len(rows) - same - unsure
+    undecided = sum(row.verdict == diff.NO_VERDICT for row in rows)
+    apart = len(rows) - same - unsure - undecided
     tested = apart + unsure
     chance = f" (of {tested} with an interval about {tested / 20:.0f} would by chance)" if tested else ""
-    return (
-        f"{len(rows)} numbers: {same} the same, {apart} differ beyond their interval{chance}, {unsure} cannot be told"
-    )
+    parts = [f"{same} the same", f"{apart} differ beyond their interval{chance}", f"{unsure} cannot be told"]
+    parts += [f"{undecided} without a verdict"] if undecided else []
+    return f"{len(rows)} numbers: {', '.join(parts)}"

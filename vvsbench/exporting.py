@@ -14,15 +14,15 @@ from PIL import Image
 
 from vvsbench.errors import ConfigError, UserError
 from vvsbench.quality import adm
-from vvsbench.reporting import exists, parse
+from vvsbench.reporting import exists, named, parse
 from vvsbench.runs import files
 from vvsbench.runs.failures import from_system
 from vvsbench.runs.store import Store, StoredCell
 
-DEFAULTS = {"study": "single", "cell": "", "to": "", "format": "png", "output_root": "outputs"}
+DEFAULTS = {"study": "", "size": "", "cell": "", "to": "", "format": "png", "output_root": "outputs"}
 FORMATS = ("npz", "png")
 USAGE = """\
-usage: vvsbench export study=NAME to=FOLDER [cell=LABEL or KEY] [format=png|npz] [output_root=outputs]
+usage: vvsbench export study=NAME to=FOLDER [size=SIZE] [cell=LABEL or KEY] [format=png|npz] [output_root=outputs]
 
 Writes the image set of one finished cell: format=png as FOLDER/000000.png and so on, format=npz as FOLDER/images.npz
 with arr_0 uint8 [N, H, W, 3], which ADM's evaluator reads. FOLDER must not hold anything yet.
@@ -48,8 +48,10 @@ def main(arguments: Sequence[str]) -> int:
     settings = parse(arguments, DEFAULTS)
     if problems := _problems(settings):
         raise ConfigError(problems)
-    exists(settings["study"], Path(settings["output_root"]))
-    cell = Store(settings["output_root"]).cell(settings["study"], settings["cell"])
+    root = Path(settings["output_root"])
+    study = named(settings, root)
+    exists(study, root)
+    cell = Store(root).cell(study, settings["cell"])
     target = Path(settings["to"]).expanduser()
     shape = write(cell, target, settings["format"])
     stale = f" (stale: {cell.stale_because})" if cell.stale else ""

@@ -12,16 +12,17 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from vvsbench.commands import command
 from vvsbench.composition import composed
 from vvsbench.errors import ConfigError
-from vvsbench.quality.config import WORDED, MetricsConfig, protocol_version
-from vvsbench.reporting import parse, place
+from vvsbench.quality.config import WORDED, MetricsConfig
+from vvsbench.reporting import named, parse, place
 from vvsbench.runs import external, provenance
 from vvsbench.runs.console import Console
 from vvsbench.runs.scoring import measure
-from vvsbench.runs.store import Store, StoredCell, read_record
+from vvsbench.runs.store import Store, StoredCell, read_quality, read_record
 
-DEFAULTS = {"study": "single", "label": "", "captions": "", "output_root": "outputs"}
+DEFAULTS = {"study": "single", "size": "", "label": "", "captions": "", "output_root": "outputs"}
 USAGE = """\
 usage: vvsbench import FOLDER_OR_NPZ study=NAME label=TEXT [captions=FILE] [metrics=NAME] [output_root=outputs]
 
@@ -50,7 +51,8 @@ def main(arguments: Sequence[str]) -> int:
     settings = parse([word for word in arguments if word not in {*sources, *metrics}], DEFAULTS)
     if len(sources) != 1 or not settings["label"]:
         raise ConfigError([USAGE.splitlines()[0].replace("usage: ", "write: ")])
-    root, study = Path(settings["output_root"]), settings["study"]
+    root = Path(settings["output_root"])
+    study = named(settings, root)
     protocol = composed(metrics).metrics if metrics else protocol_of(Store(root), study)
     captions = Path(settings["captions"]).expanduser() if settings["captions"] else None
     if captions is None:
@@ -65,8 +67,10 @@ def main(arguments: Sequence[str]) -> int:
     print(f"{record.label} {record.key}: {record.count} images {'imported' if new else 'are here already'}: {folder}")
     for remark in record.external.remarks if record.external else []:
         print(f"  {remark}")
-    if measure(StoredCell(folder, record), protocol, root / "cache", Console()):
-        print(f"scored under {protocol.name} {protocol_version(protocol)}: vvsbench report study={study}")
+    console = Console()
+    if measure(StoredCell(folder, record), protocol, root / "cache", console):
+        console.finished(record, "scored", read_quality(folder)[protocol.name])
+        print(f"to compare it: {command('report', f'study={study}', root=root)}")
     return 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vvsbench import composition, identity
+from vvsbench import commands, composition, identity
 from vvsbench.config import PromptKind, RunConfig
 from vvsbench.errors import UserError
 from vvsbench.models import checkpoints
@@ -109,8 +109,9 @@ def check_files(runs: Sequence[RunConfig]) -> None:
     study = next((name.removesuffix(f"_{size}") for size in sizes if name.endswith(f"_{size}")), name)
     many = f"{len(absent)} files are" if len(absent) > 1 else "1 file is"
     names = ", ".join(absent)
+    smaller = f" {commands.command('run', f'study={study}', 'size=smoke')} needs none of them."
     raise FilesMissing(
         f"study={study} cannot run: {many} not here: {names} (experiments/README.md, {study}, says where to "
-        f"get each; ${checkpoints.WEIGHTS_VARIABLE} may name another folder than {checkpoints.weights_root()}). "
-        f"vvsbench run study={study} size=smoke needs none of them."
+        f"get each; ${checkpoints.WEIGHTS_VARIABLE} may name another folder than {checkpoints.weights_root()})."
+        f"{smaller if 'smoke' in sizes and study == name else ''}"
     )

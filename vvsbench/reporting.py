@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from vvsbench.config import study_problem
 from vvsbench.errors import ConfigError
 from vvsbench.terminal import Terminal
 
-DEFAULTS = {"study": "single", "output_root": "outputs", "logger": "none", "logger.mode": "online"}
+DEFAULTS = {"study": "", "size": "", "output_root": "outputs", "logger": "none", "logger.mode": "online"}
 CHOICES = {"logger": ("none", "wandb"), "logger.mode": ("online", "offline", "disabled")}
 USAGE = """\
-usage: vvsbench report study=NAME [output_root=outputs] [logger=wandb] [logger.mode=offline]
+usage: vvsbench report study=NAME [size=SIZE] [output_root=outputs] [logger=wandb] [logger.mode=offline]
 
 Compares the cells of a study from their records alone and writes HTML, Markdown, LaTeX and figures to
 OUTPUT_ROOT/reports/NAME. logger=wandb sends the study to Weights & Biases as well (docs/dashboards.md).
@@ -37,7 +37,8 @@ def main(arguments: Sequence[str]) -> int:
     for key, choices in CHOICES.items():
         if settings[key] not in choices:
             raise ConfigError([f"{key}={settings[key]}: choose from {', '.join(choices)}."])
-    study, root = settings["study"], Path(settings["output_root"])
+    root = Path(settings["output_root"])
+    study = named(settings, root)
     exists(study, root)
     from vvsbench.analysis import report
 
@@ -74,19 +75,43 @@ def parse(arguments: Sequence[str], defaults: dict[str, str]) -> dict[str, str]:
         key, equals, value = argument.partition("=")
         if not equals:
             problems.append(f"{argument}: write KEY=VALUE, with a key of {', '.join(defaults)}.")
-        elif key == "size" and "study" in defaults:
-            problems.append(f"{argument}: is part of a study's name here, as in study=NAME_{value}.")
         elif key not in defaults:
             near = difflib.get_close_matches(key, defaults, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
             problems.append(f"{key}: there is no such setting; choose from {', '.join(defaults)}.{hint}")
+        elif key == "study" and (problem := study_problem(value)):
+            problems.append(problem)
         else:
             settings[key] = value
-    if "study" in settings and (problem := study_problem(settings["study"])):
-        problems.append(problem)
     if problems:
         raise ConfigError(problems)
     return settings
+
+
+def named(settings: Mapping[str, str], root: Path) -> str:
+    """The study that a verb is asked for: study=NAME, or study=NAME size=SIZE, or the only one that has outputs.
+
+    Args:
+        settings: with study, size, and maybe an output root.
+        root: the output root.
+
+    Raises:
+        ConfigError: none is named and there are several, or none; the message names them.
+    """
+    from vvsbench.runs.store import Store
+    from vvsbench.sizes import of_size
+
+    study, size = settings["study"], settings.get("size", "")
+    if not study and size:
+        raise ConfigError([f"size={size}: is a size of one study; write study=NAME size={size}."])
+    if not study:
+        studies = Store(root).studies()
+        if len(studies) != 1:
+            there = ", ".join(studies)
+            known = f"those with cells below {root}: {there}" if studies else f"none has cells below {root}"
+            raise ConfigError([f"study has no value; write study=NAME ({known})."])
+        return studies[0]
+    return of_size(study, size) if size else study
 
 
 def exists(study: str, root: Path) -> None:
@@ -95,14 +120,16 @@ def exists(study: str, root: Path) -> None:
     Raises:
         ConfigError: it has none; the message names those that have.
     """
-    from vvsbench import catalog, sizes
+    from vvsbench import catalog, commands, sizes
+    from vvsbench.config import StudyConfig
     from vvsbench.runs.store import Store
 
     studies = Store(root).studies()
     if study not in studies:
         known = f"studies there: {', '.join(studies)}" if studies else "there are none yet"
-        runs = sizes.command(study)
         near = difflib.get_close_matches(study, [*studies, *catalog.names("study")], n=1)
         meant = f" Did you mean {near[0]}?" if near else ""
-        first = f"; run it first: {runs}." if runs else f", and no file of experiments/study has that name.{meant}"
+        first = f", and no file of experiments/study has that name.{meant}"
+        if study == StudyConfig.name or sizes.declared(study) is not None:
+            first = f"; run it first: {commands.run(study, root=root)}"
         raise ConfigError([f"study={study} has no cells below {root} ({known}){first}"])

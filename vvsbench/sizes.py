@@ -41,17 +41,59 @@ def sized(overrides: Sequence[str]) -> list[str]:
     study = next((word.removeprefix("study=") for word in rest if word.startswith("study=")), "")
     if not study or "," in study:
         raise ConfigError([f"size={size}: is a size of one study; write study=NAME size={size}."])
+    name = of_size(study, size)
+    if name == study:
+        return rest
     file = _file(study)
-    sizes = (file.get("study") or {}).get("sizes") or {}
-    if size not in sizes:
-        if size == AS_WRITTEN:
-            return rest
-        choices = ", ".join(dict.fromkeys([AS_WRITTEN, *sizes]))
-        raise ConfigError([f"size={size}: study={study} has no such size. Choose from: {choices}."])
-    name = f"{study}_{size}"
-    node = _derived(study, name, file, sizes[size])
+    node = _derived(study, name, file, file["study"]["sizes"][size])
     ConfigStore.instance().store(group="study", name=name, node=node, package="_global_", provider="vvsbench")
     return [f"study={name}" if word == f"study={study}" else word for word in rest]
+
+
+def of_size(study: str, size: str) -> str:
+    """The name of a size of a study.
+
+    Args:
+        study: with a file.
+        size: one that the file has, or `AS_WRITTEN` for what it has by itself.
+
+    Raises:
+        ConfigError: there is no such study, or it has no such size.
+    """
+    sizes = (_file(study).get("study") or {}).get("sizes") or {}
+    if size in sizes:
+        return f"{study}_{size}"
+    if size == AS_WRITTEN:
+        return study
+    choices = ", ".join(dict.fromkeys([AS_WRITTEN, *sizes]))
+    raise ConfigError([f"size={size}: study={study} has no such size. Choose from: {choices}."])
+
+
+def size_of(name: str) -> tuple[str, str] | None:
+    """The study and the size that a name stands for, as vvs_table1 and smoke of vvs_table1_smoke; None for no size."""
+    for study in catalog.names("study"):
+        size = name.removeprefix(f"{study}_")
+        if size != name and size in ((_file(study).get("study") or {}).get("sizes") or {}):
+            return study, size
+    return None
+
+
+def declared(name: str) -> list[list[str]] | None:
+    """The overrides of each cell that a study's file declares.
+
+    Args:
+        name: of a study with a file, or of a size of one (`size_of`).
+
+    Returns:
+        None when there is neither.
+    """
+    if _path(name) is not None:
+        return (_file(name).get("study") or {}).get("cells") or []
+    if (found := size_of(name)) is None:
+        return None
+    file = _file(found[0])
+    cells: list[list[str]] = _derived(found[0], name, file, file["study"]["sizes"][found[1]])["study"]["cells"]
+    return cells
 
 
 def check_files(overrides: Sequence[str]) -> None:
@@ -68,17 +110,6 @@ def check_files(overrides: Sequence[str]) -> None:
             for name in word.removeprefix("study=").split(","):
                 if (path := _path(name)) is not None:
                     _read(name, path)
-
-
-def command(study: str) -> str:
-    """What runs a study, by its file or as a size of one; empty where no file says so."""
-    if _path(study) is not None:
-        return f"vvsbench run study={study}"
-    for name in catalog.names("study"):
-        size = study.removeprefix(f"{name}_")
-        if size != study and size in (_file(name).get("study") or {}).get("sizes", {}):
-            return f"vvsbench run study={name} size={size}"
-    return ""
 
 
 def _path(study: str) -> Path | None:

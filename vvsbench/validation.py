@@ -63,7 +63,7 @@ def _study(cfg: RunConfig) -> Iterator[str]:
 
 
 def _rerun(cfg: RunConfig) -> Iterator[str]:
-    if cfg.rerun is not Rerun.all and cfg.stage is not Stage.images:
+    if cfg.rerun not in (Rerun.all, Rerun.done) and cfg.stage is not Stage.images:
         yield f"rerun={cfg.rerun.value}: chooses cells by what became of their images; leave it out with stage=speed."
 
 

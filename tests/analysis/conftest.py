@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests import synthetic
-from vvsbench.analysis import report
 from vvsbench.analysis.frame import StudyFrame
 
 
@@ -21,9 +20,3 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def study(root: Path) -> StudyFrame:
     return synthetic.frame("demo", root)
-
-
-@pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports without their figures, which take most of the time."""
-    monkeypatch.setattr(report, "_figures", lambda study, target: [])

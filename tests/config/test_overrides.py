@@ -105,9 +105,3 @@ def test_every_study_of_the_package_is_one():
     from vvsbench import catalog
 
     sizes.check_files([f"study={','.join(catalog.names('study'))}"])
-
-
-def test_a_study_is_recommended_only_by_a_command_that_there_is():
-    assert sizes.command("demo") == "vvsbench run study=demo"
-    assert sizes.command("vvs_table_stage1_smoke") == "vvsbench run study=vvs_table_stage1 size=smoke"
-    assert sizes.command("vvs_table_stage1_tiny") == sizes.command("mine") == ""

@@ -10,7 +10,8 @@ from vvsbench.decoding.autoregressive import Autoregressive
 from vvsbench.decoding.schedule import Always, Schedule
 from vvsbench.decoding.settings import SkipConfig
 from vvsbench.decoding.speculative import Grid, Speculative
-from vvsbench.drafting.growing import DynamicTree, StaticTree, Structure, fitted_paths
+from vvsbench.drafting.growing import DynamicTree, StaticTree, Structure
+from vvsbench.drafting.rates import fitted_paths
 from vvsbench.models.toy import ToySource, ToyTarget, noisy, random_table
 from vvsbench.sampling import Sampling
 

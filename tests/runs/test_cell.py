@@ -15,6 +15,7 @@ from tests.runs.fakes import FakeTrace
 from vvsbench import identity
 from vvsbench.errors import NotFiniteError, UserError
 from vvsbench.runs import drawing, store
+from vvsbench.runs.cell import cleared
 from vvsbench.runs.failures import NotWritableError
 from vvsbench.runs.store import Store, StoredCell
 from vvsbench.workers import CellLog
@@ -246,6 +247,52 @@ def test_leftovers_of_a_killed_writer_are_removed(make_cell):
     leftover.write_bytes(b"half")
     cell.run()
     assert not leftover.exists()
+
+
+def test_a_done_cell_is_drawn_again_when_that_is_asked_for(make_cell, decoder, capsys, caplog):
+    cell = make_cell()
+    cell.run()
+    before = store.read_record(cell.folder)
+    assert "nothing to do" not in capsys.readouterr().out
+    make_cell().run()
+    assert "done already, nothing to do (rerun=done draws it again)" in capsys.readouterr().out
+    decoder.batches.clear()
+    cleared(cell.folder, cell.console)
+    between = store.read_record(cell.folder)
+    assert (between.status, between.done, list((cell.folder / "images").iterdir())) == ("interrupted", 0, [])
+    make_cell().run()
+    assert len(decoder.batches) == 6  # five, and the first one twice to warm up
+    after = store.read_record(cell.folder)
+    assert (after.status, after.done, after.image_digest) == ("ok", 10, before.image_digest)
+    assert "the images are not those" not in capsys.readouterr().err
+
+
+def test_only_a_done_cell_is_cleared(make_cell, decoder):
+    cell = make_cell()
+    cleared(cell.folder, cell.console)
+    assert not cell.folder.joinpath("record.json").exists()
+
+    def stop(batch: range) -> None:
+        if batch.start >= 6:
+            raise KeyboardInterrupt
+
+    decoder.before = stop
+    with pytest.raises(KeyboardInterrupt):
+        cell.run()
+    kept = sorted(path.name for path in (cell.folder / "images").iterdir())
+    assert kept
+    cleared(cell.folder, cell.console)
+    assert sorted(path.name for path in (cell.folder / "images").iterdir()) == kept
+
+
+def test_images_that_come_out_otherwise_are_told(make_cell, decoder, capsys, monkeypatch):
+    cell = make_cell()
+    cell.run()
+    cleared(cell.folder, cell.console)
+    drawn = type(decoder).generate_all
+    monkeypatch.setattr(type(decoder), "generate_all", lambda self, c, i, seed, r, p: drawn(self, c, i, seed + 1, r, p))
+    make_cell().run()
+    assert "the images are not those that this cell had before" in capsys.readouterr().err
 
 
 def test_a_finished_cell_on_a_disk_that_is_read_only_is_done(make_cell, decoder, monkeypatch, capsys):

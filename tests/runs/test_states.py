@@ -52,6 +52,7 @@ def test_every_state_is_told_and_asked_for(make_cell, tmp_path, monkeypatch):
         "missing": ["gone", "live", "never"],
         "failed": ["bad"],
         "stale": [],
+        "done": ["ok", "gone", "live"],
     }
     monkeypatch.setattr(identity, "code_digest", lambda config: "changed")
     assert [name for name, cell in cells.items() if asked(cell, tmp_path, "stale")] == ["ok"]

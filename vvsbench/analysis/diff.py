@@ -1,8 +1,10 @@
 """Two result sets against each other: which cells are the same cell, and what of them differs beyond its interval.
 
 For what happens between two states of the program or two machines. Cells of equal settings are compared image by image
-wherever they drew from the same prompts and noise; other pairs as independent sets. Speed records, which were taken at
-two times, are compared as independent too. Seconds of two machines are not compared unless that is asked for.
+wherever they drew from the same prompts and noise; other pairs as independent sets. Two numbers can stand side by side
+and still decide nothing: metrics of other image counts, for they depend on the count, and seconds of two runs, which
+hold whatever changed on the machine in between. Such a row has no interval and no verdict, and a note says why. Seconds
+of two machines are not even set side by side unless that is asked for.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -18,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvsbench.analysis import comparison
+from vvsbench.analysis.dominance import Place
 from vvsbench.analysis.estimate import Estimate
 from vvsbench.analysis.frame import METRICS, hardware
 from vvsbench.analysis.settings import flat
@@ -46,7 +49,13 @@ NEUTRAL = frozenset({"skipped_steps"})
 SPEED_UP, MEASURED = "speed-up", "speed-up, timed apart"
 """Names of ratios of seconds: of the batches that drew the images, and of speed records."""
 RATIOS = (SPEED_UP, MEASURED)
-SAME, BETTER, WORSE, OTHER, UNKNOWN = "the same", "better", "worse", "differs", "cannot be told"
+WHILE_DRAWING = (
+    "seconds of stage=images are those of drawing the set, A and B at different times; for a claim about speed time "
+    "each in turn with its baseline: stage=speed"
+)
+TIMED_APART = "A and B were timed at different times; how each does against its baseline, in turn, can be compared"
+SAME, BETTER, WORSE, OTHER = "the same", "better", "worse", "differs"
+UNKNOWN, NO_VERDICT = Place.unknown.value, "no verdict"
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,8 @@ class Row:
         b: of the second.
         change: b less a; of the speed-up how many times faster b is.
         paired: whether the interval is from pairs of images, groups or batches.
-        verdict: what is to be said of b: `SAME`, `BETTER`, `WORSE`, `OTHER` or `UNKNOWN`.
+        verdict: what is to be said of b: `SAME`, `BETTER`, `WORSE`, `OTHER` or `UNKNOWN`; `NO_VERDICT` where the two
+            must not be compared, with the reason among the notes of the pair.
     """
 
     name: str
@@ -185,7 +195,9 @@ def compare(a: StoredCell, b: StoredCell, across_hardware: bool = False) -> Pair
     timed, refused = not (a.record.external or b.record.external), ""
     if timed:
         refused = _refused(machines, across_hardware, notes)
-        rows += [] if refused else _seconds(a, b)
+        taken = [] if refused else _seconds(a, b)
+        notes += [f"no verdict on {SPEED_UP}: {WHILE_DRAWING}"] if taken else []
+        rows += taken
     found = comparison.pairs(a, b) if aligned and timed and a.has_images and b.has_images else None
     identical = int(found.identical.sum()) if found else None
     return Pair(a, b, _changed(a.record, b.record), identical, rows, notes, refused)
@@ -208,7 +220,8 @@ def compare_speed(a: Timed, b: Timed, across_hardware: bool = False) -> Pair:
         notes.append(f"A ran on {mine.threads} threads, B on {theirs.threads}")
     machines = [machine(a.record, mine), machine(b.record, theirs)]
     refused = _refused(machines, across_hardware, notes)
-    rows = [] if refused else [*_measured(mine.own, theirs.own), *_over_baseline(mine, theirs)]
+    rows = [] if refused else [_measured(mine.own, theirs.own), *_over_baseline(mine, theirs)]
+    notes += [f"no verdict on {MEASURED}: {TIMED_APART}"] if rows else []
     return Pair(a, b, _changed(a.record, b.record), None, rows, notes, refused)
 
 
@@ -223,15 +236,10 @@ def _refused(machines: Sequence[str], across_hardware: bool, notes: list[str]) -
     return ""
 
 
-def _measured(one: Subject, other: Subject) -> list[Row]:
-    """Seconds of two decoders, as independent medians; their ratio has the interval of the difference of logs."""
-    took = [subject.seconds_per_image for subject in (one, other)]
-    logs = [Estimate(math.log(found.value), math.log(found.low), math.log(found.high)) for found in took]
-    apart = comparison.change(logs[0], logs[1])
-    assert apart.low is not None
-    assert apart.high is not None
-    ratio = Estimate(math.exp(apart.value), math.exp(apart.low), math.exp(apart.high))
-    return [Row(MEASURED, took[0].value, took[1].value, ratio, False, _faster(ratio))]
+def _measured(one: Subject, other: Subject) -> Row:
+    """Seconds of two decoders that were not timed in turn with each other."""
+    mine, theirs = one.seconds_per_image.value, other.seconds_per_image.value
+    return Row(MEASURED, mine, theirs, Estimate(mine / theirs), False, NO_VERDICT)
 
 
 def _over_baseline(mine: Measured, theirs: Measured) -> list[Row]:
@@ -244,13 +252,6 @@ def _over_baseline(mine: Measured, theirs: Measured) -> list[Row]:
     change = comparison.change(other, one)
     said = UNKNOWN if not change.sure else BETTER if change.value > 0 else WORSE
     return [Row(f"times as fast as {mine.baseline.label}", one.value, other.value, change, False, said)]
-
-
-def _faster(ratio: Estimate) -> str:
-    """What is to be said of a cell that is so many times as fast as another."""
-    if ratio.low is not None and ratio.high is not None and not ratio.low <= 1 <= ratio.high:
-        return BETTER if ratio.value > 1 else WORSE
-    return UNKNOWN
 
 
 def _aligned(one: CellRecord, other: CellRecord) -> bool:
@@ -314,11 +315,21 @@ def _metrics(a: StoredCell, b: StoredCell, aligned: bool, notes: list[str]) -> l
         if reason := _unfit(a, one) or _unfit(b, other) or _apart(one, other):
             notes.append(f"{protocol}: {reason}")
             continue
+        counts = [cell.record.count for cell in (a, b)]
+        if counts[0] != counts[1]:
+            what = f"of {counts[0]} images in A and {counts[1]} in B, and metrics depend on how many there are"
+            notes.append(f"{NO_VERDICT} on {protocol}: {what}")
         theirs = {value.name: value for value in one.values}
         for value in other.values:
             if value.name in theirs:
-                rows.append(_metric(protocol, theirs[value.name], value, same_images, aligned and _dealt(one, other)))
+                row = _metric(protocol, theirs[value.name], value, same_images, aligned and _dealt(one, other))
+                rows.append(row if counts[0] == counts[1] else _undecided(row))
     return rows
+
+
+def _undecided(row: Row) -> Row:
+    """The same without interval and verdict."""
+    return replace(row, change=Estimate(row.change.value), verdict=NO_VERDICT)
 
 
 def _unfit(cell: StoredCell, quality: QualityRecord) -> str:
@@ -350,9 +361,8 @@ def _seconds(a: StoredCell, b: StoredCell) -> list[Row]:
     means = [cell.record.summaries.get("seconds_per_image") for cell in (a, b)]
     if means[0] is None or means[1] is None:
         return []
-    found = comparison.speed_up(b.repeats, a.repeats)
-    ratio = found or Estimate(means[0].mean / means[1].mean)
-    return [Row(SPEED_UP, means[0].mean, means[1].mean, ratio, found is not None, _faster(ratio))]
+    ratio = Estimate(means[0].mean / means[1].mean)
+    return [Row(SPEED_UP, means[0].mean, means[1].mean, ratio, False, NO_VERDICT)]
 
 
 def verdict(name: str, change: Estimate) -> str:

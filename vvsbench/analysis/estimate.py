@@ -47,6 +47,13 @@ def estimate(row: pd.Series[Any], name: str) -> Estimate | None:
     return Estimate(float(value), float(low), float(high))
 
 
+def inverted(change: Estimate) -> Estimate:
+    """The change with its sign turned."""
+    low = None if change.high is None else -change.high
+    high = None if change.low is None else -change.low
+    return Estimate(-change.value, low, high)
+
+
 def number(value: float, digits: int, sign: bool = False) -> str:
     """A number in text, with a true minus sign and no negative zero."""
     rounded = round(value, digits) + 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from vvsbench import catalog
 from vvsbench.analysis.frame import StudyFrame, hardware
 from vvsbench.analysis.sentences import GUARANTEES, Claim, capital
 from vvsbench.analysis.troubles import several
+from vvsbench.commands import again, command
 from vvsbench.runs.record import CellRecord, QualityRecord
 from vvsbench.runs.store import StoredCell
 
@@ -213,10 +213,10 @@ def _protocol(quality: QualityRecord, metrics: Mapping[str, Any]) -> str:
 def _comparison(batch: str, rows: pd.DataFrame) -> str:
     text = (
         "Everything is compared in pairs: the same prompt and the same noise. Counts and seconds, image with image "
-        "and shard with shard (paired bootstrap); the ratio is that of the totals. CLIP score, precision and class "
-        "accuracy, image with image (paired bootstrap). FID, IS, KID and recall belong to a whole set: both sets leave "
-        "out the same groups of images one after the other, and the interval of a change comes from the differences "
-        "group by group (paired delete-a-group jackknife)"
+        "and shard with shard (paired bootstrap); the ratio is that of the totals. CLIP score, precision, class "
+        "accuracy and hue agreement, image with image (paired bootstrap). FID, IS, KID and recall belong to a whole "
+        "set: both sets leave out the same groups of images one after the other, and the interval of a change comes "
+        "from the differences group by group (paired delete-a-group jackknife)"
     )
     texts = [str(text) for text in rows["unpaired"].dropna()] if "unpaired" in rows else []
     if unpaired := sorted({name for text in texts for name in text.split()}):
@@ -240,22 +240,20 @@ def commands(studies: Sequence[StudyFrame]) -> list[str]:
     records = [study.cells[str(key)].record for key in study.usable.index]
     commits = dict.fromkeys((git.commit, git.dirty) for record in records if (git := record.provenance.git) is not None)
     lines = [f"git checkout {commit}{'   # and uncommitted changes' if dirty else ''}" for commit, dirty in commits]
-    typed = list(dict.fromkeys(record.provenance.command for record in records if record.provenance.command))
+    typed = list(dict.fromkeys(again(record.provenance.command) for record in records if record.provenance.command))
     lines += typed
     for other in others:
         lines += _scoring(typed, other.protocol)
     config = next((cell.record.config for cell in study.cells.values()), {})
     root = str(config.get("output_root", "outputs"))
-    where = "" if root == "outputs" else f" output_root={shlex.quote(root)}"
-    return [*lines, f"vvsbench report study={study.name}{where}"]
+    return [*lines, command("report", f"study={study.name}", root=root)]
 
 
 def _scoring(typed: Sequence[str], protocol: str) -> list[str]:
     """What scores the images of some commands under another protocol; a record keeps what drew them only."""
     if protocol not in catalog.names("metrics"):
         return [f"# protocol {protocol} has no file in conf/metrics, and no record keeps the settings it was made by"]
-    bare = [" ".join(word for word in line.split(" ") if not word.startswith("metrics")) for line in typed]
-    return [f"{line} metrics={protocol}   # scores what is there" for line in bare]
+    return [f"{again(line, f'metrics={protocol}')}   # scores what is there" for line in typed]
 
 
 def origin(cell: StoredCell, label: str) -> dict[str, Any]:

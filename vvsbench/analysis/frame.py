@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vvsbench import commands
 from vvsbench.analysis import claims, comparison, diagnostics
 from vvsbench.analysis.costs import CHOSEN, FORWARDS, SECONDS, Axis
 from vvsbench.analysis.dominance import Placing, placing, relation
@@ -26,7 +27,7 @@ from vvsbench.errors import UserError
 from vvsbench.runs.record import MetricValue, QualityRecord
 from vvsbench.runs.store import Store, StoredCell, changed_since, read_speed
 
-METRICS = ("fid", "sfid", "kid", "is", "precision", "recall", "clip", "hps", "accuracy")
+METRICS = ("fid", "sfid", "kid", "is", "precision", "recall", "clip", "hps", "accuracy", "hue")
 COSTS = (
     "step_compression",
     "target_forwards",
@@ -148,7 +149,7 @@ def frames(study: str, root: Path, timed_only: bool = False) -> list[StudyFrame]
     if not cells:
         only = " but imported image sets" if stored else ""
         raise NothingToReport(
-            f"study {study} has no cells{only} below {root}; run it first: vvsbench run study={study}."
+            f"study {study} has no cells{only} below {root}; run it first: {commands.run(study, root=root)}"
         )
     found = _costed(study, cells)
     if not found.rows["usable"].any():
@@ -158,7 +159,9 @@ def frames(study: str, root: Path, timed_only: bool = False) -> list[StudyFrame]
         if timed_only:
             return [replace(found, troubles=troubles)]
         reasons = "; ".join(f"{trouble.subject}: {trouble.what}" for trouble in troubles)
-        raise NothingToReport(f"no cell of study {study} can be shown ({reasons}); run the study again.")
+        raise NothingToReport(
+            f"no cell of study {study} can be shown ({reasons}); run it again: {commands.run(study, root=root)}"
+        )
     found = replace(found, rows=_relative(found))
     imported = [cell for cell in stored if cell.record.external]
     first, *others = _protocols(cells)
@@ -213,7 +216,9 @@ def _scored(study: StudyFrame, protocol: str, imported: Sequence[StoredCell]) ->
     }
     found = replace(found, rows=rows.join(pd.DataFrame.from_dict(changes, orient="index")))
     found = replace(found, rows=found.rows.join(_places(found)))
-    return replace(found, troubles=of_study(found.rows, timed(found.usable), study.cells, study.name, study.axis))
+    return replace(
+        found, troubles=of_study(found.rows, timed(found.usable), study.cells, study.name, study.baseline, study.axis)
+    )
 
 
 def _scored_alike(rows: pd.DataFrame) -> pd.DataFrame:

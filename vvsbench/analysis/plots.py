@@ -175,7 +175,8 @@ def _name_points(front: Front, slots: Mapping[str, int], axis: Axes) -> None:
     for _, row in front.points.iterrows():
         x, y = x_of(float(row[front.axis.column])), y_of(float(row[QUALITY]))
         low, high = (y_of(value) for value in _ends(row, QUALITY))
-        obstacles += [Box(x - 4, y - 4, 8, 8), Box(x - 1, high, 2, low - high)]
+        left, right = (x_of(value) for value in _ends(row, front.axis.column))
+        obstacles += [Box(x - 4, y - 4, 8, 8), Box(x - 1, high, 2, low - high), Box(left, y - 1, right - left, 2)]
     corners = outline(front, axis.get_xlim(), axis.get_ylim()[1])
     obstacles += segments([(x_of(x), y_of(y)) for x, y in corners], 2)
     told = named(front)

@@ -14,10 +14,11 @@ from typing import Any
 
 import pandas as pd
 
+from vvsbench import commands
 from vvsbench.analysis.attainment import Attainment
 from vvsbench.analysis.costs import SECONDS, Axis
 from vvsbench.analysis.dominance import Place
-from vvsbench.analysis.estimate import Estimate, estimate, interval, number
+from vvsbench.analysis.estimate import Estimate, estimate, interval, inverted, number
 from vvsbench.analysis.hypervolume import MARGIN, Contest
 from vvsbench.analysis.pareto import Front
 from vvsbench.analysis.standings import INSIDE, OUTSIDE, Standing, Standings
@@ -160,13 +161,6 @@ def inverse(ratio: Estimate) -> Estimate:
     low = None if ratio.high is None else 1 / ratio.high
     high = None if ratio.low is None else 1 / ratio.low
     return Estimate(1 / ratio.value, low, high)
-
-
-def inverted(change: Estimate) -> Estimate:
-    """The change with its sign turned."""
-    low = None if change.high is None else -change.high
-    high = None if change.low is None else -change.low
-    return Estimate(-change.value, low, high)
 
 
 @dataclass(frozen=True)
@@ -334,7 +328,7 @@ def about_attainment(found: Attainment, study: str) -> str:
 
 
 def _without_surfaces(found: Attainment, study: str) -> str:
-    more = f"vvsbench run -m study={study} seed=0,1,2 draws three"
+    more = f"{commands.run(study, '-m', 'seed=0,1,2')} draws three"
     seeds = sorted({seed for drawn in found.drawn.values() for seed in drawn})
     if len(seeds) == 1:
         return f"One seed ({seeds[0]}): how far fronts move from seed to seed is not known. {more}."

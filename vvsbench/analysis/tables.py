@@ -121,6 +121,9 @@ QUALITY_COLUMNS = (
         " %",
         judged=True,
     ),
+    Column(
+        "hue", "hue agreement ↑", "how far the strong colours of an image are of one hue; 1 for one", 3, judged=True
+    ),
 )
 
 
@@ -407,9 +410,17 @@ def console(rows: pd.DataFrame, title: str, axis: Axis) -> RichTable:
         numbers = [_printed(column, entry) for column, entry in zip(table.columns, line.entries, strict=True)]
         shown.add_row(line.label, LOOKS[places[line.key]] if line.key in places else "", *numbers)
     if places:
-        shown.caption = "   ".join(f"{look} {place}" for place, look in LOOKS.items() if place in places.values())
-        shown.caption_justify = "left"
+        shown.caption, shown.caption_justify = legend(list(places.values())), "left"
     return shown
+
+
+def legend(places: Sequence[Place]) -> str:
+    """What the looks of places mean.
+
+    Args:
+        places: that occur.
+    """
+    return "   ".join(f"{look} {place}" for place, look in LOOKS.items() if place in places)
 
 
 def _printed(column: Column, entry: Entry) -> Text:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from vvsbench import commands
 from vvsbench.analysis.costs import Axis
 from vvsbench.analysis.settings import unmet
 from vvsbench.runs.record import QualityRecord
@@ -54,7 +55,7 @@ def of_cell(cell: StoredCell, quality: QualityRecord | None = None, protocol: st
 
 
 def of_study(
-    rows: pd.DataFrame, timed: pd.DataFrame, cells: Mapping[str, StoredCell], study: str, axis: Axis
+    rows: pd.DataFrame, timed: pd.DataFrame, cells: Mapping[str, StoredCell], study: str, baseline: str, axis: Axis
 ) -> list[Trouble]:
     """Everything that is wrong with a study.
 
@@ -63,6 +64,7 @@ def of_study(
         timed: those of them whose seconds are compared.
         cells: its cells by key.
         study: its name.
+        baseline: decoder that it declares as such.
         axis: the cost of its fronts.
     """
     found = [*_of_cells(rows, cells), *_missing(study, cells)]
@@ -76,7 +78,7 @@ def of_study(
         machine = timed["hardware"].iloc[0]
         what = f"the cells ran on different machines; seconds are compared on {machine} only, without"
         found.append(Trouble("Times", f"{what} {several(left_out)}"))
-    found += _searched(cells)
+    found += [*_without_baseline(usable, cells, study, baseline), *_searched(cells)]
     uncounted = [str(label) for label in usable.loc[usable[axis.column].isna(), "label"]]
     if uncounted:
         what = f"count the {axis.short}, which these cells do not: {several(uncounted)}"
@@ -123,6 +125,19 @@ def _of_cells(rows: pd.DataFrame, cells: Mapping[str, StoredCell]) -> list[Troub
     return found
 
 
+def _without_baseline(
+    usable: pd.DataFrame, cells: Mapping[str, StoredCell], study: str, baseline: str
+) -> list[Trouble]:
+    """Comparisons without the cell that everything is measured against, and what draws it."""
+    bare = [rows for _, rows in usable.groupby("setting", sort=False) if not rows["is_baseline"].any()]
+    if not bare:
+        return []
+    labels = several([str(label) for rows in bare for label in rows["label"]])
+    drawing = commands.drawing_baseline(cells[str(bare[0].index[0])].record, study, baseline)
+    what = f"{baseline} has not been drawn, so nothing is compared with it: {labels}. To draw it: {drawing}"
+    return [Trouble("Baseline", what)]
+
+
 def _searched(cells: Mapping[str, StoredCell]) -> list[Trouble]:
     """Whether a search chose among the cells."""
     trials = max(
@@ -143,5 +158,9 @@ def _missing(study: str, cells: Mapping[str, StoredCell]) -> list[Trouble]:
     if not absent:
         return []
     named = "; ".join(" ".join(overrides) for overrides in absent[:NAMED])
-    more = f"; and {len(absent) - NAMED} more, see vvsbench status study={study}" if len(absent) > NAMED else ""
+    more = (
+        f"; and {len(absent) - NAMED} more, see {commands.command('status', f'study={study}')}"
+        if len(absent) > NAMED
+        else ""
+    )
     return [Trouble("Not run yet", named + more)]

@@ -19,7 +19,7 @@ from vvsbench.certify.exact import LARGE_BATCH, LONG, TOY
 from vvsbench.certify.toys import SAMPLINGS, Toy, source, structure
 from vvsbench.certify.toys import law as law_of
 from vvsbench.decoding.acceptance import AcceptanceRule, Match, Sequential, Verdict
-from vvsbench.decoding.acceptance.sequential import remainder
+from vvsbench.decoding.acceptance.sequential import Walk, remainder
 from vvsbench.decoding.batch import Batch
 from vvsbench.decoding.schedule import Always, Schedule, Uniform
 from vvsbench.decoding.settings import SkipConfig
@@ -49,41 +49,41 @@ class RawBonus(Sequential):
         return replace(verdict, bonus=torch.where(verdict.accepted == tree.levels, raw, verdict.bonus))
 
 
-class RejectedStays(Sequential):
+class RejectedStays(Walk):
     """What a rejection leaves still holds the rejected token."""
 
     def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool) -> tuple[Tensor, Tensor]:
-        """See `Sequential.weigh`."""
+        """See `Walk.weigh`."""
         mass, left = super().weigh(rest, q, token, sampled)
         left = left.scatter(1, token, mass)
         return mass, left / left.sum(1, keepdim=True)
 
 
-class StaleDraft(Sequential):
+class StaleDraft(Walk):
     """The first sibling is weighed by what it was drawn from, and so are all others."""
 
     def drawn(self, log_q: Tensor, token: Tensor) -> Tensor:
-        """See `Sequential.drawn`."""
+        """See `Walk.drawn`."""
         return log_q
 
 
-class SiblingsStay(Sequential):
+class SiblingsStay(Walk):
     """A candidate is weighed by what it was drawn from; what its rejection leaves is made with siblings still in it."""
 
     def walk(self, tree: TokenTree, scores: Tensor, chance: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Sequential.walk`."""
+        """See `Walk.walk`."""
         self.whole: Tensor | None = None
         return super().walk(tree, scores, chance)
 
     def proposal(self, log_q: Tensor | None, token: Tensor, rest: Tensor) -> Tensor:
-        """See `Sequential.proposal`; remembers the law of the first sibling."""
+        """See `Walk.proposal`; remembers the law of the first sibling."""
         assert log_q is not None
         if not torch.isinf(log_q).any():
             self.whole = log_q.to(rest.dtype).softmax(-1)
         return super().proposal(log_q, token, rest)
 
     def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool) -> tuple[Tensor, Tensor]:
-        """See `Sequential.weigh`."""
+        """See `Walk.weigh`."""
         assert self.whole is not None
         return rest.gather(1, token), remainder(rest, self.whole, otherwise=rest)
 
@@ -115,6 +115,34 @@ class FreshBonus(Match):
         uniforms = torch.rand(scores[:, 0].shape, generator=self.generator, dtype=scores.dtype)
         redrawn = draw(scores[:, 0], -(-uniforms.log()).log())
         return replace(honest, bonus=torch.where(honest.accepted == 0, redrawn, honest.bonus))
+
+
+class OtherRound(Sequential):
+    """Weighs the drafts of a window by what the target says now, not by what it said when they were drawn."""
+
+    def judge(self, tree: TokenTree, scores: Tensor, chance: Tensor) -> Verdict:
+        """See `AcceptanceRule.judge`."""
+        nodes = tree.first_of_depths[0][:, : tree.levels].expand(len(scores), -1)
+        now = scores.gather(1, nodes[..., None].expand(-1, -1, scores.shape[-1])).log_softmax(-1)
+        return super().judge(replace(tree, laws=now), scores, chance)
+
+
+class PastTheEnd(Speculative):
+    """Once the window reaches past the end of the image, what it holds is taken as it stands."""
+
+    def _judged(
+        self, batch: Batch, tree: TokenTree, logits: Tensor, rows: Any, row_list: list[int], seed: int
+    ) -> Verdict:
+        honest = super()._judged(batch, tree, logits, rows, row_list, seed)
+        known = batch.known_count if rows is None else batch.known_count[rows]
+        deepest = tree.depths.amax(1)
+        ends = known + deepest >= self.target.spec.tokens
+        leaf = tree.first_of_depths[0].gather(1, deepest[:, None])[:, 0]
+        return replace(
+            honest,
+            node=torch.where(ends, leaf, honest.node),
+            accepted=torch.where(ends, deepest, honest.accepted),
+        )
 
 
 class Forgetful(Speculative):
@@ -215,6 +243,31 @@ CONTROLS: Sequence[Spoilt] = (
         FreshBonus,
         "chain",
         Candidates.shared_noise,
+    ),
+    Spoilt(
+        "law of another round",
+        "sequential rule, drafts of a Jacobi window weighed by a later law than they were drawn from",
+        OtherRound,
+        "window",
+        Candidates.sampled,
+        source="jacobi",
+    ),
+    Spoilt(
+        "fresh bonus behind stale guesses",
+        "match on stale guesses, token after a rejection drawn anew from all of p",
+        FreshBonus,
+        "chain",
+        Candidates.shared_noise,
+        source="jacobi",
+    ),
+    Spoilt(
+        "past the end",
+        "match on a Jacobi window, which is taken as it stands once it reaches past the end of the image",
+        Match,
+        "window",
+        Candidates.shared_noise,
+        source="jacobi",
+        loop=PastTheEnd,
     ),
     Spoilt(
         "roll-back forgotten",

@@ -18,7 +18,7 @@ import torch
 from vvsbench.axes import Candidates, Features, Guarantee, Recheck, Selector, Truncation
 from vvsbench.certify import law
 from vvsbench.certify.drawing import sample
-from vvsbench.certify.toys import SAMPLINGS, SOURCES, STATIC, STRUCTURES, Toy, source, structure, vanilla
+from vvsbench.certify.toys import SAMPLINGS, STATIC, STRUCTURES, Toy, source, sources, structure, vanilla
 from vvsbench.certify.toys import law as law_of
 from vvsbench.decoding.acceptance import AcceptanceRule, Match, Sequential
 from vvsbench.decoding.autoregressive import Autoregressive
@@ -104,7 +104,7 @@ def combinations() -> Iterator[Combination]:
     """Every one that is exact."""
     for candidates in Candidates:
         for shape in STATIC if candidates is Candidates.sampled else STRUCTURES:
-            for drafter in SOURCES:
+            for drafter in sources(shape):
                 for setting in SAMPLINGS:
                     for schedule in ("always", *SKIPS):
                         yield Combination(shape, drafter, candidates, "match", setting, schedule)

@@ -13,7 +13,9 @@ from torch import Tensor
 from vvsbench import config
 from vvsbench.decoding.autoregressive import Autoregressive
 from vvsbench.drafting.growing import Structure
-from vvsbench.drafting.structures import ChainConfig, DynamicConfig, FittedConfig, PathsConfig
+from vvsbench.drafting.jacobi import JacobiSource
+from vvsbench.drafting.protocols import DraftSource
+from vvsbench.drafting.structures import ChainConfig, DynamicConfig, FittedConfig, PathsConfig, WindowConfig
 from vvsbench.models.toy import ToyDraftState, ToySource, ToyTarget, child, noisy, random_table
 from vvsbench.sampling import Sampling
 
@@ -21,7 +23,7 @@ CPU = torch.device("cpu")
 SEED = 5
 """Of the noise that all samples are drawn with; decoders that share it are compared image by image."""
 DEPTH = 2
-"""Levels of every tree: few enough that the bonus token after a fully accepted path still belongs to the image."""
+"""Levels of every tree but the window: few enough that the bonus after a fully accepted path belongs to the image."""
 PUBLISHED = "mc_sim_7b_63"
 """The published tree (EAGLE-1, LANTERN) that is cut to the toy."""
 
@@ -82,8 +84,10 @@ SOURCES = ("good", "hopeless", "oracle")
 """Near the target; its logits with the opposite sign; the target itself. There is a "fair" one between them."""
 
 
-def source(toy: Toy, name: str, kind: type[ToySource] = ToySource) -> ToySource:
+def source(toy: Toy, name: str, kind: type[ToySource] = ToySource) -> DraftSource[Any]:
     """A drafter for a toy."""
+    if name == JACOBI:
+        return JacobiSource(toy.target)
     table = toy.target.table
     return kind(
         {"good": noisy(table, 0.7, seed=7), "fair": noisy(table, 1.5, seed=7), "hopeless": -table, "oracle": table}[
@@ -92,9 +96,20 @@ def source(toy: Toy, name: str, kind: type[ToySource] = ToySource) -> ToySource:
     )
 
 
-STRUCTURES = ("chain", "fitted", "published", "dynamic")
-STATIC = STRUCTURES[:3]
+JACOBI = "jacobi"
+"""What the target said in earlier rounds."""
+STRUCTURES = ("chain", "fitted", "published", "window", "dynamic")
+STATIC = STRUCTURES[:4]
 """Trees that sampled candidates may have."""
+
+
+def sources(structure: str) -> tuple[str, ...]:
+    """Those that a structure is certified with; to others a window is another fitted tree."""
+    return {"window": (JACOBI,), "dynamic": (*SOURCES, JACOBI)}.get(structure, SOURCES)
+
+
+WINDOW = 6
+"""Nodes of the window's chain: it reaches past the end of the toy from the first round on."""
 HIT_RATES = (0.5, 0.3, 0.1)
 
 
@@ -105,6 +120,7 @@ def structure(name: str, vocab: int) -> Structure:
         "chain": ChainConfig(depth=DEPTH),
         "fitted": FittedConfig(depth=DEPTH, nodes=9),
         "published": PathsConfig(paths=_published(vocab)),
+        "window": WindowConfig(window=WINDOW, siblings=5),
         "dynamic": DynamicConfig(depth=DEPTH, nodes=7, top_k=2),
     }
     built: Structure = shapes[name].build(HIT_RATES, CPU)

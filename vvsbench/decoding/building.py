@@ -14,6 +14,7 @@ from vvsbench.decoding.continuous.settings import LatentDecoderConfig
 from vvsbench.decoding.engine import make
 from vvsbench.decoding.settings import ARConfig, SpeculativeConfig
 from vvsbench.decoding.speculative import Grid, Speculative
+from vvsbench.drafting.cached import CachedSource
 from vvsbench.drafting.sources import TokenDrafterConfig
 from vvsbench.errors import ConfigError
 from vvsbench.models.loading import load_target
@@ -49,15 +50,18 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
         raise ConfigError([f"decoder.name={decoder.name}: no such decoder."])
     if not isinstance(decoder.drafter, TokenDrafterConfig):
         raise ConfigError(["decoder.drafter: none is chosen that fits; pick one with drafter@decoder.drafter=NAME."])
+    structure = decoder.structure.build(decoder.drafter.hit_rates, device)
     grid = Grid(
-        structure=decoder.structure.build(decoder.drafter.hit_rates, device),
+        structure=structure,
         candidates=decoder.structure.candidates,
         rule=decoder.acceptance.build(target, sampling, Path(cfg.output_root) / "cache"),
         schedule=decoder.schedule,
         skip=decoder.skip,
         ablation=decoder.ablation,
-        sharpness=decoder.drafter.sharpness,
+        sharpness=decoder.drafter.sharpnesses(structure.levels),
         surplus=decoder.surplus,
     )
     source = decoder.drafter.build(target, device, dtype)
+    if isinstance(source, CachedSource):
+        source.run_by(engine)
     return Speculative(target, source, grid, sampling, engine)

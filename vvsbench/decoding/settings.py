@@ -221,8 +221,11 @@ class SpeculativeConfig(DecoderConfig):
     def problems(self, model: ModelConfig, sampling: SamplingConfig) -> list[str]:
         """See `DecoderConfig.problems`."""
         assert isinstance(model, LlamaGenConfig)
-        rates = self.drafter.hit_rates if isinstance(self.drafter, TokenDrafterConfig) else [0.5]
+        rates, sharpness = [0.5], []
+        if isinstance(self.drafter, TokenDrafterConfig):
+            rates, sharpness = self.drafter.hit_rates, self.drafter.sharpness_problems()
         found = [
+            *(f"drafter.{problem}" for problem in sharpness),
             *(f"schedule.{problem}" for problem in self.schedule.problems()),
             *(f"acceptance.{problem}" for problem in self.acceptance.problems(model, self.structure)),
             *(f"structure.{problem}" for problem in self.structure.problems(model.vocab, rates)),

@@ -38,11 +38,8 @@ from vvsbench.drafting.tree import TokenTree
 from vvsbench.errors import NotFiniteError
 from vvsbench.fusing import fusible
 from vvsbench.models.protocols import TokenModel
-from vvsbench.noise import Purpose, gumbel, gumbel_of_all, uniform
+from vvsbench.noise import Purpose, gumbel, gumbel_of, kept, uniform
 from vvsbench.sampling import Sampling, draw
-
-NOISE_BYTES = 2**30
-"""Noise of whole images is made once and kept if all that are in flight have no more of it; else at every step."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class Grid:
         schedule: which steps are skipped.
         skip: what a skipped step commits.
         ablation: studies that change verified steps.
-        sharpness: of the drafter, see `Growth`.
+        sharpness: of the drafter, see `Growth`: one for all depths, or one for each.
         surplus: tokens decided past the end of an image before its loop stops; the released VVS code has 2.
     """
 
@@ -66,7 +63,7 @@ class Grid:
     schedule: Schedule
     skip: SkipConfig = field(default_factory=SkipConfig)
     ablation: AblationConfig = field(default_factory=AblationConfig)
-    sharpness: float = 1.0
+    sharpness: float | Sequence[float] = 1.0
     surplus: int = 0
 
 
@@ -111,6 +108,8 @@ class Speculative(Decoder):
         if sampling.greedy and grid.candidates is not Candidates.sampled:
             # every law is one token and noise decides nothing: rank by what the drafter says unsharpened (EAGLE-2)
             self.candidates, self.drafting = Candidates.top_k, Sampling()
+        given = [grid.sharpness] if isinstance(grid.sharpness, float) else grid.sharpness
+        self.sharpness = given[0] if len(set(given)) == 1 else torch.tensor(given, device=target.device)
         self.end = target.spec.tokens + grid.surplus
         """Known tokens at which an image is finished."""
         self.reach = self.structure.levels + 1
@@ -194,12 +193,12 @@ class Speculative(Decoder):
 
     def _noise_kept(self, rows: int) -> int:
         """Positions of an image whose noise is made when it starts: all of them, or none."""
-        return self._room if 4 * rows * self._room * self.target.spec.vocab <= NOISE_BYTES else 0
+        return self._room if kept(rows, self._room, self.target.spec.vocab) else 0
 
     def _started(self, next_: Next, seed: int, engine: Engine, noise_kept: int) -> Flight:
         """Make the noise of some images, prefill them and draw their first tokens."""
         keys = torch.tensor(list(next_.images), device=self.target.device)
-        noise = gumbel_of_all(seed, keys, noise_kept, self.target.spec.vocab)
+        noise = gumbel_of(seed, keys, torch.zeros_like(keys[:1]), noise_kept, self.target.spec.vocab)
         with phase(Phase.prefill):
             state = self.target.start(next_.conditions, next_.images, self.structure.nodes + 2 * self.margin)
             batch = Batch.begin(
@@ -253,8 +252,8 @@ class Speculative(Decoder):
                     for one in self.grid.schedule.signals
                 ]
             )
-            peaks = torch.stack([batch.peak, growth.peak], 1)
-            return tree, path, torch.cat([batch.numbers, peaks, *signals], 1)
+            peaks = batch.peak[:, None], growth.peak[:, None]
+            return tree, path, torch.cat([batch.numbers, *peaks, *signals], 1)
 
         with phase(Phase.draft):
             return flight.engine.run("draft", self.source.shape(flight.draft), stage, [charge])
@@ -336,7 +335,7 @@ class Speculative(Decoder):
             candidates=self.candidates,
             noise=self._noise(batch, None, positions, seed),
             own_noise=own,
-            sharpness=self.grid.sharpness,
+            sharpness=self.sharpness,
             scored=self.scored,
         )
 

@@ -67,15 +67,30 @@ class TokenDrafterConfig(DrafterConfig):
 
     Attributes:
         hit_rates: how often the target draws the drafter's candidate of each rank, best first; a static tree is fitted
-            to them (python -m vvsbench.decoding.fitting measures them).
+            to them (python -m vvsbench.decoding.fitting measures them). One list, or one for each run (see
+            `vvsbench.drafting.rates`), the last of which serves for all longer ones.
         sharpness: how far a candidate's log q + G, times this, tells the chance that the target draws it under the same
-            noise; measured beside the hit rates.
+            noise; measured beside the hit rates, and like them one number or one for each depth.
     """
 
     tokens: ClassVar[Tokens] = Tokens.discrete
 
-    hit_rates: list[float] = field(default_factory=list)
-    sharpness: float = 1.0
+    hit_rates: list[Any] = field(default_factory=list)
+    sharpness: Any = 1.0
+
+    def sharpnesses(self, levels: int) -> list[float]:
+        """The sharpness at each depth of a tree."""
+        given = self.sharpness if isinstance(self.sharpness, list) else [self.sharpness]
+        return [float(given[min(level, len(given) - 1)]) for level in range(levels)]
+
+    def sharpness_problems(self) -> list[str]:
+        """What is wrong with it, one line each."""
+        given = self.sharpness if isinstance(self.sharpness, list) else [self.sharpness]
+        if given and all(isinstance(value, int | float) and value > 0 for value in given):
+            return []
+        return [
+            f"sharpness={self.sharpness} must be a number above 0, or a list with one for each depth, as in [0.9,1.4]"
+        ]
 
     @abstractmethod
     def build(self, target: LlamaGen, device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import MISSING
 
 from vvsbench.axes import Candidates
+from vvsbench.drafting.rates import by_run, fitted_paths
 
 if TYPE_CHECKING:
     import torch
@@ -33,11 +34,11 @@ class StructureConfig:
     candidates: Candidates = Candidates.shared_noise
 
     @abstractmethod
-    def build(self, hit_rates: Sequence[float], device: torch.device) -> Structure:
+    def build(self, hit_rates: Sequence[Any], device: torch.device) -> Structure:
         """The structure.
 
         Args:
-            hit_rates: of the drafter, by rank.
+            hit_rates: of the drafter, see `fitted_paths`.
             device: of the models.
         """
 
@@ -47,7 +48,7 @@ class StructureConfig:
         words = {Candidates.shared_noise: [], Candidates.top_k: ["top-k"], Candidates.sampled: ["sampled"]}
         return words[Candidates(self.candidates)]
 
-    def problems(self, vocab: int, hit_rates: Sequence[float]) -> Iterator[str]:
+    def problems(self, vocab: int, hit_rates: Sequence[Any]) -> Iterator[str]:
         """What is wrong with the settings, one line each: the field, the fault and the remedy."""
         yield from ()
 
@@ -63,7 +64,7 @@ class ChainConfig(StructureConfig):
     name: str = "chain"
     depth: int = 5
 
-    def build(self, hit_rates: Sequence[float], device: torch.device) -> Structure:
+    def build(self, hit_rates: Sequence[Any], device: torch.device) -> Structure:
         """See `StructureConfig.build`."""
         from vvsbench.drafting.growing import StaticTree
 
@@ -74,7 +75,7 @@ class ChainConfig(StructureConfig):
         """Its name, its depth and the candidates."""
         return [f"chain {self.depth}", *super().label]
 
-    def problems(self, vocab: int, hit_rates: Sequence[float]) -> Iterator[str]:
+    def problems(self, vocab: int, hit_rates: Sequence[Any]) -> Iterator[str]:
         """See `StructureConfig.problems`."""
         if self.depth < 1:
             yield f"depth={self.depth} must be at least 1"
@@ -93,13 +94,13 @@ class FittedConfig(StructureConfig):
     depth: int = 5
     nodes: int = 27
 
-    def build(self, hit_rates: Sequence[float], device: torch.device) -> Structure:
+    def build(self, hit_rates: Sequence[Any], device: torch.device) -> Structure:
         """See `StructureConfig.build`."""
-        from vvsbench.drafting.growing import StaticTree, fitted_paths
+        from vvsbench.drafting.growing import StaticTree
 
         return StaticTree(fitted_paths(hit_rates, self.nodes, self.depth), device)
 
-    def problems(self, vocab: int, hit_rates: Sequence[float]) -> Iterator[str]:
+    def problems(self, vocab: int, hit_rates: Sequence[Any]) -> Iterator[str]:
         """See `StructureConfig.problems`."""
         yield from _sizes(self.depth, self.nodes)
         yield from _rate_problems(self.name, hit_rates, self.candidates)
@@ -116,7 +117,7 @@ class PathsConfig(StructureConfig):
     name: str = "paths"
     paths: list[list[int]] = field(default_factory=list)
 
-    def build(self, hit_rates: Sequence[float], device: torch.device) -> Structure:
+    def build(self, hit_rates: Sequence[Any], device: torch.device) -> Structure:
         """See `StructureConfig.build`."""
         from vvsbench.drafting.growing import StaticTree
 
@@ -127,7 +128,7 @@ class PathsConfig(StructureConfig):
         """Its name and the candidates."""
         return [self.name, *super().label]
 
-    def problems(self, vocab: int, hit_rates: Sequence[float]) -> Iterator[str]:
+    def problems(self, vocab: int, hit_rates: Sequence[Any]) -> Iterator[str]:
         """See `StructureConfig.problems`."""
         yield from _path_problems([tuple(path) for path in self.paths], vocab, self.candidates)
 
@@ -141,23 +142,22 @@ class WindowConfig(StructureConfig):
     Attributes:
         window: nodes of the chain, the root included: positions that a forward looks at.
         siblings: nodes beside it, where they are likeliest to be accepted by the measured hit rates.
-        depth: deepest level of a sibling.
         paths: rank paths of siblings of your own, as of structure=paths; the chain is there without being named.
     """
 
     name: str = "window"
     window: int = 16
     siblings: int = 16
-    depth: int = 6
     paths: list[list[int]] = field(default_factory=list)
 
-    def build(self, hit_rates: Sequence[float], device: torch.device) -> Structure:
+    def build(self, hit_rates: Sequence[Any], device: torch.device) -> Structure:
         """See `StructureConfig.build`."""
-        from vvsbench.drafting.growing import StaticTree, fitted_paths
+        from vvsbench.drafting.growing import StaticTree
 
+        spine = self.window - 1
         if self.paths:
             return StaticTree([*self._chain(), *map(tuple, self.paths)], device)
-        return StaticTree(fitted_paths(hit_rates, self.window + self.siblings, self.depth, self.window - 1), device)
+        return StaticTree(fitted_paths(hit_rates, self.window + self.siblings, spine, spine), device)
 
     @property
     def label(self) -> list[str]:
@@ -165,12 +165,10 @@ class WindowConfig(StructureConfig):
         beside = len(self.paths) if self.paths else self.siblings
         return [f"window {self.window}" + (f"+{beside}" if beside else ""), *super().label]
 
-    def problems(self, vocab: int, hit_rates: Sequence[float]) -> Iterator[str]:
+    def problems(self, vocab: int, hit_rates: Sequence[Any]) -> Iterator[str]:
         """See `StructureConfig.problems`."""
         if self.window < 2:
             yield f"window={self.window} must be at least 2, the root and a guess; decoder=ar is the one without"
-        if self.depth < 1:
-            yield f"depth={self.depth} must be at least 1"
         if self.siblings < 0:
             yield f"siblings={self.siblings} must be 0 or more"
         if self.paths:
@@ -198,7 +196,7 @@ class DynamicConfig(StructureConfig):
     nodes: int = 59
     top_k: int = 10
 
-    def build(self, hit_rates: Sequence[float], device: torch.device) -> Structure:
+    def build(self, hit_rates: Sequence[Any], device: torch.device) -> Structure:
         """See `StructureConfig.build`."""
         from vvsbench.drafting.growing import DynamicTree
 
@@ -209,7 +207,7 @@ class DynamicConfig(StructureConfig):
         """Whether it is dynamic where that is not what everybody does, and the candidates."""
         return [*(["dynamic"] if self.candidates == Candidates.shared_noise else []), *super().label]
 
-    def problems(self, vocab: int, hit_rates: Sequence[float]) -> Iterator[str]:
+    def problems(self, vocab: int, hit_rates: Sequence[Any]) -> Iterator[str]:
         """See `StructureConfig.problems`."""
         yield from _sizes(self.depth, self.nodes)
         if not 1 <= self.top_k <= vocab:
@@ -229,15 +227,21 @@ def _path_problems(paths: Sequence[tuple[int, ...]], vocab: int, candidates: Can
         yield f"paths: candidates=sampled may leave no draw out; add {gaps[0]}"
 
 
-def _rate_problems(name: str, hit_rates: Sequence[float], candidates: Candidates) -> Iterator[str]:
+def _rate_problems(name: str, hit_rates: Sequence[Any], candidates: Candidates) -> Iterator[str]:
     """What is wrong with the rates that a tree is fitted to."""
-    if candidates == Candidates.sampled and list(hit_rates) != sorted(hit_rates, reverse=True):
-        yield "candidates=sampled needs decoder.drafter.hit_rates that fall, so that no draw is left out"
-    if not hit_rates or not all(0 < rate < 1 for rate in hit_rates):
+    runs = by_run(hit_rates)
+    if not all(rates and all(map(_is_rate, rates)) and rates[0] > 0 for rates in runs):
         yield (
-            f"name={name} needs a rate in (0, 1) for each rank in decoder.drafter.hit_rates, as in [0.5,0.15,0.1], "
-            f"not {list(hit_rates)}; python -m vvsbench.decoding.fitting measures them"
+            f"name={name} needs a rate below 1 for each rank in decoder.drafter.hit_rates, as in [0.5,0.15,0.1], or a "
+            f"list of such lists, one for each run, not {list(hit_rates)}; python -m vvsbench.decoding.fitting "
+            "measures them"
         )
+    elif candidates == Candidates.sampled and any(rates != sorted(rates, reverse=True) for rates in runs):
+        yield "candidates=sampled needs decoder.drafter.hit_rates that fall, so that no draw is left out"
+
+
+def _is_rate(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value < 1
 
 
 def _gaps(paths: Sequence[tuple[int, ...]]) -> list[list[int]]:

@@ -6,6 +6,8 @@ still tells (see `vvsbench.runs.job`).
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import shlex
 import sys
@@ -15,15 +17,16 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from vvsbench import config
+from vvsbench import commands, config
 from vvsbench.composition import prepare, typed
-from vvsbench.config import RunConfig
+from vvsbench.config import Rerun, RunConfig, Stage
 from vvsbench.errors import ConfigError, UserError
 from vvsbench.explaining import EXPECTED, explained
 from vvsbench.needs import check_files
 from vvsbench.overrides import problems, quoted
 from vvsbench.runs import provenance
 from vvsbench.runs.job import Outcome, Task
+from vvsbench.runs.store import Store
 from vvsbench.sizes import check_files as check_studies
 from vvsbench.sizes import sized
 from vvsbench.validation import validate
@@ -84,8 +87,10 @@ def finish(outcomes: Sequence[Outcome]) -> list[Outcome]:
             print(f"warning: {outcome.name}: {outcome.remark}", file=sys.stderr)
     failed = [outcome for outcome in outcomes if outcome.error]
     for study, root in dict.fromkeys((o.study, o.root) for o in outcomes if not o.error):
-        elsewhere = "" if root == RunConfig.output_root else f" output_root={root}"
-        print(f"records: {Path(root) / 'cells' / study}; to compare them: vvsbench report study={study}{elsewhere}")
+        report = commands.command("report", f"study={study}", root=root)
+        print(f"records: {Path(root) / 'cells' / study}; to compare them: {report}")
+        if drawing := _without_baseline(study, root):
+            print(drawing)
     for study, root, mode in {(o.study, o.root, o.logger_mode) for o in outcomes if o.logger_mode and not o.error}:
         from vvsbench.tracking.wandb import log_study
 
@@ -96,6 +101,17 @@ def finish(outcomes: Sequence[Outcome]) -> list[Outcome]:
         lines = [f"{len(failed)} of {len(outcomes)} cells failed:", *(f"{o.name}: {o.error}" for o in failed)]
         raise CellsFailed("\n  - ".join(lines))
     return outcomes
+
+
+def _without_baseline(study: str, root: str) -> str:
+    """That a study's baseline is not among its cells, and what draws it; empty where it is."""
+    with contextlib.suppress(UserError):  # a record that cannot be read is the report's to tell
+        records = [cell.record for cell in Store(root).cells(study) if cell.record.external is None]
+        baseline = str((records[-1].config.get("study") or {}).get("baseline") or "ar") if records else ""
+        if not any(baseline in (record.label, record.config["decoder"]["name"]) for record in records):
+            drawing = commands.drawing_baseline(records[-1], study, baseline) if records else ""
+            return f"{baseline}, the baseline, is not among them; to draw it: {drawing}" if records else ""
+    return ""
 
 
 def check(jobs: Sequence[tuple[Sequence[str], Callable[[], DictConfig]]], here: bool = True) -> list[RunConfig]:
@@ -146,10 +162,18 @@ def examined(load: Callable[[], DictConfig], here: bool = True) -> tuple[RunConf
 
 
 def chosen(runs: Sequence[RunConfig]) -> list[bool]:
-    """Which cells of a sweep are wanted (see `vvsbench.config.Rerun`), and say so where some are not."""
+    """Which cells of a sweep are wanted (see `vvsbench.config.Rerun`), and say so where some are not.
+
+    Those to be drawn a second time lose their images here, before any worker sees them.
+    """
     from vvsbench.runs import states
+    from vvsbench.runs.cell import cleared
+    from vvsbench.runs.console import Console
 
     wanted = states.wanted(runs)
+    for run in itertools.compress(runs, wanted):
+        if run.rerun is Rerun.done and run.stage is Stage.images:
+            cleared(states.place(run), Console())
     if not all(wanted):
         asked = ",".join(dict.fromkeys(run.rerun.value for run in runs))
         print(f"rerun={asked}: {sum(wanted)} of {len(runs)} cells of study {runs[0].study.name}")

@@ -19,7 +19,7 @@ from vvsbench.config import RunConfig
 from vvsbench.errors import UserError
 from vvsbench.runs import files, provenance, shards, store, tables
 from vvsbench.runs.claim import claimed, give_back, reserved
-from vvsbench.runs.console import Console
+from vvsbench.runs.console import Console, duration
 from vvsbench.runs.failures import NotWritableError, OutOfMemoryError, understood
 from vvsbench.runs.record import CellRecord, Status
 from vvsbench.runs.scoring import score
@@ -27,6 +27,8 @@ from vvsbench.runs.shards import Shard, ShardRange
 from vvsbench.validation import remarks
 
 log = logging.getLogger(__name__)
+
+NOTHING_TO_DO = "done already, nothing to do (rerun=done draws it again)"
 
 
 @dataclass
@@ -82,14 +84,15 @@ class Cell:
         if worked:
             record = self._work(record, missing)
         assert record is not None
+        over = time.perf_counter()
         scored = score(self.cfg, self.folder, record, self.console)
         drawn = before + _images(missing)
-        what = [f"drew {drawn} of {record.count} images" if drawn else "", "scored" if scored else ""]
-        if worked and not drawn:
-            what.append("wrote its tables")
-        done = ", ".join(part for part in what if part)
-        took = f"{done} in {time.perf_counter() - started:.1f} s" if done else "done already, nothing to do"
-        self.console.finished(record, took)
+        worked_for = f"in {duration(over - started)}"
+        what = [f"drew {drawn} of {record.count} images {worked_for}"] if drawn else []
+        what += [f"wrote its tables {worked_for}"] if worked and not drawn else []
+        what += [f"scored in {duration(time.perf_counter() - over)}"] if scored else []
+        quality = store.read_quality(self.folder).get(self.cfg.metrics.name)
+        self.console.finished(record, ", ".join(what) or NOTHING_TO_DO, quality)
 
     def _readable_record(self) -> CellRecord | None:
         try:
@@ -139,6 +142,7 @@ class Cell:
             done=self.cfg.count - _images(missing),
             started=before.started if before else provenance.now(),
             guarantee=before.guarantee if before else "none",
+            image_digest=before.image_digest if before else "",
             captions_cut=before.captions_cut if before else 0,
             timing=dict(before.timing) if before else {},
         )
@@ -188,8 +192,9 @@ class Cell:
                 record.timing["first_image_seconds"] = session.first_image_seconds
                 record.timing["total_seconds"] = record.timing.get("total_seconds", 0.0) + now - last
             drawn, last = drawn + images, now
+            wrote(where.path(self.folder).name)
 
-        with self.console.drawing(label, record.count, record.done) as advance:
+        with self.console.drawing(label, record.count, record.done) as (advance, wrote):
             drawing.draw(self.cfg, session, missing, write, advance)
         return drawn
 
@@ -207,7 +212,13 @@ class Cell:
             content = tables.to_parquet(frame)
             files.write(self.folder / name, content)
             record.files[name] = files.digest(content)
-        record.image_digest = files.digest("\n".join(digests).encode())
+        digest = files.digest("\n".join(digests).encode())
+        if record.image_digest not in ("", digest):
+            self.console.warn(
+                f"{record.label}: the images are not those that this cell had before, though code, weights and "
+                "settings are the same; this device or its libraries compute other numbers than they did."
+            )
+        record.image_digest = digest
         record.summaries = tables.summaries(trace, repeats)
 
     @contextlib.contextmanager
@@ -239,6 +250,28 @@ class Cell:
                 raise
             log.warning("the record of %s could not be written", self.folder)
         return record
+
+
+def cleared(folder: Path, console: Console) -> None:
+    """Delete the images of a done cell, so that it is drawn again (`rerun=done`); nothing is done to any other.
+
+    What it was scored as stays, and holds if the images come out the same.
+
+    Args:
+        folder: of the cell.
+        console: says what happens.
+    """
+    with claimed(folder, console.say):
+        record = store.read_record(folder)
+        if record is None or record.status != "ok":
+            return
+        files_of = shards.ranges(record.count, int(record.config["shard_size"]))
+        record.status, record.error, record.done = "interrupted", "to be drawn again (rerun=done)", 0
+        record.timing.pop("total_seconds", None)
+        store.write_record(folder, record)
+        for where in files_of:
+            where.path(folder).unlink(missing_ok=True)
+            where.times_path(folder).unlink(missing_ok=True)
 
 
 def _images(ranges: Sequence[ShardRange]) -> int:

@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 from vvsbench import identity, workers
 from vvsbench.composition import plain, typed
-from vvsbench.config import LoggerKind, Stage
+from vvsbench.config import LoggerKind, Rerun, Stage
 from vvsbench.errors import ConfigError, UserError
 
 log = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ def job(cfg: DictConfig, worker: bool = False) -> Outcome:
             an interruption is an outcome too.
     """
     from vvsbench.runs import states
-    from vvsbench.runs.cell import Cell
+    from vvsbench.runs.cell import Cell, cleared
     from vvsbench.runs.console import Console
     from vvsbench.runs.sharing import SharedCell
     from vvsbench.runs.speed import SpeedCell
@@ -158,6 +158,8 @@ def job(cfg: DictConfig, worker: bool = False) -> Outcome:
         if folder.resolve() != states.place(run).resolve():
             raise ConfigError([f"hydra: {folder} is not where verbs look for this cell; set output_root alone."])
         with workers.own_gpu(console.say) if on_gpu else contextlib.nullcontext():
+            if run.rerun is Rerun.done and run.stage is Stage.images and HydraConfig.get().mode == RunMode.RUN:
+                cleared(folder, console)  # of a sweep's cells that was done before the first of them ran
             if not states.wanted([run])[0]:
                 console.say(f"{folder.name}: rerun={run.rerun.value} leaves it out")
             elif run.stage is Stage.speed:

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.plugins.launcher import Launcher
 
+from vvsbench.commands import command
 from vvsbench.config import LoggerKind, RunConfig
 from vvsbench.errors import ConfigError
 from vvsbench.runs import shards, states, store
@@ -115,7 +116,8 @@ def together(run: RunConfig, answers: Sequence[Outcome | Died]) -> Outcome:
         made_good = f"{failed} of {len(answers)} workers failed, and the others did their work: {reasons}"
         return replace(outcome, remark=made_good if failed else "")
     if not reasons:
-        reasons = f"other processes still draw it (see vvsbench status study={run.study.name}); then run this again"
+        seen = command("status", f"study={run.study.name}", root=run.output_root)
+        reasons = f"other processes still draw it (see {seen}); then run this again"
     return replace(outcome, error=reasons + ("; the same command goes on" if died else ""), done=False)
 
 

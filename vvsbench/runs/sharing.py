@@ -17,6 +17,7 @@ from vvsbench import locks
 from vvsbench.runs import shards, store
 from vvsbench.runs.cell import Cell
 from vvsbench.runs.claim import concluding, joined, reserved, unclaimed
+from vvsbench.runs.console import duration
 from vvsbench.runs.record import CellRecord
 
 RECORD_LOCK = ".record.lock"
@@ -61,7 +62,7 @@ class SharedCell(Cell):
     def _leave(self, drawn: int, why: str, started: float) -> bool:
         record = self._readable_record()
         if record is not None:
-            took = f"drew {drawn} of {record.count} images in {time.perf_counter() - started:.1f} s"
+            took = f"drew {drawn} of {record.count} images in {duration(time.perf_counter() - started)}"
             self.console.finished(record, f"{took}; {why}")
         return False
 

@@ -20,7 +20,7 @@ import pandas as pd
 
 from vvsbench import catalog, identity
 from vvsbench.composition import composed, plain
-from vvsbench.config import RunConfig, StudyConfig
+from vvsbench.config import Rerun, RunConfig, StudyConfig
 from vvsbench.errors import ConfigError, UserError
 from vvsbench.measure import isolation
 from vvsbench.runs import files, provenance, speed_table, store, tables
@@ -84,6 +84,7 @@ class SpeedCell:
         with claimed(self.folder, self.console.say):
             record = self._known()
             done = record is not None and record.status == "ok" and record.speed_key == speed_key
+            done = done and self.cfg.rerun is not Rerun.done
             if record is None or not done:
                 record = SpeedRecord(
                     status="started",
@@ -100,7 +101,7 @@ class SpeedCell:
             raise SpeedFailed(f"{record.label}: {record.error}")
         self.console.show(speed_table.table(record))
         if done:
-            self.console.show("measured already, nothing to do")
+            self.console.show("measured already, nothing to do (rerun=done measures it again)")
 
     def _known(self) -> SpeedRecord | None:
         try:

@@ -14,7 +14,7 @@ from typing import Any
 
 from vvsbench import identity
 from vvsbench.composition import plain
-from vvsbench.config import Rerun, RunConfig
+from vvsbench.config import Rerun, RunConfig, Stage
 from vvsbench.runs.claim import held
 from vvsbench.runs.record import CellRecord
 from vvsbench.runs.store import RecordError, Store, StoredCell, read_record
@@ -148,17 +148,21 @@ def wanted(runs: Sequence[RunConfig]) -> list[bool]:
     Args:
         runs: their settings.
     """
-    studies = {(run.output_root, run.study.name) for run in runs if run.rerun is not Rerun.all}
+    free = [run.rerun is Rerun.all or run.stage is Stage.speed for run in runs]
+    studies = {(run.output_root, run.study.name) for run, every in zip(runs, free, strict=True) if not every}
     known = {(root, study): of_study(Store(root), study) for root, study in studies}
-    return [run.rerun is Rerun.all or _wanted(run, known[run.output_root, run.study.name]) for run in runs]
+    return [
+        every or _wanted(run, known[run.output_root, run.study.name]) for run, every in zip(runs, free, strict=True)
+    ]
 
 
 ASKED = {
     Rerun.missing: {State.missing, State.interrupted},
     Rerun.failed: {State.failed},
     Rerun.stale: {State.stale},
+    Rerun.done: {State.done, State.interrupted},
 }
-"""What every choice of `rerun` asks for."""
+"""What every choice of `rerun` asks for; one that was interrupted while it was drawn again goes on."""
 
 
 def _wanted(run: RunConfig, cells: Sequence[CellState]) -> bool:

@@ -6,11 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vvsbench.analysis.estimate import Estimate
+import numpy as np
+
+from vvsbench.analysis import comparison
+from vvsbench.analysis.estimate import Estimate, inverted
 from vvsbench.axes import Tokens
 from vvsbench.config import Cost, RunConfig
-from vvsbench.runs.store import read_quality, read_record
-from vvsbench.search.settings import OBJECTIVES
+from vvsbench.runs.store import StoredCell, read_quality, read_record
+from vvsbench.search.settings import OBJECTIVES, QUALITY
 
 
 class NotMeasured(Exception):
@@ -32,6 +35,33 @@ def objectives(cfg: RunConfig) -> list[str]:
 def directions(names: Sequence[str]) -> list[str]:
     """Which way each objective is better, as optuna calls it."""
     return ["maximize" if OBJECTIVES[name] else "minimize" for name in names]
+
+
+def difference(mine: StoredCell, other: StoredCell, protocol: str, name: str) -> Estimate | None:
+    """One objective of a cell less that of another trial of the search, less being better.
+
+    Paired wherever the records allow it: all trials draw from the same prompts and noise.
+
+    Args:
+        mine: the cell.
+        other: of the same search.
+        protocol: of their metrics.
+        name: of the objective.
+
+    Returns:
+        None where one of them has not got it.
+    """
+    if name in QUALITY:
+        found, _ = comparison.quality_change(mine.quality.get(protocol), other.quality.get(protocol), name)
+    elif name in mine.trace and name in other.trace:
+        counts = [cell.trace.sort_values("image")[name].to_numpy(dtype=np.float64) for cell in (mine, other)]
+        found = comparison.paired_mean(counts[0] - counts[1])
+    else:
+        one, two = (cell.record.summaries.get(name) for cell in (mine, other))
+        if one is None or two is None:
+            return None
+        found = comparison.change(Estimate(one.mean, one.low, one.high), Estimate(two.mean, two.low, two.high))
+    return inverted(found) if found is not None and OBJECTIVES[name] else found
 
 
 def measured(folder: Path, protocol: str, names: Sequence[str]) -> Mapping[str, Estimate]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from vvsbench.analysis.frame import StudyFrame, frames
 from vvsbench.analysis.speed import Speeds, speeds
+from vvsbench.commands import command
 from vvsbench.runs import store
 from vvsbench.runs.record import CellRecord
 from vvsbench.runs.speed_record import SpeedRecord
@@ -54,7 +55,7 @@ def log_study(study: str, root: Path, mode: str = "online") -> None:
         log.warning("The study was not logged to Weights & Biases: %s", error)
         log.debug("traceback", exc_info=True)
         return
-    later = "" if mode == "online" else f"; to send them: vvsbench wandb sync output_root={root}"
+    later = "" if mode == "online" else f"; to send them: {command('wandb sync', root=root)}"
     print(f"Weights & Biases: {logged.runs} runs of group {study}, {mode}{later}")
 
 
