@@ -45,6 +45,7 @@ CELLS = {
     "oracle": ["decoder=sd", "drafter@decoder.drafter=oracle"],
     "jacobi": ["decoder=jacobi", "decoder.structure.window=6", "decoder.structure.siblings=4"],
     "jacobi tree": ["decoder=sd", "drafter@decoder.drafter=jacobi", "structure@decoder.structure=coupled"],
+    "joint": ["decoder=sd", "structure@decoder.structure=joint", "decoder.structure.window.window=5"],
     "jacobi vvs": ["decoder=vvs", "drafter@decoder.drafter=jacobi", "structure@decoder.structure=window"],
 }
 IMAGES = list(range(5))

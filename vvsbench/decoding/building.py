@@ -60,5 +60,5 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
         sharpness=decoder.drafter.sharpnesses(structure.levels),
         surplus=decoder.surplus,
     )
-    source = decoder.drafter.build(target, device, dtype)
+    source = decoder.structure.source(decoder.drafter.build(target, device, dtype), target)
     return Speculative(target, source, grid, sampling, engine)
