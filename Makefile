@@ -1,7 +1,7 @@
 # Every target sets up what it needs; `make help` lists them from the comments behind their names.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint type docs certify zoo bench bench-gpu clean
+.PHONY: help setup demo test lint type docs certify zoo scenes bench bench-gpu clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,6 +40,10 @@ certify: $(STAMP) ## exact decoders against the toy's enumerated law, wrong ones
 zoo: $(STAMP) ## train the tiny zoo's weights again, into outputs/zoo
 	for part in tokenizer autoencoder classifier clip target drafter small_ar mar mar_draft causal causal_draft card; do \
 		$(BIN)/vvsbench train $$part || exit 1; done
+
+scenes: $(STAMP) ## train the second zoo, in the regime of real models, into outputs/scenes; hours
+	for part in tokenizer classifier target drafter small_ar autoencoder mar mar_draft gates card; do \
+		[ -e outputs/scenes/$$part.safetensors ] || $(BIN)/vvsbench train scenes/$$part || exit 1; done
 
 bench: $(STAMP) ## this machine's ceiling, ar against the loop of published code, where time goes; 8 minutes
 	$(BIN)/python -m vvsbench.measure.bench cpu

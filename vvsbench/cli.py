@@ -119,9 +119,9 @@ def _complete(arguments: list[str]) -> int:
         os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
         return _run(arguments)
     elif words[1] == "train":
-        from vvsbench.training.app import PARTS
+        from vvsbench.training.app import names
 
-        print(" ".join(PARTS))
+        print(" ".join(names()))
     elif words[1] == "list":
         from vvsbench.catalog import KINDS
 

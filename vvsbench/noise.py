@@ -13,6 +13,7 @@ complement collide, which no two keys are likelier to be than any other pair, an
 
 from __future__ import annotations
 
+import functools
 from enum import IntEnum
 
 import torch
@@ -30,6 +31,8 @@ _KEY_FACTORS = (_signed(0xBF58476D1CE4E5B9, 64), _signed(0x94D049BB133111EB, 64)
 _TOKEN_STEP = _signed(0x9E3779B1, 32)
 _TOKEN_FACTORS = (_signed(0x7FEB352D, 32), _signed(0x846CA68B, 32))
 _MANTISSA = 0x7FFFFFFF
+MOST_BYTES = 2**30
+"""Of the noise of all images in flight; where it is more, it is made as it is needed."""
 _CHUNK = 64
 """Positions whose noise is made at a time where that of a whole image is made: what making it needs is as large."""
 
@@ -56,13 +59,19 @@ def _mix_key(x: Tensor) -> Tensor:
 
 def _stream(seed: int, purpose: Purpose, images: Tensor) -> Tensor:
     """The int64 [] that all keys of a seed and a purpose start from, where the images are."""
+    return torch.full((), _start(seed, purpose), device=images.device)
+
+
+@functools.cache
+def _start(seed: int, purpose: Purpose) -> int:
+    """The same as a number, mixed where that costs nothing."""
     start = (seed * 0x9E3779B97F4A7C15 + int(purpose) + 1) % (1 << 64)
-    return torch.full((), _signed(start, 64), device=images.device)
+    return int(_mix_key(torch.tensor(_signed(start, 64))))
 
 
 def _key(stream: Tensor, images: Tensor, positions: Tensor) -> Tensor:
     """An int64 key for every image and position."""
-    return _mix_key(_mix_key(_mix_key(stream) + images * _KEY_STEP) + positions * _KEY_STEP)
+    return _mix_key(_mix_key(stream + images * _KEY_STEP) + positions * _KEY_STEP)
 
 
 def _unit(bits: Tensor) -> Tensor:
@@ -105,12 +114,18 @@ def _gumbel(stream: Tensor, images: Tensor, positions: Tensor, vocab: int) -> Te
     return units.neg_().log1p_().neg_().log_().neg_()
 
 
-def gumbel_of_all(seed: int, images: Tensor, positions: int, vocab: int) -> Tensor:
-    """Noise of the target's draws at the first positions of some images, made once so that no step has to.
+def kept(images: int, positions: int, vocab: int) -> bool:
+    """Whether the noise of so many images is small enough to be made as a whole when they start."""
+    return 4 * images * positions * vocab <= MOST_BYTES
+
+
+def gumbel_of(seed: int, images: Tensor, first: Tensor, positions: int, vocab: int) -> Tensor:
+    """Noise of the target's draws at many positions of some images, made at once so that no step has to.
 
     Args:
         seed: of the cell.
         images: int64 [B].
+        first: int64 [1], the first position.
         positions: how many, K.
         vocab: number of tokens V.
 
@@ -119,7 +134,7 @@ def gumbel_of_all(seed: int, images: Tensor, positions: int, vocab: int) -> Tens
     """
     noise = torch.empty(len(images), positions, vocab, device=images.device)
     for start in range(0, positions, _CHUNK):
-        some = torch.arange(start, min(start + _CHUNK, positions), device=images.device)
+        some = first + torch.arange(start, min(start + _CHUNK, positions), device=images.device)
         noise[:, start : start + _CHUNK] = gumbel(seed, images[:, None], some, vocab)
     return noise
 

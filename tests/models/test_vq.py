@@ -43,6 +43,23 @@ def test_grids_need_not_be_square(small: VQModel) -> None:
         small.decode_code(torch.zeros(1, 8, dtype=torch.long))
 
 
+@torch.no_grad()
+def test_patches_are_pixels_as_channels() -> None:
+    """With a patch of p a token covers p times as many pixels a side, and none but its own under 1x1 convolutions."""
+    torch.manual_seed(0)
+    model = VQModel(16, 4, 8, 32, (1, 1), 1, patch=2)
+    torch.nn.init.normal_(model.quantize.embedding.weight)
+    assert model.downsample == 4
+    assert model.encoder.conv_in.weight.shape == (32, 12, 3, 3)
+    images = torch.rand(2, 3, 16, 16) * 2 - 1
+    _, tokens = model.encode(images)
+    assert tokens.shape == (2, 16)
+    assert model.decode_code(tokens).shape == images.shape
+    model.encoder, model.quant_conv = torch.nn.Identity(), torch.nn.Identity()
+    model.decoder, model.post_quant_conv = torch.nn.Identity(), torch.nn.Identity()
+    torch.testing.assert_close(model.decode(model.latents(images)), images)
+
+
 def test_pixels_are_cut_as_officially() -> None:
     values = torch.tensor([-2.0, -1.0, -0.999, 0.0, 0.996, 1.0, 2.0])
     expected = torch.tensor([0, 0, 0, 128, 254, 255, 255], dtype=torch.uint8)

@@ -10,6 +10,7 @@ from torch import nn
 
 from vvsbench.quality.config import ExtractorConfig, MetricsConfig, ReferenceConfig
 from vvsbench.training import classifier as zoo_classifier
+from vvsbench.training import data as zoo_data
 from vvsbench.training import shapes
 
 
@@ -32,6 +33,7 @@ class RandomNetwork(nn.Module):
 def classifier(monkeypatch, tmp_path) -> Path:
     """A weights file whose content is the seed of a random network, loaded where the zoo's classifier would be."""
     monkeypatch.setattr(zoo_classifier, "load", lambda path: RandomNetwork(int(Path(path).read_text(encoding="utf-8"))))
+    monkeypatch.setattr(zoo_data, "data_of", lambda path: shapes)
     path = tmp_path / "classifier.safetensors"
     path.write_text("7")
     return path

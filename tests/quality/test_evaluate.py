@@ -145,6 +145,18 @@ def test_accuracy_counts_recognised_captions(protocol, draw, tmp_path, monkeypat
         evaluate(images, ["a photo of a dog"] * 40, config, tmp_path, "d")
 
 
+def test_accuracy_knows_the_classes_of_the_data_that_the_classifier_was_trained_on(
+    protocol, draw, tmp_path, monkeypatch
+):
+    from vvsbench.training import data, scenes
+
+    monkeypatch.setattr(data, "data_of", lambda path: scenes)
+    images, config = draw(0, 20)[0], dataclasses.replace(protocol, values=["accuracy"])
+    assert values(evaluate(images, list(scenes.CLASS_NAMES)[:10] * 2, config, tmp_path, "d"))["accuracy"].n == 20
+    with pytest.raises(QualityError, match="such as 'a circle', not 'a red star'"):
+        evaluate(images, ["a red star"] * 20, config, tmp_path, "d")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -1,11 +1,17 @@
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from vvsbench.quality import references
-from vvsbench.quality.config import QualityError, ReferenceConfig
+from vvsbench.quality.config import SYNTHETIC, QualityError, ReferenceConfig
 from vvsbench.quality.extractors import Extractor
+from vvsbench.quality.identity import synthetic_digest
+from vvsbench.quality.images import ImageSet
+from vvsbench.training.data import data_set
 
 
 @pytest.fixture
@@ -37,14 +43,21 @@ def test_second_use_reads_the_cache(extractor, tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [kept(tmp_path / "cache")[0].name]
 
 
-def test_synthetic_reference_is_held_out_and_drawn_at_the_right_size(extractor, tmp_path, draw):
-    from vvsbench.training import shapes
-
-    reference = references.load(ReferenceConfig("shapes", None, 8, 0), extractor, 64, tmp_path)
-    from vvsbench.quality.images import ImageSet
-
-    expected = extractor(ImageSet(draw(shapes.HELD_OUT_FIRST + references.SHAPES_OFFSET, 8, 64)[0])).embeddings
+@pytest.mark.parametrize("kind", SYNTHETIC)
+def test_synthetic_reference_is_held_out_and_drawn_at_the_right_size(kind, extractor, tmp_path):
+    data = data_set(kind)
+    reference = references.load(ReferenceConfig(kind, None, 8, 0), extractor, 64, tmp_path)
+    indices = torch.arange(8) + data.HELD_OUT_FIRST + references.REFERENCE_OFFSET
+    expected = extractor(ImageSet(data.render(indices, 64)[0].numpy())).embeddings
     np.testing.assert_allclose(reference.embeddings, expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_synthetic_set_is_known_by_all_code_that_draws_it():
+    """Scenes are drawn with helpers of the shapes; those stand alone."""
+    shapes, scenes = synthetic_digest("shapes"), synthetic_digest("scenes")
+    assert shapes == hashlib.sha256(Path(data_set("shapes").__file__).read_bytes()).hexdigest()
+    assert scenes.endswith(f"+{shapes}")
+    assert len(scenes) == 2 * len(shapes) + 1
 
 
 @pytest.mark.parametrize("change", ["count", "size", "weights"])

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vvsbench.runs.prompts import PromptsError, enough, read_captions
+from vvsbench.composition import composed
+from vvsbench.runs.prompts import PromptsError, enough, read_captions, texts
 
 COCO = {
     "images": [{"id": 7}, {"id": 3}],
@@ -94,3 +95,9 @@ def test_too_few_captions_are_refused_with_the_line_that_is_missing(tmp_path):
 def test_what_holds_no_captions_is_one_message(name, text, said, tmp_path):
     with pytest.raises(PromptsError, match=said):
         read_captions(written(tmp_path, name, text))
+
+
+def test_a_class_is_told_in_the_words_of_its_models_data():
+    assert texts(composed(["model=tiny"]), [0, 27]) == ["a red circle", "a green star"]
+    assert texts(composed(["model=scenes"]), [0, 7]) == ["a circle", "two stars"]
+    assert texts(composed(["model=llamagen_b_256"]), [0, 7]) == ["0", "7"]

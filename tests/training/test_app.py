@@ -8,20 +8,32 @@ import pytest
 
 from vvsbench.errors import ConfigError, UserError
 from vvsbench.training import app
-from vvsbench.training.settings import TargetSettings
+from vvsbench.training.settings import ImageSettings, SampleSettings, TargetSettings
 
 
-@pytest.mark.parametrize("part", sorted(app.PARTS))
-def test_every_part_has_a_configuration(part: str) -> None:
-    settings = app.composed(part, ["seed=3"])
+@pytest.mark.parametrize("name", app.names())
+def test_every_part_has_a_configuration(name: str) -> None:
+    part = name.rpartition("/")[2]
+    settings = app.composed(name, ["seed=3"])
     assert isinstance(settings, app.PARTS[part])
     assert (settings.part, settings.seed) == (part, 3)
+
+
+@pytest.mark.parametrize("name", [name for name in app.names() if "/" in name])
+def test_the_parts_of_another_zoo_are_of_its_data_and_lie_together(name: str) -> None:
+    settings = app.composed(name, [])
+    assert settings.folder == f"outputs/{name.partition('/')[0]}"
+    if isinstance(settings, ImageSettings):
+        assert settings.data_set == name.partition("/")[0]
+    if isinstance(settings, SampleSettings):
+        assert settings.model == name.partition("/")[0]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["tokeniser"], "Did you mean tokenizer"),
+        (["scenes/tokeniser"], "Did you mean scenes/tokenizer"),
         (["target", "layer=3"], "Did you mean layers"),
         (["target", "layers=many"], "layers"),
         (["target", "steps=0", "device=tpu"], "2 problems"),

@@ -213,10 +213,10 @@ def _protocol(quality: QualityRecord, metrics: Mapping[str, Any]) -> str:
 def _comparison(batch: str, rows: pd.DataFrame) -> str:
     text = (
         "Everything is compared in pairs: the same prompt and the same noise. Counts and seconds, image with image "
-        "and shard with shard (paired bootstrap); the ratio is that of the totals. CLIP score, precision and class "
-        "accuracy, image with image (paired bootstrap). FID, IS, KID and recall belong to a whole set: both sets leave "
-        "out the same groups of images one after the other, and the interval of a change comes from the differences "
-        "group by group (paired delete-a-group jackknife)"
+        "and shard with shard (paired bootstrap); the ratio is that of the totals. CLIP score, precision, class "
+        "accuracy and hue agreement, image with image (paired bootstrap). FID, IS, KID and recall belong to a whole "
+        "set: both sets leave out the same groups of images one after the other, and the interval of a change comes "
+        "from the differences group by group (paired delete-a-group jackknife)"
     )
     texts = [str(text) for text in rows["unpaired"].dropna()] if "unpaired" in rows else []
     if unpaired := sorted({name for text in texts for name in text.split()}):

@@ -27,7 +27,7 @@ from vvsbench.errors import UserError
 from vvsbench.runs.record import MetricValue, QualityRecord
 from vvsbench.runs.store import Store, StoredCell, changed_since, read_speed
 
-METRICS = ("fid", "sfid", "kid", "is", "precision", "recall", "clip", "hps", "accuracy")
+METRICS = ("fid", "sfid", "kid", "is", "precision", "recall", "clip", "hps", "accuracy", "hue")
 COSTS = (
     "step_compression",
     "target_forwards",

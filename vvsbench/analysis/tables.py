@@ -121,6 +121,9 @@ QUALITY_COLUMNS = (
         " %",
         judged=True,
     ),
+    Column(
+        "hue", "hue agreement ↑", "how far the strong colours of an image are of one hue; 1 for one", 3, judged=True
+    ),
 )
 
 

@@ -19,7 +19,7 @@ from vvsbench.certify.exact import LARGE_BATCH, LONG, TOY
 from vvsbench.certify.toys import SAMPLINGS, Toy, source, structure
 from vvsbench.certify.toys import law as law_of
 from vvsbench.decoding.acceptance import AcceptanceRule, Match, Sequential, Verdict
-from vvsbench.decoding.acceptance.sequential import remainder
+from vvsbench.decoding.acceptance.sequential import Walk, remainder
 from vvsbench.decoding.batch import Batch
 from vvsbench.decoding.schedule import Always, Schedule, Uniform
 from vvsbench.decoding.settings import SkipConfig
@@ -49,41 +49,41 @@ class RawBonus(Sequential):
         return replace(verdict, bonus=torch.where(verdict.accepted == tree.levels, raw, verdict.bonus))
 
 
-class RejectedStays(Sequential):
+class RejectedStays(Walk):
     """What a rejection leaves still holds the rejected token."""
 
     def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool) -> tuple[Tensor, Tensor]:
-        """See `Sequential.weigh`."""
+        """See `Walk.weigh`."""
         mass, left = super().weigh(rest, q, token, sampled)
         left = left.scatter(1, token, mass)
         return mass, left / left.sum(1, keepdim=True)
 
 
-class StaleDraft(Sequential):
+class StaleDraft(Walk):
     """The first sibling is weighed by what it was drawn from, and so are all others."""
 
     def drawn(self, log_q: Tensor, token: Tensor) -> Tensor:
-        """See `Sequential.drawn`."""
+        """See `Walk.drawn`."""
         return log_q
 
 
-class SiblingsStay(Sequential):
+class SiblingsStay(Walk):
     """A candidate is weighed by what it was drawn from; what its rejection leaves is made with siblings still in it."""
 
     def walk(self, tree: TokenTree, scores: Tensor, chance: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Sequential.walk`."""
+        """See `Walk.walk`."""
         self.whole: Tensor | None = None
         return super().walk(tree, scores, chance)
 
     def proposal(self, log_q: Tensor | None, token: Tensor, rest: Tensor) -> Tensor:
-        """See `Sequential.proposal`; remembers the law of the first sibling."""
+        """See `Walk.proposal`; remembers the law of the first sibling."""
         assert log_q is not None
         if not torch.isinf(log_q).any():
             self.whole = log_q.to(rest.dtype).softmax(-1)
         return super().proposal(log_q, token, rest)
 
     def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool) -> tuple[Tensor, Tensor]:
-        """See `Sequential.weigh`."""
+        """See `Walk.weigh`."""
         assert self.whole is not None
         return rest.gather(1, token), remainder(rest, self.whole, otherwise=rest)
 

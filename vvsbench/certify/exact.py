@@ -18,7 +18,7 @@ import torch
 from vvsbench.axes import Candidates, Features, Guarantee, Recheck, Selector, Truncation
 from vvsbench.certify import law
 from vvsbench.certify.drawing import sample
-from vvsbench.certify.toys import SAMPLINGS, STATIC, STRUCTURES, Toy, source, sources, structure, vanilla
+from vvsbench.certify.toys import JOINT, SAMPLINGS, STATIC, STRUCTURES, Toy, source, sources, structure, vanilla
 from vvsbench.certify.toys import law as law_of
 from vvsbench.decoding.acceptance import AcceptanceRule, Match, Sequential
 from vvsbench.decoding.autoregressive import Autoregressive
@@ -97,13 +97,23 @@ class Combination:
         schedule, skip = SKIPS.get(self.schedule, (Always(), SkipConfig()))
         tree = structure(self.structure, self.toy.vocab)
         grid = Grid(tree, self.candidates, RULES[self.rule](), schedule, skip)
-        return Speculative(self.toy.target, source(self.toy, self.source), grid, SAMPLINGS[self.sampling])
+        return Speculative(
+            self.toy.target, source(self.toy, self.source, self.structure), grid, SAMPLINGS[self.sampling]
+        )
+
+
+SHAPES = {
+    Candidates.shared_noise: STRUCTURES,
+    Candidates.top_k: tuple(shape for shape in STRUCTURES if shape != JOINT),
+    Candidates.sampled: STATIC,
+}
+"""Structures by what may be proposed in them: a joint tree proposes tokens twice, which only shared noise forgives."""
 
 
 def combinations() -> Iterator[Combination]:
     """Every one that is exact."""
     for candidates in Candidates:
-        for shape in STATIC if candidates is Candidates.sampled else STRUCTURES:
+        for shape in SHAPES[candidates]:
             for drafter in sources(shape):
                 for setting in SAMPLINGS:
                     for schedule in ("always", *SKIPS):

@@ -15,11 +15,11 @@ from vvsbench.decoding.finite import Outputs, target_logits
 from vvsbench.decoding.phases import Phase, phase
 from vvsbench.decoding.trace import CallCounter, DecodeTrace, Origin, StepKind, StepLog
 from vvsbench.models.protocols import Block, TokenModel
-from vvsbench.noise import gumbel
+from vvsbench.noise import gumbel_of, kept
 from vvsbench.sampling import Sampling, draw
 
 NOISE_AHEAD = 4
-"""Positions for which noise is made at a time: few launches, little memory."""
+"""Positions for which noise is made at a time where that of whole images is too large."""
 
 
 class Autoregressive(Decoder):
@@ -51,7 +51,7 @@ class Autoregressive(Decoder):
             flight = self._begin(conditions, images, seed)
             charge = Charge(calls, list(images))
             for index in range(length):
-                if index % NOISE_AHEAD == 0:
+                if index % flight.noise.shape[1] == 0:
                     flight.engine.run("noise", None, flight.make_noise)
                 if index == 0:
                     flight.engine.run("first", None, lambda: self._draw(flight))
@@ -93,11 +93,16 @@ class Autoregressive(Decoder):
     def _draw(self, flight: _Flight) -> None:
         """Draw the token at the current position."""
         with phase(Phase.sampling):
-            noise = flight.noise.index_select(1, flight.index % NOISE_AHEAD)[:, 0]
+            noise = flight.noise.index_select(1, self._slot(flight))[:, 0]
             token = draw(self.sampling.scores(flight.logits), noise)
             flight.tokens.index_copy_(1, flight.index, token[:, None])
             flight.peaks.index_copy_(1, flight.index, flight.logits.amax(-1, keepdim=True))
             flight.index.add_(1)
+
+    def _slot(self, flight: _Flight) -> Tensor:
+        """Where the noise of the current position is, int64 [1]."""
+        ahead = flight.noise.shape[1]
+        return flight.index if ahead == self.target.spec.tokens else flight.index % ahead
 
 
 class _Flight:
@@ -107,7 +112,7 @@ class _Flight:
         index: int64 [1], the position that is drawn next.
         logits: float [B, V], for that position.
         peaks: float [B, N], the largest logit at every position.
-        noise: float [B, NOISE_AHEAD, V].
+        noise: float [B, K, V], of all positions, or of the next few.
     """
 
     def __init__(self, engine: Engine, state: Any, images: Sequence[int], seed: int, target: TokenModel[Any]) -> None:
@@ -117,7 +122,9 @@ class _Flight:
         self.tokens = torch.zeros(batch, target.spec.tokens, dtype=torch.long, device=device)
         self.logits = state.first_logits
         self.peaks = self.logits.new_zeros(batch, target.spec.tokens)
-        self.noise = torch.zeros(batch, NOISE_AHEAD, target.spec.vocab, device=device)
+        length, vocab = target.spec.tokens, target.spec.vocab
+        ahead = length if kept(batch, length, vocab) else min(NOISE_AHEAD, length)
+        self.noise = torch.zeros(batch, ahead, vocab, device=device)
         self.index = torch.zeros(1, dtype=torch.long, device=device)
         self.ones = torch.ones(batch, dtype=torch.long, device=device)
         self.offset = torch.zeros(1, 1, dtype=torch.long, device=device)
@@ -130,5 +137,4 @@ class _Flight:
 
     def make_noise(self) -> None:
         """Noise for the next positions."""
-        ahead = self.index + torch.arange(NOISE_AHEAD, device=self.index.device)
-        self.noise.copy_(gumbel(self.seed, self.keys, ahead, self.noise.shape[-1]))
+        self.noise.copy_(gumbel_of(self.seed, self.keys[:, 0], self.index, *self.noise.shape[1:]))

@@ -14,6 +14,7 @@ from vvsbench.decoding.continuous.settings import LatentDecoderConfig
 from vvsbench.decoding.engine import make
 from vvsbench.decoding.settings import ARConfig, SpeculativeConfig
 from vvsbench.decoding.speculative import Grid, Speculative
+from vvsbench.drafting.cached import CachedSource
 from vvsbench.drafting.sources import TokenDrafterConfig
 from vvsbench.errors import ConfigError
 from vvsbench.models.loading import load_target
@@ -60,5 +61,7 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
         sharpness=decoder.drafter.sharpnesses(structure.levels),
         surplus=decoder.surplus,
     )
-    source = decoder.structure.source(decoder.drafter.build(target, device, dtype), target)
-    return Speculative(target, source, grid, sampling, engine)
+    source = decoder.drafter.build(target, device, dtype)
+    if isinstance(source, CachedSource):
+        source.run_by(engine)
+    return Speculative(target, decoder.structure.source(source, target), grid, sampling, engine)

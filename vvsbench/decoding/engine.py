@@ -59,7 +59,7 @@ class Engine(ABC):
 
     def network(self, module: M) -> M:
         """The module as this engine calls it, over the same weights and hooks; the module itself stays as it is."""
-        return module
+        return _twin(module, compiled=False)
 
     def apart(self) -> Engine:
         """An engine of the same kind for other tensors: what this one has recorded is of its own ones."""
@@ -93,7 +93,7 @@ class Compiled(Eager):
 
     def network(self, module: M) -> M:
         """See `Engine.network`. One compilation serves all layers, lengths of blocks and caches."""
-        return _compiled(module)
+        return _twin(module, compiled=True)
 
     def run(self, stage: str, shape: Hashable, step: Callable[[], T], charges: Sequence[Charge] = ()) -> T:
         """See `Engine.run`."""
@@ -158,7 +158,7 @@ class Graphed(Captured):
 
     def network(self, module: M) -> M:
         """See `Engine.network`."""
-        return _compiled(module)
+        return _twin(module, compiled=True)
 
     def apart(self) -> Engine:
         """See `Engine.apart`."""
@@ -198,16 +198,20 @@ def make(kind: EngineKind, device: torch.device) -> Engine:
     return {EngineKind.eager: Eager, EngineKind.compiled: Compiled, EngineKind.graphed: Graphed}[kind]()
 
 
-def _compiled(module: M) -> M:
-    """A module that shares weights and hooks with another; the parts that it calls fusible are compiled.
+def _twin(module: M, *, compiled: bool) -> M:
+    """A module that shares weights and hooks with another, and lays those that are read together behind each other.
 
-    Not the whole: a compiler that is shown writes into one layer after the other of the cache copies the cache.
+    Args:
+        module: stays as it is.
+        compiled: whether the parts that it calls fusible are compiled. Not the whole: a compiler that is shown writes
+            into one layer after the other of the cache copies the cache.
     """
     double = copy.copy(module)
-    double.__dict__["_modules"] = {name: child and _compiled(child) for name, child in module._modules.items()}
+    parts = module._modules.items()
+    double.__dict__["_modules"] = {name: child and _twin(child, compiled=compiled) for name, child in parts}
     if isinstance(module, FeedForward):
         double.__dict__["packed"] = module.pack()
-    for name in getattr(module, "fusible", ()):
+    for name in getattr(module, "fusible", ()) if compiled else ():
         double.__dict__[name] = torch.compile(getattr(double, name), dynamic=True)
     return double
 

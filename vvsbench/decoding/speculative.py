@@ -38,11 +38,8 @@ from vvsbench.drafting.tree import TokenTree
 from vvsbench.errors import NotFiniteError
 from vvsbench.fusing import fusible
 from vvsbench.models.protocols import TokenModel
-from vvsbench.noise import Purpose, gumbel, gumbel_of_all, uniform
+from vvsbench.noise import Purpose, gumbel, gumbel_of, kept, uniform
 from vvsbench.sampling import Sampling, draw
-
-NOISE_BYTES = 2**30
-"""Noise of whole images is made once and kept if all that are in flight have no more of it; else at every step."""
 
 
 @dataclass(frozen=True)
@@ -196,12 +193,12 @@ class Speculative(Decoder):
 
     def _noise_kept(self, rows: int) -> int:
         """Positions of an image whose noise is made when it starts: all of them, or none."""
-        return self._room if 4 * rows * self._room * self.target.spec.vocab <= NOISE_BYTES else 0
+        return self._room if kept(rows, self._room, self.target.spec.vocab) else 0
 
     def _started(self, next_: Next, seed: int, engine: Engine, noise_kept: int) -> Flight:
         """Make the noise of some images, prefill them and draw their first tokens."""
         keys = torch.tensor(list(next_.images), device=self.target.device)
-        noise = gumbel_of_all(seed, keys, noise_kept, self.target.spec.vocab)
+        noise = gumbel_of(seed, keys, torch.zeros_like(keys[:1]), noise_kept, self.target.spec.vocab)
         with phase(Phase.prefill):
             state = self.target.start(next_.conditions, next_.images, self.structure.nodes + 2 * self.margin)
             batch = Batch.begin(
@@ -255,8 +252,8 @@ class Speculative(Decoder):
                     for one in self.grid.schedule.signals
                 ]
             )
-            peaks = torch.stack([batch.peak, growth.peak], 1)
-            return tree, path, torch.cat([batch.numbers, peaks, *signals], 1)
+            peaks = batch.peak[:, None], growth.peak[:, None]
+            return tree, path, torch.cat([batch.numbers, *peaks, *signals], 1)
 
         with phase(Phase.draft):
             return flight.engine.run("draft", self.source.shape(flight.draft), stage, [charge])

@@ -17,6 +17,7 @@ from vvsbench.models import checkpoints
 from vvsbench.models.llamagen import LlamaGen, LlamaGenState, split_caption
 from vvsbench.models.llamagen_layouts import to_official
 from vvsbench.models.loading import shared
+from vvsbench.models.stages import Engine
 from vvsbench.models.transformer import Transformer, TransformerConfig
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ class SmallARSource(CachedSource):
     def __init__(self, transformer: Transformer, target: LlamaGen, network: nn.Module | None = None) -> None:
         super().__init__(network or transformer, transformer.config, target.guidance.branches)
         self.transformer, self.guidance, self.target_dim = transformer, target.guidance, target.spec.dim
+
+    def run_by(self, engine: Engine) -> None:
+        """See `CachedSource.run_by`."""
+        self.transformer = self.network = engine.network(self.transformer)
 
     def start(self, target: LlamaGenState, tokens: Tensor, room: int, levels: int = 1) -> CachedState:
         """See `DraftSource.start`; the prefix and the first tokens are one forward."""

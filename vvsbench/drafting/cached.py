@@ -14,9 +14,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vvsbench.drafting.tree import TokenTree
+from vvsbench.drafting.tree import Expansions, TokenTree
 from vvsbench.fusing import fusible
-from vvsbench.models.kv_cache import KVCache, block_mask
+from vvsbench.models.kv_cache import KVCache
+from vvsbench.models.stages import Engine
 from vvsbench.models.transformer import Step, TransformerConfig, caption_mask
 
 
@@ -30,6 +31,7 @@ class CachedState:
         outputs: [B, G, 1 + S, D] the network's outputs at the root and at the nodes expanded so far.
         ancestors: bool [B, S, S], which expanded nodes each expanded node sees.
         padding: bool [B, P], caption positions that hold text; None where all prefix positions are seen.
+        ahead: rotations, slots and mask of all nodes that will be expanded, where they are known; else None.
         level: depth of the next nodes to be expanded.
         expanded: nodes of the tree that were expanded so far.
     """
@@ -40,6 +42,7 @@ class CachedState:
     outputs: Tensor
     ancestors: Tensor
     padding: Tensor | None = None
+    ahead: tuple[Tensor, Tensor, Tensor] | None = None
     level: int = 0
     expanded: int = 0
 
@@ -59,6 +62,12 @@ class CachedSource(ABC):
     def __init__(self, network: nn.Module, sizes: TransformerConfig, branches: int) -> None:
         self.network, self.sizes, self.branches = network, sizes, branches
         self.behind = sizes.prefix + self.reach
+        self._causal: dict[int, Tensor] = {}
+        """What known tokens see of each other, by their number."""
+
+    def run_by(self, engine: Engine) -> None:
+        """Call the network as an engine does."""
+        self.network = engine.network(self.network)
 
     @abstractmethod
     def _turns(self, positions: Tensor) -> Tensor:
@@ -112,9 +121,9 @@ class CachedSource(ABC):
     def _run_known(self, state: CachedState, x: Tensor, added: Tensor, *, prefill: bool) -> None:
         """Run inputs [B, G, M, D] causally behind the cache and keep the first added[b] positions of each row."""
         length = x.shape[2]
-        own = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()[None]
-        offsets = torch.arange(length, device=x.device)[None]
-        step = self._step(state, offsets, own, 0, prefill)
+        if length not in self._causal:
+            self._causal[length] = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()[None]
+        step = self._step(state, state.cache.columns[None, :length], self._causal[length], 0, prefill)
         out = self.network(x.flatten(0, 1), step).unflatten(0, (-1, self.branches))
         state.cache.commit(None, added)
         added = added[:, None, None, None]
@@ -127,44 +136,78 @@ class CachedSource(ABC):
 
     def _step(self, state: CachedState, offsets: Tensor, own: Tensor, start: int, prefill: bool = False) -> Step:
         """A forward of inputs `offsets` [1, T] behind the known ones, which see `own` [B or 1, T, start + T]."""
-        cache, length = state.cache, own.shape[1]
-        lengths = cache.lengths
-        slots = lengths[:, None] + start + torch.arange(length, device=lengths.device)
-        width, text = cache.width(start + length), state.padding
+        text = state.padding
         if prefill and text is not None:
             own, text = caption_mask(own[:, None], text)[:, 0], None
+        turns, slots, mask = self._placed(state, offsets, own, start, text)
+        return self._ready(state, turns, slots, mask, start, prefill)
+
+    def _placed(
+        self, state: CachedState, offsets: Tensor, own: Tensor, start: int, text: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotations, slots [B, T] and mask of such inputs, the first of them so many slots behind the known ones."""
+        cache, length = state.cache, own.shape[1]
+        lengths = cache.lengths
+        positions = lengths[:, None] + offsets
+        turns = self._turns(positions)
+        if len(lengths) > 1:
+            turns = turns.repeat_interleave(self.branches, 0)
+        slots = lengths[:, None] + cache.columns[start : start + length]
+        return turns, slots, cache.mask(lengths, own, text, cache.width(start + length))
+
+    def _ready(
+        self, state: CachedState, turns: Tensor, slots: Tensor, mask: Tensor, start: int, prefill: bool = False
+    ) -> Step:
+        cache = state.cache
         return Step(
             cache=cache,
-            turns=self._turns(lengths[:, None] + offsets).repeat_interleave(self.branches, 0),
+            turns=turns,
             places=cache.places(slots, None),
-            width=width,
-            mask=block_mask(lengths, own, text, width, self.branches, cache.slots.dtype),
+            width=mask.shape[-1],
+            mask=mask,
             sequences=None,
             images=state.images,
             prefill=prefill,
             start=start,
         )
 
-    def root_logits(self, state: CachedState) -> Tensor:
+    def root_logits(self, state: CachedState, plan: Expansions | None = None) -> Tensor:
         """See `DraftSource.root_logits`."""
         state.level = state.expanded = 0
+        state.ahead = None
+        if plan is not None and plan.depths.shape[1]:
+            state.ahead = self._placed(state, plan.depths, plan.visible, 0, state.padding)
         return self._head(state, state.outputs[:, :, :1], self._predicted_index(state))
 
     def _predicted_index(self, state: CachedState) -> Tensor:
         """Index [B, 1] of the image token that the next level's logits are for."""
-        return (state.cache.lengths - self.behind + state.level)[:, None]
+        return state.cache.lengths[:, None] + (state.level - self.behind)
 
     def expand(self, state: CachedState, tokens: Tensor, parents: Tensor) -> Tensor:
         """See `DraftSource.expand`."""
         width, before = tokens.shape[1], state.expanded
         x = self._node_inputs(state, tokens, parents)
-        own = _seen(state.ancestors[:, :before, :before], parents)
-        offsets = torch.full((1, width), state.level, device=tokens.device)
-        out = self.network(x.flatten(0, 1), self._step(state, offsets, own, before)).unflatten(0, (-1, self.branches))
+        step = self._planned(state, width) if state.ahead is not None else self._unplanned(state, parents)
+        out = self.network(x.flatten(0, 1), step).unflatten(0, (-1, self.branches))
         state.expanded, state.level = before + width, state.level + 1
-        state.ancestors[:, before : state.expanded, : state.expanded] = own
         state.outputs[:, :, 1 + before : 1 + state.expanded] = out
         return self._head(state, out, self._predicted_index(state))
+
+    def _planned(self, state: CachedState, width: int) -> Step:
+        """The forward of the next nodes of a tree that is known."""
+        assert state.ahead is not None
+        turns, slots, mask = state.ahead
+        some = slice(state.expanded, state.expanded + width)
+        read = state.cache.width(some.stop)
+        return self._ready(state, turns[:, some], slots[:, some], mask[:, :, some, :read], some.start)
+
+    def _unplanned(self, state: CachedState, parents: Tensor) -> Step:
+        """The forward of nodes below `parents` [B, W]; what they see is remembered for those below them."""
+        before, width = state.expanded, parents.shape[1]
+        own = _seen(state.ancestors[:, :before, :before], parents)
+        state.ancestors[:, before : before + width, : before + width] = own
+        offsets = torch.full((1, width), state.level, device=parents.device)
+        return self._step(state, offsets, own, before)
 
     def rewind(self, state: CachedState, removed: Tensor) -> None:
         """See `DraftSource.rewind`."""

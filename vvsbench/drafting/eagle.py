@@ -20,6 +20,7 @@ from vvsbench.fusing import fusible
 from vvsbench.models import checkpoints
 from vvsbench.models.llamagen import LlamaGen, LlamaGenState
 from vvsbench.models.loading import shared
+from vvsbench.models.stages import Engine
 from vvsbench.models.transformer import Step, TransformerBlock, TransformerConfig, rope_table
 
 if TYPE_CHECKING:
@@ -158,6 +159,10 @@ class EagleSource(CachedSource):
     def __init__(self, head: EagleHead, target: LlamaGen) -> None:
         super().__init__(head, head.config, target.guidance.branches)
         self.head, self.target = head, target
+
+    def run_by(self, engine: Engine) -> None:
+        """See `CachedSource.run_by`."""
+        self.head = self.network = engine.network(self.head)
 
     def start(self, target: LlamaGenState, tokens: Tensor, room: int, levels: int = 1) -> CachedState:
         """See `DraftSource.start`."""

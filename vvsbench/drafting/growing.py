@@ -18,7 +18,7 @@ from torch import Tensor
 from vvsbench.axes import Candidates
 from vvsbench.drafting.protocols import DraftSource
 from vvsbench.drafting.rates import RankPath
-from vvsbench.drafting.tree import TokenTree, ancestors
+from vvsbench.drafting.tree import Expansions, TokenTree, ancestors, root_paths
 from vvsbench.fusing import fusible
 from vvsbench.sampling import Sampling
 from vvsbench.selection import largest
@@ -51,9 +51,9 @@ class Growth:
     _laws: list[Tensor] = field(default_factory=list)
     _peaks: list[Tensor] = field(default_factory=list)
 
-    def root(self) -> Tensor:
-        """Log-scores [B, 1, V] of the root's children."""
-        return self._remembered(self.sampling.scores(self.source.root_logits(self.state)))
+    def root(self, plan: Expansions | None = None) -> Tensor:
+        """Log-scores [B, 1, V] of the root's children (see `DraftSource.root_logits`)."""
+        return self._remembered(self.sampling.scores(self.source.root_logits(self.state, plan)))
 
     def expand(self, tokens: Tensor, parents: Tensor) -> Tensor:
         """Log-scores [B, W, V] of the children of nodes [B, W] (see `DraftSource.expand`)."""
@@ -147,7 +147,7 @@ class _Level:
     """Index tensors of one level of a static tree.
 
     Attributes:
-        frontier: numbers of the nodes that have children on this level.
+        frontier: places among the nodes of the level above of those that have children on this one.
         parents: for each, the expansion number of its own parent.
         parent, rank: of each new node, its parent's place in the frontier and its rank below it.
         count: candidates that a node must propose.
@@ -185,19 +185,23 @@ class StaticTree(Structure):
         self._expansions = torch.tensor([[order.get(node, -1) for node in range(self.nodes)]], device=device)
         self._depths = torch.tensor([[0, *map(len, ordered)]], device=device)
         self._visible = ancestors(self._parents, self.levels)
+        every = torch.arange(self.nodes, device=device)
+        self._paths = root_paths(self._parents, self._depths, every, self.levels)[None]
+        run = torch.tensor(inner, dtype=torch.long, device=device)
+        self._plan = Expansions(self._depths[:, run] - 1, self._visible[:, run][:, :, run])
+        self._within = [1 + sum(len(path) <= depth for path in ordered) for depth in range(self.levels + 1)]
+        """Nodes down to each depth."""
         self._levels = []
         for depth in range(self.levels):
             level = [path for path in ordered if len(path) == depth + 1]
             frontier = sorted({number[path[:-1]] for path in level})
             index = (
-                torch.tensor(frontier, device=device),
+                torch.tensor(frontier, device=device) - (0 if depth == 0 else self._within[depth - 1]),
                 torch.tensor([order[parents[node]] for node in frontier], device=device),
                 torch.tensor([frontier.index(number[path[:-1]]) for path in level], device=device),
                 torch.tensor([path[-1] for path in level], device=device),
             )
             self._levels.append(_Level(*index, 1 + max(path[-1] for path in level)))
-        self._within = [1 + sum(len(path) <= depth for path in ordered) for depth in range(self.levels + 1)]
-        """Nodes down to each depth."""
         self._forked = max((len(path) for path in ordered if path[-1] > 0), default=0)
         """The deepest level with a candidate beside the first."""
         self._proposals = torch.tensor([self._proposal(len(path) - 1, path[-1]) for path in ordered], device=device)
@@ -230,19 +234,24 @@ class StaticTree(Structure):
             expansions,
             torch.cat([growth.noise.new_zeros(len(roots), 1), *log_hits], 1) if growth.scored else None,
             growth.laws,
+            self._paths,
         )
 
     def _by_levels(self, growth: Growth, roots: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Tokens and log-hits of each level's nodes, one level after the other."""
         tokens, log_hits = [roots[:, None]], []
         for depth, level in enumerate(self._levels):
-            above = level.parents.expand(len(roots), -1)
-            scores = growth.expand(torch.cat(tokens, 1)[:, level.frontier], above) if depth else growth.root()
+            scores = self._below(growth, tokens, level) if depth else growth.root(self._plan)
             proposed, hits = growth.propose(scores, slice(depth, depth + 1), level.count)
             tokens.append(proposed[:, level.parent, level.rank])
             if hits is not None:
                 log_hits.append(hits[:, level.parent, level.rank])
         return tokens[1:], log_hits
+
+    def _below(self, growth: Growth, tokens: list[Tensor], level: _Level) -> Tensor:
+        """Log-scores [B, W, V] of a level's nodes, given the tokens of all levels above it."""
+        above = tokens[-1].index_select(1, level.frontier)
+        return growth.expand(above, level.parents.expand(len(above), -1))
 
     def _at_once(self, growth: Growth, scores: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """The same for all levels together, from their log-scores [B, levels, V]."""

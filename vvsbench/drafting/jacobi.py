@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vvsbench.drafting.tree import TokenTree
+from vvsbench.drafting.tree import Expansions, TokenTree
 from vvsbench.fusing import fusible
 from vvsbench.models.protocols import State, TokenModel
 
@@ -82,7 +82,7 @@ class JacobiSource:
         slots = _looked_up(state.known, state.seen, levels, self.side, state.slots)
         return state.laws.view(-1, self.vocab).index_select(0, slots).unflatten(0, (-1, levels))
 
-    def root_logits(self, state: JacobiState) -> Tensor:
+    def root_logits(self, state: JacobiState, plan: Expansions | None = None) -> Tensor:
         """See `DraftSource.root_logits`."""
         state.level = 0
         return self.ahead(state, 1)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vvsbench.drafting.growing import Growth, Structure
 from vvsbench.drafting.jacobi import JacobiSource, JacobiState
 from vvsbench.drafting.protocols import DraftSource
-from vvsbench.drafting.tree import TokenTree
+from vvsbench.drafting.tree import Expansions, TokenTree
 
 
 @dataclass
@@ -58,9 +58,9 @@ class JointSource:
         """See `DraftSource.ahead`; the drafter is asked level by level."""
         return
 
-    def root_logits(self, state: JointState) -> Tensor:
+    def root_logits(self, state: JointState, plan: Expansions | None = None) -> Tensor:
         """See `DraftSource.root_logits`."""
-        return self.drafter.root_logits(state.drafter)
+        return self.drafter.root_logits(state.drafter, plan)
 
     def expand(self, state: JointState, tokens: Tensor, parents: Tensor) -> Tensor:
         """See `DraftSource.expand`."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vvsbench.drafting.ar import SmallARSource
 from vvsbench.drafting.cached import CachedState
 from vvsbench.models.llamagen import LlamaGen
+from vvsbench.models.stages import Engine
 from vvsbench.models.transformer import Step, Transformer
 from vvsbench.noise import Purpose, normal
 
@@ -39,6 +40,9 @@ class OracleSource(SmallARSource):
     def __init__(self, target: LlamaGen, noise: float, seed: int) -> None:
         super().__init__(target.transformer, target, Unhooked(target.transformer))
         self.noise, self.seed = noise, seed
+
+    def run_by(self, engine: Engine) -> None:
+        """See `CachedSource.run_by`; the target's network is run by it already."""
 
     def _head(self, state: CachedState, outputs: Tensor, index: Tensor) -> Tensor:
         logits = super()._head(state, outputs, index)

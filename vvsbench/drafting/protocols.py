@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from vvsbench.drafting.tree import TokenTree
+from vvsbench.drafting.tree import Expansions, TokenTree
 
 DraftStateT = TypeVar("DraftStateT")
 
@@ -71,8 +71,14 @@ class DraftSource(Protocol[DraftStateT]):
         """
         ...
 
-    def root_logits(self, state: DraftStateT) -> Tensor:
-        """Guided logits [B, 1, V] for the children of the root."""
+    def root_logits(self, state: DraftStateT, plan: Expansions | None = None) -> Tensor:
+        """Guided logits [B, 1, V] for the children of the root, with which a tree begins.
+
+        Args:
+            state: of the batch.
+            plan: the nodes that will be expanded, where they are known: what they see, and where they lie, can then
+                be worked out for all of them together.
+        """
         ...
 
     def expand(self, state: DraftStateT, tokens: Tensor, parents: Tensor) -> Tensor:

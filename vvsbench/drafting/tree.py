@@ -11,6 +11,19 @@ from torch import Tensor
 from vvsbench.fusing import fusible
 
 
+@dataclass(frozen=True)
+class Expansions:
+    """The nodes of a tree that its drafter runs, where they are the same at every step; in the order of running.
+
+    Attributes:
+        depths: int64 [1, E], levels below the root's children.
+        visible: bool [1, E, E], ancestors-or-self among them.
+    """
+
+    depths: Tensor
+    visible: Tensor
+
+
 @dataclass
 class TokenTree:
     """A batch of draft trees; node 0 is the root, parents come before children, siblings have different tokens.
@@ -29,6 +42,7 @@ class TokenTree:
             drew the parent's; 0 for the root. None where nobody asked for it.
         laws: float [B, 1 + E, V], the drafter's log-probabilities at the root and at each node that it ran, where
             candidates are sampled from them; else None.
+        paths: int64 [1, T, levels + 1], what `path_to` says of every node, where it is the same at every step.
     """
 
     tokens: Tensor
@@ -41,6 +55,7 @@ class TokenTree:
     expansions: Tensor
     log_hits: Tensor | None = None
     laws: Tensor | None = None
+    paths: Tensor | None = None
 
     @property
     def leaves(self) -> Tensor:
@@ -68,7 +83,9 @@ class TokenTree:
         Returns:
             int64 [B, levels + 1], the node at each depth; past the end of the path the node itself.
         """
-        return _paths(self.parents, self.depths, nodes, self.levels)
+        if self.paths is not None:
+            return self.paths[0].index_select(0, nodes)
+        return root_paths(self.parents, self.depths, nodes, self.levels)
 
     def first(self, nodes: int) -> TokenTree:
         """The trees without what comes after so many nodes, which no node before that may hang from."""
@@ -109,7 +126,7 @@ def _first_of_depths(depths: Tensor, levels: int) -> tuple[Tensor, Tensor]:
 
 
 @fusible
-def _paths(parents: Tensor, depths: Tensor, nodes: Tensor, levels: int) -> Tensor:
+def root_paths(parents: Tensor, depths: Tensor, nodes: Tensor, levels: int) -> Tensor:
     """See `TokenTree.path_to`."""
     steps = [nodes]
     parents = parents.expand(len(nodes), -1)

@@ -77,9 +77,10 @@ def locate(name: str) -> Path:
     if path.exists():
         return path
     if name.startswith(ZOO_PREFIX):
-        raise CheckpointError(
-            f"{path} is missing: the tiny zoo is incomplete. Install vvsbench again, or run make zoo."
-        )
+        inner = name.removeprefix(ZOO_PREFIX).rpartition("/")[0]
+        hint = f"this part is not in the package yet. Train it: vvsbench train {inner}/{path.stem}, and name the files"
+        whole = "the tiny zoo is incomplete. Install vvsbench again, or run make zoo."
+        raise CheckpointError(f"{path} is missing: {hint if inner else whole}")
     where = "" if Path(name).is_absolute() else f" or set ${WEIGHTS_VARIABLE} to the folder that holds {name}"
     raise CheckpointError(f"weights not found: {path.absolute()}. Put the file there{where}.")
 

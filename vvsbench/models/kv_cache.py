@@ -56,6 +56,12 @@ class KVCache:
         # zeros, not empty: a masked slot is weighted by zero, and zero times an uninitialised NaN is NaN
         self.slots = torch.zeros(shape, device=device, dtype=dtype)
         self.lengths = torch.zeros(images, device=device, dtype=torch.long)
+        self.columns = torch.arange(self.capacity + 1, device=device)
+        """Every slot's own number."""
+        self._edges = torch.tensor([True, False], device=device).view(2, 1, 1, 1)
+        self._no = torch.full((), float("-inf"), dtype=dtype, device=device)
+        self._tables = self._starts(images)
+        """Where the slots of each row's sequences and heads begin in a layer's `table`, [2, B, G H, 1]."""
         self.extent = 0
         """Committed slots of the longest row, known on the host; at least as many."""
         self.uniform = True
@@ -75,6 +81,11 @@ class KVCache:
         branch = torch.arange(self.branches, device=rows.device)
         return (rows[:, None] * self.branches + branch).flatten()
 
+    def _starts(self, images: int) -> Tensor:
+        heads = self.slots.shape[3]
+        number = torch.arange(2 * images * self.branches * heads, device=self.slots.device)
+        return (number * self.capacity).view(2, images, self.branches * heads, 1)
+
     def places(self, slots: Tensor, rows: Tensor | None) -> Tensor | None:
         """Where in a layer's `table` a block goes, the same for all layers.
 
@@ -83,33 +94,51 @@ class KVCache:
             rows: [R] rows of the batch that the block is of; None for all of them.
 
         Returns:
-            int64 [R*G H T]; None where a slice does, see `write`.
+            int64 [2*R*G H T], keys first; None where a slice does, see `write`.
         """
-        if self.uniform and rows is None:
-            return None
-        return _places(rows, slots, self.images, self.branches, self.slots.shape[3], self.capacity)
+        return None if self.uniform and rows is None else self._at(slots, rows)
 
-    def table(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of a layer, with a row for each sequence, head and slot: [sequences H S, hd]."""
-        keys, values = self.slots[layer].view(2, -1, self.slots.shape[-1])
-        return keys, values
+    def _at(self, slots: Tensor, rows: Tensor | None) -> Tensor:
+        tables = self._tables if rows is None else self._tables.index_select(1, rows)
+        return (tables + slots[:, None]).flatten()
 
-    def write(self, layer: int, keys: Tensor, values: Tensor, start: int) -> None:
-        """Store keys and values [B*G, H, T, hd] of all rows, which are equally long.
+    def table(self, layer: int) -> Tensor:
+        """Keys, then values of a layer, with a row for each sequence, head and slot: [2 sequences H S, hd].
+
+        Whole rows of it are copied faster than the elements of an expanded index.
+        """
+        return self.slots[layer].view(-1, self.slots.shape[-1])
+
+    def write(self, layer: int, entries: Tensor, start: int) -> None:
+        """Store keys and values [2, B*G, H, T, hd] of all rows, which are equally long.
 
         Args:
             layer: whose.
-            keys, values: of the block.
+            entries: of the block.
             start: slots between the committed ones and the block.
         """
-        block = slice(self.extent + start, self.extent + start + keys.shape[2])
-        self.slots[layer, 0, :, :, block] = keys
-        self.slots[layer, 1, :, :, block] = values
+        block = slice(self.extent + start, self.extent + start + entries.shape[3])
+        self.slots[layer, :, :, :, block] = entries
 
     def read(self, layer: int, width: int, sequences: Tensor | None) -> tuple[Tensor, Tensor]:
         """Keys and values [R*G, H, width, hd] of the first `width` slots."""
         keys, values = self.slots[layer, 0, :, :, :width], self.slots[layer, 1, :, :, :width]
         return (keys, values) if sequences is None else (keys[sequences], values[sequences])
+
+    def mask(self, lengths: Tensor, own: Tensor, text: Tensor | None, width: int) -> Tensor:
+        """What a block sees that hangs behind the committed slots, as `additive` has it.
+
+        Args:
+            lengths: int64 [R or 1], committed slots.
+            own: bool [R or 1, T, M], which of the M slots behind the committed ones each of the last T of them sees.
+            text: bool [R, P], slots of the prefix that anybody may see; None for all.
+            width: slots that attention reads, W.
+
+        Returns:
+            [R*G or 1, 1, T, W], in the dtype of keys.
+        """
+        mask = _block_mask(self.columns[1 : width + 1], lengths, own, text, self._edges, self._no)[:, None]
+        return mask.repeat_interleave(self.branches, 0) if len(lengths) > 1 and self.branches > 1 else mask
 
     def commit(self, kept: Tensor | None, added: Tensor) -> None:
         """Keep slots of the last block and drop the rest of it; `note` follows once the host knows the lengths.
@@ -134,16 +163,17 @@ class KVCache:
         self.uniform = exact and not self.static and min(totals) == self.extent
 
     def _compact(self, kept: Tensor) -> None:
-        layers, two, _, heads, capacity, head_dim = self.slots.shape
-        source, target = _moved(self.lengths, kept, self.branches, heads, capacity)
-        rows = self.slots.view(layers * two, -1, head_dim)
-        rows.index_copy_(1, target, rows.index_select(1, source))
+        column, last = self.columns[: kept.shape[1]], self.capacity - 1
+        source, target = ((self.lengths[:, None] + slots).clamp_max(last) for slots in (kept, column))
+        tables = self.slots.view(len(self.slots), -1, self.slots.shape[-1])
+        tables.index_copy_(1, self._at(target, None), tables.index_select(1, self._at(source, None)))
 
     def select(self, rows: Tensor, totals: Sequence[int]) -> None:
         """Keep only the given rows [R] of the batch, so that finished images stop costing."""
         self.slots = self.slots.index_select(2, self.sequences(rows))
         self.lengths = self.lengths[rows]
         self.images = len(totals)
+        self._tables = self._starts(self.images)
         self.note(totals)
 
     def place(self, rows: Tensor, other: KVCache) -> None:
@@ -152,54 +182,28 @@ class KVCache:
         self.lengths.index_copy_(0, rows, other.lengths)
 
 
-@fusible
-def _places(rows: Tensor | None, slots: Tensor, images: int, branches: int, heads: int, capacity: int) -> Tensor:
-    """Rows [R*G H T] of a layer's table for slots [R or 1, T] of some rows [R] of the batch, or of all.
-
-    Whole rows of the table are copied faster than the elements of an expanded index.
-    """
-    image = torch.arange(images, device=slots.device) if rows is None else rows
-    branch = torch.arange(branches * heads, device=slots.device)
-    return ((image[:, None, None] * (branches * heads) + branch[:, None]) * capacity + slots[:, None]).flatten()
-
-
-@fusible
-def _moved(lengths: Tensor, kept: Tensor, branches: int, heads: int, capacity: int) -> tuple[Tensor, Tensor]:
-    """Rows of the layers' tables that hold the kept slots [B, K] of a block, and those that they move to."""
-    column, last, images = torch.arange(kept.shape[1], device=kept.device), capacity - 1, len(lengths)
-    source, target = ((lengths[:, None] + slots).clamp_max(last) for slots in (kept, column))
-    return (
-        _places(None, source, images, branches, heads, capacity),
-        _places(None, target, images, branches, heads, capacity),
-    )
-
-
 def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
     """A bool mask as what attention adds to its scores: 0 or -inf, once for all layers."""
-    return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, float("-inf"))
+    return torch.where(visible, 0.0, visible.new_full((), float("-inf"), dtype=dtype))
 
 
 @fusible
-def block_mask(
-    lengths: Tensor, own: Tensor, text: Tensor | None, width: int, branches: int, dtype: torch.dtype
+def _block_mask(
+    columns: Tensor, lengths: Tensor, own: Tensor, text: Tensor | None, edges: Tensor, no: Tensor
 ) -> Tensor:
-    """What a block sees that hangs behind the committed slots, as `additive` has it.
+    """See `KVCache.mask`, for one sequence per row: [R or 1, T, W].
 
     Args:
-        lengths: int64 [R or 1], committed slots.
-        own: bool [R or 1, T, M], which of the M slots behind the committed ones each of the last T of them sees.
-        text: bool [R, P], slots of the prefix that anybody may see; None for all.
-        width: slots that attention reads, W.
-        branches: sequences per row.
-        dtype: of queries and keys.
-
-    Returns:
-        [R*G or 1, 1, T, W].
+        columns: int64 [W], numbers of the slots from 1 on.
+        lengths, own, text: as there.
+        edges: bool [2, 1, 1, 1], true and false.
+        no: what is added to scores where nothing is seen.
     """
-    length, behind = own.shape[1:]
-    mask = (torch.arange(width, device=own.device) < lengths[:, None])[:, None].repeat(1, length, 1)
-    slots = lengths[:, None] + torch.arange(behind, device=own.device)
-    mask = mask.scatter(2, slots[:, None].expand(-1, length, -1), own.expand(len(lengths), -1, -1))
+    rows, (length, behind) = len(lengths), own.shape[1:]
+    # a slot's place among what a position may see: first anything committed, then the block, then what lies past it
+    place = (columns - lengths[:, None]).clamp(0, behind + 1)
+    yes, never = edges.expand(2, len(own), length, 1).unbind(0)
+    seen = torch.cat([yes, own, never], 2).expand(rows, -1, -1).gather(2, place[:, None].expand(-1, length, -1))
     if text is not None:
-        mask[..., : text.shape[1]] &= text[:, None]
-    return additive(mask, dtype).repeat_interleave(branches if len(lengths) > 1 else 1, 0)[:, None]
+        seen = seen & torch.nn.functional.pad(text, (0, len(columns) - text.shape[1]), value=True)[:, None]
+    return torch.where(seen, 0.0, no)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from vvsbench.models.kv_cache import KVCache, additive, block_mask
+from vvsbench.models.kv_cache import KVCache, additive
 from vvsbench.models.protocols import Block, ModelSpec
 from vvsbench.models.transformer import Step, Transformer, caption_mask
 
@@ -178,7 +178,7 @@ class LlamaGen:
             lengths = lengths[:1]
         positions = lengths[:, None] + block.offsets
         length = block.tokens.shape[1]
-        slots = lengths[:, None] + torch.arange(length, device=self.device)
+        sliced = cache.uniform and rows is None
         width = cache.width(length)
         images = block.charged
         if images is None:
@@ -186,7 +186,7 @@ class LlamaGen:
         step = Step(
             cache=cache,
             turns=self.transformer.turns_at(positions if alike else positions.repeat_interleave(branches, 0)),
-            places=cache.places(slots, rows),
+            places=None if sliced else cache.places(lengths[:, None] + cache.columns[:length], rows),
             width=width,
             mask=self._mask(state, block, lengths, width),
             sequences=None if rows is None else cache.sequences(rows),
@@ -194,7 +194,8 @@ class LlamaGen:
         )
         x = self.transformer.tok_embeddings(block.tokens).repeat_interleave(branches, 0)
         features = self.transformer(x, step).unflatten(0, (-1, branches))
-        return self.head(features, positions - state.prefix + 1), features
+        shift = state.prefix - 1
+        return self.head(features, positions - shift if shift else positions), features
 
     def _mask(self, state: LlamaGenState, block: Block, lengths: Tensor, width: int) -> Tensor | None:
         """Of [R*G, 1, T, width]: committed slots, the visible part of the block, no padded caption position."""
@@ -202,7 +203,7 @@ class LlamaGen:
             return None
         text = state.padding if state.padding is None or block.rows is None else state.padding[block.rows]
         own = torch.ones(1, 1, 1, dtype=torch.bool, device=self.device) if block.visible is None else block.visible
-        return block_mask(lengths, own, text, width, self.guidance.branches, self.dtype)
+        return state.cache.mask(lengths, own, text, width)
 
     def commit(self, state: LlamaGenState, kept: Tensor | None, added: Tensor) -> None:
         """See `TokenModel.commit`."""

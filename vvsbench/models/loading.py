@@ -123,6 +123,7 @@ def load_tokenizer(config: VQTokenizerConfig) -> VQModel:
             config.base_channels,
             tuple(config.channel_multipliers),
             config.residual_blocks,
+            config.patch,
         )
     checkpoints.load_strict(tokenizer, checkpoints.read(path), str(path))
     return tokenizer
@@ -195,7 +196,7 @@ def load_autoencoder(config: KLTokenizerConfig) -> KLAutoencoder:
     path = checkpoints.locate(config.checkpoint)
     with torch.device("meta"):
         tokenizer = KLAutoencoder(
-            config.embed_dim, config.base_channels, config.channel_multipliers, config.residual_blocks
+            config.embed_dim, config.base_channels, config.channel_multipliers, config.residual_blocks, config.patch
         )
     checkpoints.load_strict(tokenizer, checkpoints.read(path), str(path))
     return tokenizer

@@ -43,7 +43,7 @@ class ModelConfig:
         condition: what an image is generated from.
         grid: side of the token grid.
         classes: class ids.
-        class_names: where class ids get captions from: "shapes" for the tiny zoo.
+        class_names: the data set that class ids get captions from: "shapes" for the tiny zoo, "scenes" for the other.
         checkpoint: weights file of the network.
     """
 
@@ -85,6 +85,7 @@ class VQTokenizerConfig:
     base_channels: int = 128
     channel_multipliers: list[int] = field(default_factory=lambda: [1, 1, 2, 2, 4])
     residual_blocks: int = 2
+    patch: int = 1
 
     def told_by(self, shapes: Shapes) -> dict[str, int]:
         """See `ModelConfig.told_by`."""
@@ -166,6 +167,7 @@ class KLTokenizerConfig:
         base_channels: width at full resolution.
         channel_multipliers: width of each level over that; every level after the first halves the side.
         residual_blocks: per level.
+        patch: side of the squares of pixels that the outermost convolutions read and write as channels.
         scale: what latents are multiplied by to make tokens, and tokens divided by to make pixels.
     """
 
@@ -174,6 +176,7 @@ class KLTokenizerConfig:
     base_channels: int = 128
     channel_multipliers: list[int] = field(default_factory=lambda: [1, 1, 2, 2, 4])
     residual_blocks: int = 2
+    patch: int = 1
     scale: float = 0.2325
 
     def told_by(self, shapes: Shapes) -> dict[str, int]:

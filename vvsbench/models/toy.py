@@ -214,7 +214,7 @@ class ToySource:
     def note(self, state: ToyDraftState, totals: Sequence[int], exact: bool) -> None:
         """See `DraftSource.note`; the toy's host knows nothing."""
 
-    def root_logits(self, state: ToyDraftState) -> Tensor:
+    def root_logits(self, state: ToyDraftState, plan: object = None) -> Tensor:
         """See `DraftSource.root_logits`."""
         return self._logits(state.nodes[:, :1])
 

@@ -87,9 +87,10 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x if x.dtype == torch.float64 else x.float()
-        power = (wide * wide).sum(-1, keepdim=True).mul_(1 / wide.shape[-1])
-        return (wide * torch.rsqrt(power.add_(self.eps))).type_as(x) * self.weight
+        sizes = self.weight.shape
+        if x.dtype.itemsize < 4:
+            return F.rms_norm(x.float(), sizes, None, self.eps).type_as(x) * self.weight
+        return F.rms_norm(x, sizes, self.weight, self.eps)
 
 
 class FeedForward(nn.Module):
@@ -128,7 +129,7 @@ class Step:
 
     Attributes:
         turns: [R*G, T, hd/2, 2] or [1, T, hd/2, 2], see `rope_table`.
-        places: where keys and values go, see `KVCache.places`.
+        places: where keys and values go, see `KVCache.places`; None where a slice does.
         width: slots that attention reads.
         mask: what is added to scores, broadcastable to [R*G, 1, T, width]; None where everything read is visible.
         sequences: int64 [R*G], the cache's sequences that take part; None for all of them.
@@ -163,6 +164,19 @@ class Attention(nn.Module):
         turned = rotate(qkv[:, :, :2].flatten(2, 3), turns).transpose(1, 2)
         return turned[:, : self.heads], turned[:, self.heads :], qkv[:, :, 2].transpose(1, 2)
 
+    def entries(self, x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries [R*G, H, T, hd] of the input [R*G, T, D], and its keys and values as a cache has them."""
+        batch, length, dim = x.shape
+        qkv = self.wqkv(x).view(batch, length, 3, self.heads, dim // self.heads)
+        both = qkv[:, :, :2].flatten(2, 3)  # a view: what is rotated in place need not be put together again
+        if torch.compiler.is_compiling() or qkv.dtype.itemsize < 4:
+            both.copy_(rotate(both, turns))
+        else:
+            pairs = torch.view_as_complex(both.unflatten(-1, (-1, 2)))
+            pairs.mul_(torch.view_as_complex(turns).unsqueeze(-2))
+        queries, *kept = qkv.permute(2, 0, 3, 1, 4).split([1, 2])
+        return queries[0], kept[0]
+
     def attend(self, q: Tensor, layer: int, step: Step) -> Tensor:
         """What the queries [R*G, H, T, hd] of a block get from the cache, which its keys are in, [R*G, T, D]."""
         keys, values = step.cache.read(layer, step.width, step.sequences)
@@ -194,21 +208,20 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, layer: int, step: Step) -> Tensor:
         if step.places is None:
-            q, k, v = self.before(x, step.turns)
-            step.cache.write(layer, k, v, step.start)
+            q, entries = self.before(x, step.turns)
+            step.cache.write(layer, entries, step.start)
         else:
-            q = self.stored(x, step.turns, step.places, *step.cache.table(layer))
+            q = self.stored(x, step.turns, step.places, step.cache.table(layer))
         return self.after(x, self.attention.attend(q, layer, step))
 
-    def before(self, x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values [R*G, H, T, hd] of the input [R*G, T, D]."""
-        return self.attention.project(self.attention_norm(x), turns)
+    def before(self, x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries [R*G, H, T, hd] of the input [R*G, T, D], and its keys and values [2, R*G, H, T, hd]."""
+        return self.attention.entries(self.attention_norm(x), turns)
 
-    def stored(self, x: Tensor, turns: Tensor, places: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Queries of the input; its keys and values go to these places of a layer's tables (see `KVCache`)."""
-        q, k, v = self.attention.project(self.attention_norm(x), turns)
-        keys.index_copy_(0, places, k.reshape(-1, k.shape[-1]))
-        values.index_copy_(0, places, v.reshape(-1, v.shape[-1]))
+    def stored(self, x: Tensor, turns: Tensor, places: Tensor, table: Tensor) -> Tensor:
+        """Queries of the input; its keys and values go to these places of a layer's table (see `KVCache`)."""
+        q, entries = self.before(x, turns)
+        table.index_copy_(0, places, entries.reshape(-1, entries.shape[-1]))
         return q
 
     def after(self, x: Tensor, seen: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from vvsbench.errors import UserError
+from vvsbench.training.settings import DataName
 
 FIDELITY = ("fid", "sfid", "is", "kid", "precision", "recall")
 """Metrics taken from the features of one extractor; all but IS also need a reference."""
@@ -23,9 +24,11 @@ FROM_IMAGES = frozenset({"kid", "precision", "recall"})
 """Metrics that need the features of every reference image: statistics are not enough."""
 WORDED = ("clip", "hps", "accuracy")
 """Metrics that need a caption of every image."""
-METRICS = (*FIDELITY, *WORDED)
+METRICS = (*FIDELITY, *WORDED, "hue")
 EXTRACTORS = ("classifier", "inception", "inception_clean", "vgg")
-REFERENCES = ("shapes", "folder", "statistics", "adm")
+SYNTHETIC = tuple(name.value for name in DataName)
+"""References that the package draws itself."""
+REFERENCES = (*SYNTHETIC, "folder", "statistics", "adm")
 FILTERS = ("bicubic", "lanczos", "squash")
 """See `vvsbench.quality.references.framed`."""
 DEVICES = ("auto", "cpu", "cuda")
@@ -35,6 +38,7 @@ LEAST_IMAGES = 16
 PINNED_RECIPES = {
     "none v1": "63b5ab016b75",
     "tiny v1": "79f372f2fca1",
+    "scenes v1": "206b14cfd50b",
     "inception v1": "c1e240cbde54",
     "inception_clip v1": "e50f5696c2b9",
     "coco-val2017-5k v1": "112025e7505d",
@@ -163,7 +167,7 @@ def _least(config: MetricsConfig) -> list[str]:
 def _reference_problems(config: MetricsConfig, wanted: set[str]) -> list[str]:
     found = []
     reference, compared = config.reference, wanted & COMPARED
-    if compared and reference.kind != "shapes" and not reference.path:
+    if compared and reference.kind not in SYNTHETIC and not reference.path:
         found.append(f"metrics.reference.path is needed by metrics.reference.kind={reference.kind}.")
     if reference.kind == "statistics" and (needy := sorted(compared - {"fid"})):
         found.append(

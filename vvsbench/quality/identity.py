@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vvsbench.models import checkpoints
 from vvsbench.quality import weights
-from vvsbench.quality.config import COMPARED, MetricsConfig, QualityError, recipe
+from vvsbench.quality.config import COMPARED, SYNTHETIC, MetricsConfig, QualityError, recipe
 from vvsbench.runs.record import QUALITY_SCHEMA
 
 
@@ -31,13 +31,23 @@ def quality_key(config: MetricsConfig, image_digest: str, captions: Sequence[str
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
 
+SOURCES = {"shapes": ("shapes",), "scenes": ("scenes", "shapes")}
+"""Modules of `vvsbench.training` whose code draws each synthetic data set."""
+
+
+def synthetic_digest(kind: str) -> str:
+    """Digests of the code that draws a synthetic data set; another byte of it is another data set."""
+    from vvsbench import training
+
+    folder = Path(training.__file__).parent
+    return "+".join(checkpoints.digest(folder / f"{name}.py") for name in SOURCES[kind])
+
+
 def _reference(config: MetricsConfig) -> str | None:
     if not COMPARED & set(config.values):
         return None
-    if config.reference.kind == "shapes":
-        from vvsbench import training
-
-        return checkpoints.digest(Path(training.__file__).with_name("shapes.py"))
+    if config.reference.kind in SYNTHETIC:
+        return synthetic_digest(config.reference.kind)
     path = Path(config.reference.path or "").expanduser()
     if not config.reference.path or not path.exists():
         raise QualityError(f"metrics.reference.path={config.reference.path} does not exist.")

@@ -23,14 +23,15 @@ from torch import Tensor
 from vvsbench import derived
 from vvsbench.models import checkpoints
 from vvsbench.quality import adm, pictures
-from vvsbench.quality.config import QualityError, ReferenceConfig
+from vvsbench.quality.config import SYNTHETIC, QualityError, ReferenceConfig
 from vvsbench.quality.extractors import Extractor
 from vvsbench.quality.fidelity import Gaussian, gaussian
+from vvsbench.quality.identity import synthetic_digest
 from vvsbench.quality.images import Images, regrouped
 
 log = logging.getLogger(__name__)
 
-SHAPES_OFFSET = 1_000_000
+REFERENCE_OFFSET = 1_000_000
 """The reference starts this far into the held-out images, away from those that training looks at while it runs."""
 RENDER_BATCH = 256
 READER = "transparent on white, upper 8 of 16 bits"
@@ -83,7 +84,8 @@ def load(config: ReferenceConfig, extractor: Extractor, size: int, cache: Path, 
         return _statistics(_path(config), extractor)
     if config.kind == "adm":
         return _adm(_path(config), config.count, extractor, cache, with_images)
-    source = _shapes(config.count, size) if config.kind == "shapes" else _folder(_path(config), config)
+    drawn = config.kind in SYNTHETIC
+    source = _drawn(config.kind, config.count, size) if drawn else _folder(_path(config), config)
     return _of_images(source, extractor, cache)
 
 
@@ -128,18 +130,18 @@ def _path(config: ReferenceConfig) -> Path:
     raise QualityError(f"metrics.reference.path={config.path} does not exist; it must be {wanted}.")
 
 
-def _shapes(count: int, size: int) -> Source:
+def _drawn(kind: str, count: int, size: int) -> Source:
     """Held-out synthetic images, identified by the code that draws them."""
-    from vvsbench.training import shapes
+    from vvsbench.training.data import data_set
 
-    first = shapes.HELD_OUT_FIRST + SHAPES_OFFSET
-    code = hashlib.sha256(Path(shapes.__file__).read_bytes()).hexdigest()
+    data = data_set(kind)
+    first, code = data.HELD_OUT_FIRST + REFERENCE_OFFSET, synthetic_digest(kind)
 
     def render(numbers: Tensor) -> NDArray[np.uint8]:
-        return shapes.render(numbers, size=size, seed=0)[0].numpy()
+        return data.render(numbers, size=size, seed=0)[0].numpy()
 
     return Source(
-        f"shapes|{code}|{first}|{count}|{size}|seed 0", lambda: Rendered(render, first, (count, size, size, 3))
+        f"{kind}|{code}|{first}|{count}|{size}|seed 0", lambda: Rendered(render, first, (count, size, size, 3))
     )
 
 

@@ -304,21 +304,33 @@ def hps(subject: Subject) -> MetricValue:
 
 def accuracy(subject: Subject) -> MetricValue:
     """Share of the images in which the zoo's classifier recognises the class that was asked for."""
-    from vvsbench.training.shapes import CLASS_NAMES
+    from vvsbench.training.data import data_of
 
+    assert subject.weights.extractor is not None
+    names = data_of(subject.weights.extractor).CLASS_NAMES
     if subject.captions is None:
         raise QualityError("accuracy needs the captions of the classes: drop accuracy from metrics.values.")
-    if unknown := sorted(set(subject.captions) - set(CLASS_NAMES)):
+    if unknown := sorted(set(subject.captions) - set(names)):
         raise QualityError(
-            f"accuracy is defined for captions such as {CLASS_NAMES[0]!r}, not {unknown[0]!r}: drop accuracy from "
+            f"accuracy is defined for captions such as {names[0]!r}, not {unknown[0]!r}: drop accuracy from "
             "metrics.values."
         )
-    wanted = torch.tensor([CLASS_NAMES.index(caption) for caption in subject.captions])
+    wanted = torch.tensor([names.index(caption) for caption in subject.captions])
     known = (subject.features.logits.argmax(dim=1) == wanted).numpy()
     right = int(known.sum())
     interval = intervals.wilson(right, subject.count, subject.config.confidence, "over images")
     found = _value(subject, "accuracy", right / subject.count, interval, True)
     return found.model_copy(update={"each": packed(known, "float32")})
+
+
+def hue(subject: Subject) -> MetricValue:
+    """Mean concentration of the hue of the images' strongly coloured pixels."""
+    from vvsbench.quality.hue import concentration
+
+    each = subject.per_image(concentration)
+    interval = intervals.mean_bootstrap(each, subject.config.resamples, subject.config.confidence, "images")
+    found = _value(subject, "hue", float(each.mean()), interval, True)
+    return found.model_copy(update={"each": packed(each, "float32")})
 
 
 SCORERS: dict[str, Callable[[Subject], MetricValue]] = {
@@ -331,4 +343,5 @@ SCORERS: dict[str, Callable[[Subject], MetricValue]] = {
     "clip": clip,
     "hps": hps,
     "accuracy": accuracy,
+    "hue": hue,
 }

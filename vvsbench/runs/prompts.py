@@ -98,10 +98,11 @@ def longest(annotations: list[dict[str, Any]]) -> list[str]:
 
 def texts(cfg: RunConfig, chosen: list[int] | list[str]) -> list[str]:
     """What each prompt says in words: the caption, the class's name where it has one, else the class id."""
-    if cfg.model.class_names == "shapes":
-        from vvsbench.training.shapes import caption
+    if cfg.model.class_names is not None:
+        from vvsbench.training.data import data_set
 
-        return [caption(int(label)) for label in chosen]
+        names = data_set(cfg.model.class_names).CLASS_NAMES
+        return [names[int(label)] for label in chosen]
     return [str(prompt) for prompt in chosen]
 
 

@@ -148,7 +148,7 @@ class MetricValue(Strict):
     """One metric of an image set.
 
     Attributes:
-        name: "fid", "sfid", "is", "kid", "precision", "recall", "clip", "hps" or "accuracy".
+        name: "fid", "sfid", "is", "kid", "precision", "recall", "clip", "hps", "accuracy" or "hue".
         interval: how low and high were found.
         jackknife: of metrics that belong to the whole set.
         each: of means over images the single terms, float32, see `packed`; CLIP scores, or 0 and 1 of a share.

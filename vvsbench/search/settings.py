@@ -30,6 +30,7 @@ QUALITY = {
     "clip": True,
     "hps": True,
     "accuracy": True,
+    "hue": True,
 }
 """The same of metrics, as a protocol names them."""
 

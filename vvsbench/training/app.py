@@ -38,9 +38,10 @@ PARTS: dict[str, type[LoopSettings]] = {
     "causal": schema.CausalSettings,
     "causal_draft": schema.CausalDraftSettings,
     "clip": schema.ClipSettings,
+    "gates": schema.GatesSettings,
     "card": schema.CardSettings,
 }
-"""What can be trained, in the order in which the parts need each other, and at the end the card that describes them."""
+"""What can be trained, in the order in which the parts need each other, and at the end what describes them."""
 
 USAGE = f"""usage: vvsbench train PART [key=value ...] [--cfg]
 
@@ -48,29 +49,40 @@ Trains one part of the tiny zoo, or goes on where an interrupted training stoppe
 overwritten unless overwrite=true is given. --cfg prints the settings and trains nothing.
 
 PART is one of {", ".join(PARTS)}; a target and a small_ar need a tokenizer in the same folder,
-a drafter tokenizer and target, mar, causal and their drafts an autoencoder, the card all of them.
+a drafter tokenizer and target, mar, causal and their drafts an autoencoder, the card all of them; gates takes what is
+there. scenes/PART is the part of the second zoo, which is in the regime of real models.
 Common keys: folder=... steps=... batch_size=... seed=... device=cpu|cuda overwrite=true
 
 A drafter for another model learns from images that the model drew:
 vvsbench train drafter model=NAME data=outputs/cells/STUDY folder=... [loss=guided|published]"""
 
 
+def names() -> list[str]:
+    """The parts of the tiny zoo, and those of the other zoos as ZOO/PART."""
+    others = (config.folder("conf") / "train").glob("*/*.yaml")
+    order = list(PARTS)
+    return order + [
+        f"{file.parent.name}/{file.stem}" for file in sorted(others, key=lambda file: order.index(file.stem))
+    ]
+
+
 def composed(part: str, overrides: Sequence[str]) -> LoopSettings:
     """Settings of one training.
 
     Args:
-        part: one of `PARTS`.
+        part: one of `names()`.
         overrides: key=value, as on the command line.
 
     Raises:
         ConfigError: an unknown part, key, or a value of the wrong type or out of range.
     """
-    if part not in PARTS:
-        near = difflib.get_close_matches(part, PARTS, 1)
+    if part not in (there := names()):
+        near = difflib.get_close_matches(part, there, 1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise ConfigError([f"train {part}: there is no such part; choose one of {', '.join(PARTS)}.{hint}"])
-    own, target = _parted(part, overrides)
-    known = {entry.name for entry in fields(PARTS[part])}
+        raise ConfigError([f"train {part}: there is no such part; choose one of {', '.join(there)}.{hint}"])
+    kind = part.rpartition("/")[2]
+    own, target = _parted(kind, overrides)
+    known = {entry.name for entry in fields(PARTS[kind])}
     if found := [_unknown(key, known) for key in map(_key, own) if key not in known]:
         raise ConfigError(found)
     store = ConfigStore.instance()
@@ -172,6 +184,11 @@ def main(argv: Sequence[str]) -> int:
         from vvsbench.training import card
 
         card.write(Path(settings.folder), settings)
+        return 0
+    if isinstance(settings, schema.GatesSettings):
+        from vvsbench.training import gates
+
+        gates.write(Path(settings.folder), settings)
         return 0
     from vvsbench.training import loop
 

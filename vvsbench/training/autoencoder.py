@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vvsbench.models.kl_vae import KLAutoencoder
-from vvsbench.training import shapes
+from vvsbench.training.data import data_set
 from vvsbench.training.loop import Task, half, pick_device
 from vvsbench.training.settings import AutoencoderSettings
 from vvsbench.training.tokenizer import picture_loss
@@ -49,12 +49,13 @@ class AutoencoderTask(Task):
     def __init__(self, settings: AutoencoderSettings) -> None:
         torch.manual_seed(settings.seed)
         self.settings = settings
-        self.device = pick_device(settings.device)
+        self.device, self.images = pick_device(settings.device), data_set(settings.data_set)
         self.config = {
             "embed_dim": settings.embed_dim,
             "base_channels": settings.base_channels,
             "channel_multipliers": list(settings.channel_multipliers),
             "residual_blocks": settings.residual_blocks,
+            "patch": settings.patch,
         }
         self.module = self.autoencoder = KLAutoencoder(**self.config).to(self.device).to(memory_format=_LAYOUT)
         rate = settings.learning_rate
@@ -62,12 +63,12 @@ class AutoencoderTask(Task):
 
     def _pixels(self, first: int, count: int) -> Tensor:
         indices = torch.arange(first, first + count, device=self.device)
-        images = shapes.render(indices, self.settings.size)[0].to(memory_format=_LAYOUT)
+        images = self.images.render(indices, self.settings.size)[0].to(memory_format=_LAYOUT)
         return images.float() / 127.5 - 1
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         settings = self.settings
-        pixels = self._pixels(shapes.TRAIN_FIRST + step * settings.batch_size, settings.batch_size)
+        pixels = self._pixels(self.images.TRAIN_FIRST + step * settings.batch_size, settings.batch_size)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=settings.bf16):
             mean, log_variance = self.autoencoder.encode(pixels)
         mean, log_variance = mean.float(), log_variance.float()
@@ -87,7 +88,7 @@ class AutoencoderTask(Task):
 
     def result(self) -> dict[str, Tensor]:
         """Weights whose latents have mean 0 and standard deviation 1 in every channel."""
-        means, stds = self._posterior(shapes.TRAIN_FIRST)
+        means, stds = self._posterior(self.images.TRAIN_FIRST)
         total = (means.var(1) + stds.square().mean(1)).sqrt()
         standard = copy.deepcopy(self.autoencoder)
         standardise(standard, means.mean(1), total)
@@ -100,7 +101,7 @@ class AutoencoderTask(Task):
         shipped.load_state_dict({key: value.float() for key, value in self.result().items()})
         errors, noisy, widths = [], [], []
         for start in range(0, _MEASURED, _BATCH):
-            pixels = self._pixels(shapes.HELD_OUT_FIRST + start, _BATCH)
+            pixels = self._pixels(self.images.HELD_OUT_FIRST + start, _BATCH)
             mean, log_variance = shipped.encode(pixels)
             std = (log_variance / 2).exp()
             sample = mean + std * torch.randn_like(std)

@@ -12,32 +12,37 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
+from vvsbench import config
 from vvsbench.composition import composed
-from vvsbench.decoding import build
 from vvsbench.models import checkpoints
 from vvsbench.models.kl_vae import KLAutoencoder
 from vvsbench.models.settings import MARConfig
 from vvsbench.models.vq import VQModel
 from vvsbench.quality.fidelity import fid, gaussian
-from vvsbench.training import classifier, shapes
+from vvsbench.training import classifier, gates
+from vvsbench.training.data import DataSet, data_of, name_of
+from vvsbench.training.drawing import BATCH, contact_sheet, continuous, drawn, held_out, overrides, tokens_per_forward
 from vvsbench.training.latents import load_autoencoder
 from vvsbench.training.loop import TrainingError, pick_device
-from vvsbench.training.settings import CardSettings
+from vvsbench.training.settings import CardSettings, DataName
 from vvsbench.training.tokens import load_tokenizer
 
 CONTINUOUS = ("autoencoder", "mar", "mar_draft", "causal", "causal_draft")
-FILES = tuple(
-    f"{part}.safetensors" for part in ("tokenizer", "target", "drafter", "small_ar", "classifier", *CONTINUOUS)
-)
-BATCH = 64
+PARTS = ("tokenizer", "target", "drafter", "small_ar", "classifier", *CONTINUOUS, "clip")
 
 
-def _records(folder: Path) -> dict[str, Any]:
+def parts_of(data_set: DataName) -> list[str]:
+    """The parts of the zoo of a data set: those that there are settings to train it by."""
+    place = config.folder("conf") / "train"
+    place = place if data_set is DataName.shapes else place / data_set.value
+    return [part for part in PARTS if (place / f"{part}.yaml").exists()]
+
+
+def _records(folder: Path, names: list[str]) -> dict[str, Any]:
     """What every part's file says about its training, its size and its digest."""
-    parts = {name.removesuffix(".safetensors"): folder / name for name in FILES} | {"clip": folder / "clip"}
+    parts = {name: folder / (name if name == "clip" else f"{name}.safetensors") for name in names}
     if missing := [str(path) for path in parts.values() if not path.exists()]:
         raise TrainingError(f"the card describes the whole zoo; still missing: {', '.join(missing)}. Train them first.")
     out: dict[str, Any] = {}
@@ -58,44 +63,11 @@ def _records(folder: Path) -> dict[str, Any]:
     return out
 
 
-def _overrides(folder: Path, settings: CardSettings, decoder: str) -> list[str]:
-    """The `vvsbench run` settings that sample from this folder's weights."""
-    sampling = [f"sampling.guidance_scale={settings.guidance_scale}", f"sampling.top_k={settings.top_k}"]
-    where = folder.resolve()
-    files = [f"model.checkpoint='{where / 'target.safetensors'}'"]
-    files += [f"model.tokenizer.checkpoint='{where / 'tokenizer.safetensors'}'"]
-    if decoder != "ar":
-        files += [f"decoder.drafter.checkpoint='{where / 'drafter.safetensors'}'"]
-    return ["model=tiny", f"decoder={decoder}", *files, *sampling]
-
-
-def _continuous(folder: Path, part: str) -> list[str]:
-    """The settings that sample from a continuous model of this folder, one token per step, as the studies do."""
-    where = folder.resolve()
-    files = [f"model.checkpoint='{where / f'{part}.safetensors'}'"]
-    files += [f"model.tokenizer.checkpoint='{where / 'autoencoder.safetensors'}'"]
-    return [f"model=tiny_{part}", "decoder=masked", *files]
-
-
-def _latent_sampling(folder: Path) -> dict[str, float]:
-    """The setting of `_continuous`, as far as the card tells it."""
-    chosen = composed(_continuous(folder, "mar"))
+def _latent_sampling(folder: Path, settings: CardSettings) -> dict[str, float]:
+    """The setting of `continuous`, as far as the card tells it."""
+    chosen = composed(continuous(folder, settings, "mar"))
     assert isinstance(chosen.model, MARConfig)
     return {"guidance_scale": chosen.sampling.guidance_scale, "head_steps": chosen.model.head_steps}
-
-
-@torch.no_grad()
-def _drawn(overrides: list[str], count: int, device: torch.device) -> tuple[Tensor, list[dict[str, Any]]]:
-    """Images uint8 [count, 3, H, W] of classes in turn, and their trace rows."""
-    decoder = build(composed(overrides), device, torch.float32)
-    images, rows = [], list[dict[str, Any]]()
-    for start in range(0, count, BATCH):
-        numbers = range(start, min(start + BATCH, count))
-        conditions = decoder.target.conditions([number % shapes.NUM_CLASSES for number in numbers])
-        tokens, trace = decoder.generate(conditions, numbers, 0)
-        images.append(decoder.target.to_images(tokens).cpu())
-        rows += trace.rows()
-    return torch.cat(images), rows
 
 
 @torch.no_grad()
@@ -119,11 +91,9 @@ def _through_latents(autoencoder: KLAutoencoder) -> Callable[[Tensor], Tensor]:
     return round_trip
 
 
-def _held_out(first: int, count: int, size: int) -> tuple[Tensor, Tensor]:
-    return shapes.render(shapes.balanced(first + shapes.HELD_OUT_FIRST, count), size)
-
-
-def _scorer(network: classifier.Classifier, reference: Tensor) -> Callable[[Tensor, Tensor], dict[str, float]]:
+def _scorer(
+    network: classifier.Classifier, data: DataSet, reference: Tensor
+) -> Callable[[Tensor, Tensor], dict[str, float]]:
     """FID against the reference and the share of recognised classes, of images and their labels."""
 
     @torch.no_grad()
@@ -133,50 +103,42 @@ def _scorer(network: classifier.Classifier, reference: Tensor) -> Callable[[Tens
     known = gaussian(features(reference))
 
     def score(images: Tensor, labels: Tensor) -> dict[str, float]:
-        found = classifier.recognised(network, images, labels)
+        found = classifier.recognised(network, data, images, labels)
         return {"fid": fid(gaussian(features(images)), known), **{f"{key}_accuracy": v for key, v in found.items()}}
 
     return score
 
 
-def contact_sheet(images: Tensor, columns: int, path: Path, scale: int = 2) -> None:
-    """Write uint8 images [B, 3, S, S] as one picture, row by row."""
-    count, channels, height, width = images.shape
-    rows = count // columns
-    tiles = images[: rows * columns].view(rows, columns, channels, height, width).permute(0, 3, 1, 4, 2)
-    picture = Image.fromarray(tiles.reshape(rows * height, columns * width, channels).numpy())
-    picture.resize((columns * width * scale, rows * height * scale), Image.Resampling.NEAREST).save(path, optimize=True)
-
-
-def _drafting(folder: Path, settings: CardSettings, device: torch.device) -> dict[str, float]:
+def _drafting(folder: Path, settings: CardSettings, data: DataSet, device: torch.device) -> dict[str, float]:
     """Tokens per target forward of `sd`, with each source of candidates, and with the small AR model as drafter."""
     small = [f"decoder.drafter.checkpoint='{folder.resolve() / 'small_ar.safetensors'}'"]
-    chosen: dict[str, list[str]] = {
+    structures: dict[str, list[str]] = {
         "shared_noise": ["decoder.structure.candidates=shared_noise"],
         "top_k": [
             "structure@decoder.structure=dynamic",
             "decoder.structure.nodes=27",
             "decoder.structure.candidates=top_k",
         ],
-        "small_ar": ["drafter@decoder.drafter=tiny_ar", *small],
+        "small_ar": [f"drafter@decoder.drafter={settings.model}_ar", *small],
     }
     out = {}
-    for name, structure in chosen.items():
-        rows = _drawn([*_overrides(folder, settings, "sd"), *structure], settings.draft, device)[1]
-        tokens = sum(len(row["origin"]) for row in rows)
-        out[name] = tokens / sum(row["target_forwards"] + row["prefill_forwards"] for row in rows)
+    for name, structure in structures.items():
+        chosen = [*overrides(folder, settings, "sd"), *structure]
+        out[name] = tokens_per_forward(drawn(chosen, data, settings.draft, device)[2])
     return out
 
 
 def _continuous_sets(
-    folder: Path, images: Tensor, labels: Tensor, device: torch.device
+    folder: Path, settings: CardSettings, data: DataSet, pictures: tuple[Tensor, Tensor], device: torch.device
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """What the autoencoder makes of held-out images, and as many that the continuous models draw, with their labels."""
+    images, labels = pictures
     autoencoder, _ = load_autoencoder(folder / "autoencoder.safetensors")
-    out = {"reconstructions": (_rebuilt(_through_latents(autoencoder), images), labels)}
+    out = {"held_out": pictures, "reconstructions": (_rebuilt(_through_latents(autoencoder), images), labels)}
     for part in ("mar", "causal"):
-        drawn = _drawn(_continuous(folder, part), len(images), device)[0]
-        out[part] = (drawn, torch.arange(len(images)) % shapes.NUM_CLASSES)
+        if (folder / f"{part}.safetensors").exists():
+            made = drawn(continuous(folder, settings, part), data, len(images), device)[0]
+            out[part] = (made, torch.arange(len(images)) % data.NUM_CLASSES)
     return out
 
 
@@ -186,31 +148,40 @@ def measure(folder: Path, settings: CardSettings) -> tuple[dict[str, Any], Tenso
     Raises:
         TrainingError: a part is missing.
     """
-    parts, device = _records(folder), pick_device(settings.device)
-    tokenizer, size = load_tokenizer(folder / "tokenizer.safetensors")
+    device, path = pick_device(settings.device), folder / "tokenizer.safetensors"
+    tokenizer, size = load_tokenizer(path)
+    data = data_of(path)
+    parts = _records(folder, parts_of(name_of(data)))
     network = classifier.load(folder / "classifier.safetensors")
     count = settings.count
-    score = _scorer(network, _held_out(1_000_000, count, size)[0])
-    images, labels = _held_out(0, count, size)
-    samples, _ = _drawn(_overrides(folder, settings, "ar"), count, device)
-    asked = torch.arange(count) % shapes.NUM_CLASSES
+    score = _scorer(network, data, held_out(data, 1_000_000, count, size)[0])
+    images, labels = held_out(data, 0, count, size)
+    samples = drawn(overrides(folder, settings, "ar"), data, count, device)[0]
     quality = {
         "held_out": score(images, labels),
         "reconstructions": score(_rebuilt(_through_codes(tokenizer), images), labels),
-        "samples": score(samples, asked),
+        "samples": score(samples, torch.arange(count) % data.NUM_CLASSES),
     }
     few = settings.latent_count
-    shown = _continuous_sets(folder, images[:few], labels[:few], device)
-    latent_quality = {"held_out": score(images[:few], labels[:few])} | {key: score(*of) for key, of in shown.items()}
+    shown = _continuous_sets(folder, settings, data, (images[:few], labels[:few]), device)
     card = {
-        "data": {"size": size, "classes": shapes.NUM_CLASSES, "held_out_first": shapes.HELD_OUT_FIRST, "seed": 0},
+        "model": settings.model,
+        "data": {
+            "name": name_of(data).value,
+            "size": size,
+            "classes": data.NUM_CLASSES,
+            "held_out_first": data.HELD_OUT_FIRST,
+            "seed": 0,
+        },
         "sampling": {"guidance_scale": settings.guidance_scale, "top_k": settings.top_k, "temperature": 1.0},
-        "latent_sampling": _latent_sampling(folder),
+        "latent_sampling": _latent_sampling(folder, settings),
         "count": count,
         "quality": quality,
         "latent_count": few,
-        "latent_quality": latent_quality,
-        "tokens_per_target_forward": _drafting(folder, settings, device) if settings.draft else {},
+        "latent_quality": {key: score(*of) for key, of in shown.items()},
+        "tokens_per_target_forward": _drafting(folder, settings, data, device) if settings.draft else {},
+        "gates": gates.read(folder),
+        "gates_beside": gates.read(checkpoints.ZOO) if folder.resolve() != checkpoints.ZOO else None,
         "parts": parts,
     }
     return card, samples
@@ -221,21 +192,8 @@ def write(folder: Path, settings: CardSettings) -> None:
     card, samples = measure(folder, settings)
     (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(text(card), encoding="utf-8")
-    contact_sheet(samples[: 4 * shapes.NUM_CLASSES], 32, folder / "samples.png")
+    contact_sheet(samples[:256], 32, folder / "samples.png")
     print(text(card))
-
-
-_DISCRETE_SETS = {
-    "held_out": "held-out images (floor)",
-    "reconstructions": "tokenizer reconstructions",
-    "samples": "samples (vanilla AR)",
-}
-_LATENT_SETS = {
-    "held_out": "held-out images (floor)",
-    "reconstructions": "autoencoder reconstructions",
-    "mar": "samples of `tiny_mar` (masked)",
-    "causal": "samples of `tiny_causal` (masked)",
-}
 
 
 def _rows(table: list[list[str]]) -> str:
@@ -244,11 +202,11 @@ def _rows(table: list[list[str]]) -> str:
 
 
 def _quality_table(quality: dict[str, Any], names: dict[str, str]) -> str:
-    table = [["images", "FID", "class", "shape", "colour"]]
-    for key, name in names.items():
-        row = quality[key]
-        shares = [f"{100 * row[f'{what}_accuracy']:.1f} %" for what in ("class", "shape", "colour")]
-        table.append([name, f"{row['fid']:.2f}", *shares])
+    judged = [key.removesuffix("_accuracy") for key in quality["held_out"] if key.endswith("_accuracy")]
+    table = [["images", "FID", *judged]]
+    for key, row in quality.items():
+        shares = [f"{100 * row[f'{what}_accuracy']:.1f} %" for what in judged]
+        table.append([names[key], f"{row['fid']:.2f}", *shares])
     return _rows(table)
 
 
@@ -262,27 +220,68 @@ def _parts_table(card: dict[str, Any]) -> str:
     return _rows(table)
 
 
+TOLD = {
+    "shapes": (
+        "The tiny zoo",
+        "Weights of a small visual autoregressive model, trained by `vvsbench train` in this repository on synthetic\n"
+        "images, so that every decoder can be run and judged on a CPU. They show how decoders differ; they say\n"
+        "nothing about real images.",
+        'eight shapes in eight colours, caption "a red star") on textured backgrounds',
+    ),
+    "scenes": (
+        "The zoo of scenes",
+        "Weights of a small visual autoregressive model in the regime of real ones: flat distributions, codes that\n"
+        "can stand for each other, and colours that tokens far apart have to agree on. Trained by\n"
+        "`vvsbench train scenes/PART` in this repository.",
+        'eight shapes, one large or two small, caption "two stars"; hue and place are open) on five materials',
+    ),
+}
+"""Of each data set: the zoo's title, what it is for, and what its classes and grounds are."""
+
+
+def _gates(card: dict[str, Any]) -> str:
+    if not card.get("gates"):
+        return ""
+    table = _rows(list(gates.lines(card["gates"], card.get("gates_beside"))))
+    return f"""## Is it in the regime of real models?
+
+Measured by `vvsbench train gates` (or `scenes/gates`) at the same sampling setting; the bounds are those within which
+LlamaGen and its published drafters lie.
+
+{table}
+
+"""
+
+
 def text(card: dict[str, Any]) -> str:
     """The README.md of a card."""
     data, sampling, speed = card["data"], card["sampling"], card["tokens_per_target_forward"]
-    latent = card["latent_sampling"]
+    latent, model, name = card["latent_sampling"], card.get("model", "tiny"), data.get("name", "shapes")
+    title, purpose, shown = TOLD[name]
     filtered = f", top-k {sampling['top_k']}" if sampling["top_k"] else ""
     names = {"small_ar": "candidates `shared_noise`, drafted by `small_ar`"}
-    speeds = "\n".join(f"- {names.get(name, f'candidates `{name}`')}: {value:.2f}" for name, value in speed.items())
+    speeds = "\n".join(
+        f"- {names.get(source, f'candidates `{source}`')}: {value:.2f}" for source, value in speed.items()
+    )
     ratio = card["quality"]["samples"]["fid"] / card["quality"]["reconstructions"]["fid"]
-    return f"""# The tiny zoo
+    sets = {"held_out": "held-out images (floor)", "samples": "samples (vanilla AR)"}
+    discrete = sets | {"reconstructions": "tokenizer reconstructions"}
+    latents = sets | {"reconstructions": "autoencoder reconstructions"}
+    latents |= {part: f"samples of `{model}_{part}` (masked)" for part in ("mar", "causal")}
+    own = "; causal and causal_draft have a layout of their own" * ("causal" in card["parts"])
+    own += "; `clip/` is in the transformers format" * ("clip" in card["parts"])
+    return f"""# {title}
 
-Weights of a small visual autoregressive model, trained by `vvsbench train` in this repository on synthetic images, so
-that every decoder can be run and judged on a CPU. They show how decoders differ; they say nothing about real images.
+{purpose}
 This page is written by `vvsbench train card` from what it measured; do not edit it.
 
 ![samples](samples.png)
 
 ## Data
 
-Images of {data["size"]} x {data["size"]} pixels in {data["classes"]} classes (eight shapes in eight colours,
-caption "a red star") on textured backgrounds, drawn by `vvsbench.training.shapes` from their index alone
-(seed {data["seed"]}). Indices from {data["held_out_first"]:,} on are held out.
+Images of {data["size"]} x {data["size"]} pixels in {data["classes"]} classes ({shown},
+drawn by `vvsbench.training.{name}` from their index alone (seed {data["seed"]}).
+Indices from {data["held_out_first"]:,} on are held out.
 
 ## Quality
 
@@ -290,16 +289,16 @@ caption "a red star") on textured backgrounds, drawn by `vvsbench.training.shape
 classifier's.
 Samples: guidance {sampling["guidance_scale"]:g}, temperature {sampling["temperature"]:g}{filtered}, classes in turn.
 
-{_quality_table(card["quality"], _DISCRETE_SETS)}
+{_quality_table(card["quality"], discrete)}
 
 FID of the samples is {ratio:.2f} times that of the reconstructions.
 
 The continuous models, {card["latent_count"]:,} images of each kind, so FID compares within this table only.
 Samples: guidance {latent["guidance_scale"]:g}, {latent["head_steps"]} head steps, one token per AR step.
 
-{_quality_table(card["latent_quality"], _LATENT_SETS)}
+{_quality_table(card["latent_quality"], latents)}
 
-## Drafting
+{_gates(card)}## Drafting
 
 Image tokens per target forward, prefill included, of `decoder=sd` at the same sampling setting (lossless):
 
@@ -311,6 +310,6 @@ Image tokens per target forward, prefill included, of `decoder=sd` at the same s
 
 Weights are float16 and computed with in float32. Names and layouts of tokenizer, target, drafter and small_ar are
 those of the official checkpoints (LlamaGen; the published EAGLE-style drafters), and so are those of autoencoder, mar
-and mar_draft (MAR); causal and causal_draft have a layout of their own; `clip/` is in the transformers format.
+and mar_draft (MAR){own}.
 Settings and SHA-256 of every file are in card.json.
 """

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from torch import Tensor
 
 from vvsbench.models.causal import CausalNetwork, CausalSizes
-from vvsbench.training import shapes
 from vvsbench.training.latents import LatentTask
 from vvsbench.training.settings import CausalSettings
 
@@ -16,14 +15,18 @@ class CausalTask(LatentTask[CausalNetwork]):
     """The causal model and its training state."""
 
     settings: CausalSettings
-    no_class = shapes.NUM_CLASSES
+
+    @property
+    def no_class(self) -> int:
+        """See `LatentTask.no_class`; the class after the last."""
+        return self.data.pictures.NUM_CLASSES
 
     def built(self) -> CausalNetwork:
         settings = self.settings
         sizes = CausalSizes(
             grid=self.data.grid,
             channels=self.data.channels,
-            classes=shapes.NUM_CLASSES,
+            classes=self.data.pictures.NUM_CLASSES,
             dim=settings.dim,
             layers=settings.layers,
             heads=settings.heads,

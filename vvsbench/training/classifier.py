@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vvsbench.models import checkpoints
-from vvsbench.training import shapes
+from vvsbench.training.data import DataSet, data_set, factors
 from vvsbench.training.loop import Task, half, pick_device
 from vvsbench.training.settings import ClassifierSettings
 
@@ -59,15 +59,12 @@ def load(path: Path) -> Classifier:
 
 
 @torch.no_grad()
-def recognised(network: Classifier, images: Tensor, labels: Tensor) -> dict[str, float]:
-    """Share of images whose class, shape and colour are recognised."""
+def recognised(network: Classifier, data: DataSet, images: Tensor, labels: Tensor) -> dict[str, float]:
+    """Share of images whose class, and each thing it is made of, is recognised."""
     guesses = torch.cat([network(batch)[0].argmax(-1) for batch in images.split(256)])
-    colours = len(shapes.COLOURS)
-    return {
-        "class": float((guesses == labels).float().mean()),
-        "shape": float((guesses // colours == labels // colours).float().mean()),
-        "colour": float((guesses % colours == labels % colours).float().mean()),
-    }
+    seen = {"class": guesses, **factors(data, guesses)}
+    asked = {"class": labels, **factors(data, labels)}
+    return {name: float((seen[name] == asked[name]).float().mean()) for name in seen}
 
 
 class ClassifierTask(Task):
@@ -76,22 +73,23 @@ class ClassifierTask(Task):
     def __init__(self, settings: ClassifierSettings) -> None:
         torch.manual_seed(settings.seed)
         self.settings, self.device = settings, pick_device(settings.device)
-        self.config = {"widths": list(settings.widths), "classes": shapes.NUM_CLASSES, "size": settings.size}
-        self.network = Classifier(list(settings.widths), shapes.NUM_CLASSES, settings.size).to(self.device)
+        self.images = data_set(settings.data_set)
+        self.config = {"widths": list(settings.widths), "classes": self.images.NUM_CLASSES, "size": settings.size}
+        self.network = Classifier(list(settings.widths), self.images.NUM_CLASSES, settings.size).to(self.device)
         width = self.network.head.in_features
-        self.describe = nn.Linear(width, shapes.attributes(torch.zeros(1)).shape[1]).to(self.device)
+        self.describe = nn.Linear(width, self.images.attributes(torch.zeros(1)).shape[1]).to(self.device)
         self.module = nn.ModuleDict({"network": self.network, "describe": self.describe})
         self.optimizers = [torch.optim.AdamW(self.module.parameters(), settings.learning_rate, weight_decay=1e-2)]
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         self.network.train()
-        first = shapes.TRAIN_FIRST + step * self.settings.batch_size
+        first = self.images.TRAIN_FIRST + step * self.settings.batch_size
         indices = torch.arange(first, first + self.settings.batch_size, device=self.device)
-        images, labels = shapes.render(indices, self.settings.size)
+        images, labels = self.images.render(indices, self.settings.size)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.bf16):
             logits, features = self.network(images)
             described = self.describe(features).float()
-        error = F.mse_loss(described, shapes.attributes(indices))
+        error = F.mse_loss(described, self.images.attributes(indices))
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.settings.label_smoothing)
         accuracy = (logits.argmax(-1) == labels).float().mean()
         return loss + self.settings.attribute_weight * error, {"accuracy": accuracy, "attributes": error}
@@ -105,6 +103,6 @@ class ClassifierTask(Task):
         """Share of 4096 held-out images that the finished file's weights recognise."""
         network = Classifier(**self.config).to(self.device)
         network.load_state_dict(self.result())
-        indices = torch.arange(4096, device=self.device) + shapes.HELD_OUT_FIRST
-        found = recognised(network.eval(), *shapes.render(indices, self.settings.size))
+        indices = torch.arange(4096, device=self.device) + self.images.HELD_OUT_FIRST
+        found = recognised(network.eval(), self.images, *self.images.render(indices, self.settings.size))
         return {f"held_out_{key}": value for key, value in found.items()}

@@ -23,7 +23,7 @@ from vvsbench.models.llamagen import split_caption
 from vvsbench.models.transformer import Transformer
 from vvsbench.training.fused import FusedPass, Projection, unit
 from vvsbench.training.loop import Task, half, pick_device
-from vvsbench.training.material import TINY_GUIDANCE, gathered
+from vvsbench.training.material import ZOO_GUIDANCE, gathered
 from vvsbench.training.settings import DrafterSettings
 from vvsbench.training.target import Average, initialise, optimizers
 
@@ -137,7 +137,7 @@ class Agreement(nn.Module):
     ) -> None:
         super().__init__()
         self.target, self.head, self.settings, self.depth, self.dtype = target, head, settings, depth, dtype
-        self.scale = settings.guidance_scale or TINY_GUIDANCE
+        self.scale = settings.guidance_scale or ZOO_GUIDANCE
         self.teacher = Teacher(target, dtype, settings.pads)
         self.unrolled = Unrolled(head, target.config.prefix + target.config.tokens - 2, dtype)
 

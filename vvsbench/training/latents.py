@@ -19,7 +19,7 @@ from vvsbench.models import checkpoints
 from vvsbench.models.diffusion import Diffusion
 from vvsbench.models.diffusion_head import HeadNetwork
 from vvsbench.models.kl_vae import KLAutoencoder
-from vvsbench.training import shapes
+from vvsbench.training.data import data_of
 from vvsbench.training.loop import Task, half, pick_device
 from vvsbench.training.settings import LatentSettings
 from vvsbench.training.target import Average, optimizers
@@ -45,7 +45,7 @@ class LatentStream:
         path = folder / "autoencoder.safetensors"
         self.autoencoder, self.size = load_autoencoder(path)
         self.autoencoder.to(device)
-        self.images, self.device = images, device
+        self.pictures, self.images, self.device = data_of(path), images, device
         self.grid, self.channels = self.size // self.autoencoder.downsample, self.autoencoder.embed_dim
         cache = folder / f"latents-{checkpoints.digest(path)[:16]}.cache"
         self.rows = Rows(cache, 2 * self.grid * self.grid * self.channels, np.float16, self._made)
@@ -53,7 +53,7 @@ class LatentStream:
     @torch.no_grad()
     def posterior(self, indices: Tensor) -> Tensor:
         """Means and standard deviations [B, N, 2 C] of any images, held-out ones too, encoded now."""
-        pixels = shapes.render(indices.to(self.device), self.size)[0].float() / 127.5 - 1
+        pixels = self.pictures.render(indices.to(self.device), self.size)[0].float() / 127.5 - 1
         mean, log_variance = self.autoencoder.encode(pixels)
         return torch.cat([mean, (log_variance / 2).exp()], 1).flatten(2).transpose(1, 2)
 
@@ -67,11 +67,11 @@ class LatentStream:
         """Labels int64 [B] and latents [B, N, C] of `count` training images from number `first` on."""
         numbers = (torch.arange(first, first + count) % self.images).tolist()
         stored = torch.from_numpy(self.rows.read(numbers)).to(self.device).float()
-        labels = shapes.labels_of(torch.tensor(numbers, device=self.device) + shapes.TRAIN_FIRST)
+        labels = self.pictures.labels_of(torch.tensor(numbers, device=self.device) + self.pictures.TRAIN_FIRST)
         return labels, self.drawn(stored.view(count, -1, 2 * self.channels))
 
     def _made(self, first: int, count: int) -> np.ndarray[Any, Any]:
-        found = self.posterior(torch.arange(first, first + count) + shapes.TRAIN_FIRST)
+        found = self.posterior(torch.arange(first, first + count) + self.pictures.TRAIN_FIRST)
         return found.flatten(1).cpu().numpy()
 
 
@@ -139,8 +139,6 @@ class LatentTask(Task, Generic[Network]):
         settings: of the training.
     """
 
-    no_class: int
-
     def __init__(self, settings: LatentSettings) -> None:
         torch.manual_seed(settings.seed)
         self.settings, self.device = settings, pick_device(settings.device)
@@ -162,6 +160,11 @@ class LatentTask(Task, Generic[Network]):
         """Whether it is a matrix between hidden states, as opposed to an embedding, a norm or an output."""
         stacks = ("encoder_blocks", "decoder_blocks", "layers", "res_blocks")
         return parameter.ndim == 2 and any(stack in name.split(".") for stack in stacks)
+
+    @property
+    @abstractmethod
+    def no_class(self) -> int:
+        """The label of no class."""
 
     @abstractmethod
     def built(self) -> Network:
@@ -208,8 +211,8 @@ class LatentTask(Task, Generic[Network]):
         """Denoising loss on 1024 held-out images, with and without their class, at the same noise."""
         sums = {"held_out_loss": 0.0, "held_out_loss_without_class": 0.0}
         for start in range(0, 1024, 128):
-            indices = torch.arange(start, start + 128, device=self.device) + shapes.HELD_OUT_FIRST
-            labels, posterior = shapes.labels_of(indices), self.data.posterior(indices)
+            indices = torch.arange(start, start + 128, device=self.device) + self.data.pictures.HELD_OUT_FIRST
+            labels, posterior = self.data.pictures.labels_of(indices), self.data.posterior(indices)
             for key, given in zip(sums, (labels, torch.full_like(labels, self.no_class)), strict=True):
                 torch.manual_seed(start)
                 tokens = self.data.drawn(posterior)

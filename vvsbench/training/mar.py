@@ -14,7 +14,6 @@ from torch import Tensor
 
 from vvsbench.models.latents import NO_CLASS
 from vvsbench.models.mar import MARNetwork, MARSizes
-from vvsbench.training import shapes
 from vvsbench.training.latents import LatentTask
 from vvsbench.training.settings import MARSettings
 
@@ -23,14 +22,18 @@ class MARTask(LatentTask[MARNetwork]):
     """The masked model and its training state."""
 
     settings: MARSettings
-    no_class = NO_CLASS
+
+    @property
+    def no_class(self) -> int:
+        """See `LatentTask.no_class`."""
+        return NO_CLASS
 
     def built(self) -> MARNetwork:
         settings = self.settings
         sizes = MARSizes(
             grid=self.data.grid,
             channels=self.data.channels,
-            classes=shapes.NUM_CLASSES,
+            classes=self.data.pictures.NUM_CLASSES,
             buffer=settings.buffer,
             encoder_dim=settings.dim,
             encoder_depth=settings.encoder_layers,

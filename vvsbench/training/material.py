@@ -23,13 +23,14 @@ from vvsbench.models.loading import load_text_encoder, load_transformer
 from vvsbench.models.settings import LlamaGenConfig
 from vvsbench.models.transformer import Transformer
 from vvsbench.runs.store import RECORD, StoredCell, read_record
+from vvsbench.training.data import MODELS, name_of
 from vvsbench.training.loop import TrainingError
 from vvsbench.training.settings import DrafterSettings
 from vvsbench.training.target import load_target
 from vvsbench.training.tokens import TokenStream
 
-TINY_GUIDANCE = 1.5
-"""Guidance scale of the tiny model's studies (conf/sampling/tiny.yaml)."""
+ZOO_GUIDANCE = 1.5
+"""Guidance scale of the studies on the zoos (conf/sampling/tiny.yaml and scenes.yaml)."""
 ALIKE = ("name", "condition", "dim", "layers", "heads", "vocab", "grid")
 """Settings of a model in which a cell has to agree with the target."""
 HELD_OUT_SHARE = 0.05
@@ -77,9 +78,8 @@ def gathered(settings: DrafterSettings, device: torch.device) -> Material:
     folder = Path(settings.folder)
     path = folder / "target.safetensors"
     target = load_target(path).to(device)
-    return Material(
-        "tiny", target, checkpoints.digest(path), TokenStream(folder, settings.images, device), TINY_GUIDANCE
-    )
+    stream = TokenStream(folder, settings.images, device, settings.bf16)
+    return Material(MODELS[name_of(stream.pictures)], target, checkpoints.digest(path), stream, ZOO_GUIDANCE)
 
 
 def _drawn(settings: DrafterSettings, device: torch.device) -> Material:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 
 from vvsbench.drafting.sources import Pads
 
 SEEDS = 2**40
 """How many seeds a training has: torch takes one of 64 bits for every step of each."""
+
+
+class DataName(StrEnum):
+    """The synthetic data sets, each a module of this package."""
+
+    shapes = "shapes"
+    scenes = "scenes"
 
 
 @dataclass
@@ -75,16 +83,29 @@ class LoopSettings:
 
 
 @dataclass
-class TokenizerSettings(LoopSettings):
+class ImageSettings(LoopSettings):
+    """What trainings on pictures share; those on tokens take both from the tokenizer in their folder.
+
+    Attributes:
+        data_set: the pictures.
+        size: their side in pixels.
+    """
+
+    data_set: DataName = DataName.shapes
+    size: int = 32
+
+
+@dataclass
+class TokenizerSettings(ImageSettings):
     """The VQ tokenizer; sizes as in `vvsbench.models.vq.VQModel`."""
 
-    size: int = 32
     codebook_size: int = 512
     codebook_dim: int = 8
     z_channels: int = 64
     base_channels: int = 32
     channel_multipliers: list[int] = field(default_factory=lambda: [1, 2, 2])
     residual_blocks: int = 1
+    patch: int = 1
     edge_weight: float = 1.0
     commitment: float = 0.25
     codebook_decay: float = 0.98
@@ -92,7 +113,7 @@ class TokenizerSettings(LoopSettings):
 
 
 @dataclass
-class AutoencoderSettings(LoopSettings):
+class AutoencoderSettings(ImageSettings):
     """The KL autoencoder; sizes as in `vvsbench.models.kl_vae.KLAutoencoder`.
 
     Attributes:
@@ -100,24 +121,23 @@ class AutoencoderSettings(LoopSettings):
             bear, and so how small an error of a latent goes unseen.
     """
 
-    size: int = 32
     embed_dim: int = 8
     base_channels: int = 32
     channel_multipliers: list[int] = field(default_factory=lambda: [1, 1, 2])
     residual_blocks: int = 1
+    patch: int = 1
     edge_weight: float = 1.0
     kl_weight: float = 0.015
 
 
 @dataclass
-class ClassifierSettings(LoopSettings):
+class ClassifierSettings(ImageSettings):
     """The classifier; sizes as in `vvsbench.training.classifier.Classifier`.
 
     Attributes:
         attribute_weight: of the squared error of what a picture shows besides its class.
     """
 
-    size: int = 32
     widths: list[int] = field(default_factory=lambda: [32, 64, 96, 128])
     label_smoothing: float = 0.05
     attribute_weight: float = 2.0
@@ -131,6 +151,8 @@ class TargetSettings(LoopSettings):
         images: different training images; later steps see them again.
         average: decay of the moving average of the weights, which is what is kept.
         label_drop: share of images trained without their class, for guidance.
+        code_embeddings: start the tokens' embeddings from the tokenizer's code vectors, so that near codes start
+            alike; with thousands of codes it saves the first ten thousand images.
         compile: fuse the training pass with torch.compile (on a CPU it needs a C++ compiler, and is twice as fast).
         ffn: width of the MLP; 0 for LlamaGen's rule.
     """
@@ -141,6 +163,7 @@ class TargetSettings(LoopSettings):
     ffn: int = 0
     images: int = 200_000
     label_drop: float = 0.1
+    code_embeddings: bool = False
     compile: bool = True
     weight_decay: float = 0.02
     average: float = 0.999
@@ -207,7 +230,7 @@ class DrafterSettings(LoopSettings):
             found.append(f"unroll={self.unroll}: must be at least 1.")
         if self.target not in ([], ["model=tiny"]) and not self.data:
             found.append(
-                f"{self.target[0]}: only the tiny model can be trained for without data; draw images with it "
+                f"{self.target[0]}: only a zoo's own target can be trained for without data; draw images with it "
                 "(vvsbench run) and name the folder of their cells: data=outputs/cells/STUDY."
             )
         return found
@@ -303,19 +326,38 @@ class ClipSettings(LoopSettings):
 
 
 @dataclass
-class CardSettings(LoopSettings):
-    """The model card: what is measured on the finished parts.
+class SampleSettings(LoopSettings):
+    """What is measured on samples of a zoo's target, and how they are drawn.
 
     Attributes:
+        model: as which `vvsbench run` knows the target.
         count: images of each set (held-out, reconstructions, samples); FID is biased, so all sets are equally large.
-        guidance_scale: of the samples, as in conf/sampling/tiny.yaml.
+        guidance_scale: of the samples, as in the model's own conf/sampling.
         top_k: likewise; 0 keeps every token.
         draft: images decoded with the drafter for its tokens per target forward; 0 to leave that out.
-        latent_count: images of each set that shows the continuous models, which draw slowly.
     """
 
+    model: str = "tiny"
     count: int = 1024
     guidance_scale: float = 1.5
     top_k: int = 0
     draft: int = 128
+
+
+@dataclass
+class CardSettings(SampleSettings):
+    """The model card: what is measured on the finished parts.
+
+    Attributes:
+        latent_count: images of each set that shows the continuous models, which draw slowly.
+    """
+
     latent_count: int = 256
+
+
+@dataclass
+class GatesSettings(SampleSettings):
+    """The gates: whether a zoo is in the regime of real models."""
+
+    count: int = 512
+    draft: int = 64

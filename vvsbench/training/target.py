@@ -15,9 +15,9 @@ from torch.optim import Optimizer
 
 from vvsbench.models import checkpoints
 from vvsbench.models.transformer import Transformer, TransformerConfig
-from vvsbench.training import shapes
 from vvsbench.training.fused import FusedPass
 from vvsbench.training.loop import Task, TrainingError, half, pick_device
+from vvsbench.training.muon import Muon
 from vvsbench.training.settings import TargetSettings
 from vvsbench.training.tokens import TokenStream
 
@@ -35,10 +35,17 @@ def initialise(network: nn.Module, head: nn.Linear | None = None) -> None:
         nn.init.zeros_(head.weight)
 
 
+@torch.no_grad()
+def start_from_codes(embedding: nn.Embedding, codes: Tensor) -> None:
+    """Add a random projection of the unit code vectors [K, C] to embeddings, which keep 0.3 of their own start."""
+    projection = torch.randn(codes.shape[1], embedding.embedding_dim)
+    embedding.weight.mul_(0.3).add_(codes @ projection, alpha=0.02)
+
+
 def optimizers(matrices: list[nn.Parameter], others: list[nn.Parameter], rate: float, decay: float) -> list[Optimizer]:
     """Muon for the matrices inside the blocks, AdamW for embeddings, norms and heads."""
     return [
-        torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+        Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.95), weight_decay=0.0),
     ]
 
@@ -77,7 +84,7 @@ class TargetTask(Task):
     def __init__(self, settings: TargetSettings) -> None:
         torch.manual_seed(settings.seed)
         self.settings, self.device = settings, pick_device(settings.device)
-        self.data = TokenStream(Path(settings.folder), settings.images, self.device)
+        self.data = TokenStream(Path(settings.folder), settings.images, self.device, settings.bf16)
         shape = TransformerConfig(
             condition="label",
             dim=settings.dim,
@@ -86,11 +93,13 @@ class TargetTask(Task):
             ffn=settings.ffn,
             vocab=self.data.tokenizer.quantize.embedding.num_embeddings,
             grid=self.data.grid,
-            classes=shapes.NUM_CLASSES,
+            classes=self.data.pictures.NUM_CLASSES,
         )
         self.config = asdict(shape)
         self.network = Transformer(shape)
         initialise(self.network, self.network.output)
+        if settings.code_embeddings:
+            start_from_codes(self.network.tok_embeddings, self.data.tokenizer.quantize.codes().cpu())
         self.network.to(self.device)
         fused = FusedPass(self.network, torch.bfloat16 if settings.bf16 else torch.float32)
         self.forward = torch.compile(fused, dynamic=False) if settings.compile else fused
@@ -105,7 +114,7 @@ class TargetTask(Task):
         batch = self.settings.batch_size
         labels, tokens = self.data.take(step * batch, batch)
         dropped = torch.rand(batch, device=self.device) < self.settings.label_drop
-        labels = torch.where(dropped, torch.full_like(labels, shapes.NUM_CLASSES), labels)
+        labels = torch.where(dropped, torch.full_like(labels, self.network.config.classes), labels)
         logits = self.forward(labels, tokens)
         loss = F.cross_entropy(logits.flatten(0, 1).float(), tokens.flatten())
         return loss, {}
@@ -124,11 +133,9 @@ class TargetTask(Task):
         """Nats per token of 2048 held-out images, with and without their class, and the entropy of the predictions."""
         average = self.averaged.average
         sums = {"held_out_nats": 0.0, "held_out_nats_without_class": 0.0, "entropy": 0.0}
-        for start in range(0, 2048, 256):
-            indices = torch.arange(start, start + 256, device=self.device) + shapes.HELD_OUT_FIRST
-            tokens, labels = self.data.encode(indices), shapes.labels_of(indices)
+        for labels, tokens in self.data.held_out(2048, 256):
             logs = average.train_logits(labels, tokens).log_softmax(-1)
-            null = average.train_logits(torch.full_like(labels, shapes.NUM_CLASSES), tokens).log_softmax(-1)
+            null = average.train_logits(torch.full_like(labels, average.config.classes), tokens).log_softmax(-1)
             sums["held_out_nats"] -= float(logs.gather(-1, tokens[..., None]).mean()) / 8
             sums["held_out_nats_without_class"] -= float(null.gather(-1, tokens[..., None]).mean()) / 8
             sums["entropy"] -= float((logs.exp() * logs).sum(-1).mean()) / 8

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vvsbench.models.vq import VQModel
-from vvsbench.training import shapes
+from vvsbench.training.data import data_set
 from vvsbench.training.loop import Task, half, pick_device
 from vvsbench.training.settings import TokenizerSettings
 
@@ -66,7 +66,7 @@ class TokenizerTask(Task):
     def __init__(self, settings: TokenizerSettings) -> None:
         torch.manual_seed(settings.seed)
         self.settings = settings
-        self.device = pick_device(settings.device)
+        self.device, self.images = pick_device(settings.device), data_set(settings.data_set)
         self.config = {
             "codebook_size": settings.codebook_size,
             "codebook_dim": settings.codebook_dim,
@@ -74,6 +74,7 @@ class TokenizerTask(Task):
             "base_channels": settings.base_channels,
             "channel_multipliers": list(settings.channel_multipliers),
             "residual_blocks": settings.residual_blocks,
+            "patch": settings.patch,
         }
         self.tokenizer = VQModel(**self.config)
         self.codebook = MovingCodebook(settings.codebook_size, settings.codebook_dim, settings.codebook_decay)
@@ -83,11 +84,14 @@ class TokenizerTask(Task):
         self.optimizers = [torch.optim.AdamW(trained, settings.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)]
         self._chosen: tuple[Tensor, Tensor] | None = None
 
+    def _pixels(self, first: int, count: int) -> Tensor:
+        """Images in [-1, 1], float32 [B, 3, S, S], from number `first` on."""
+        indices = torch.arange(first, first + count, device=self.device)
+        return self.images.render(indices, self.settings.size)[0].float() / 127.5 - 1
+
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         settings = self.settings
-        first = shapes.TRAIN_FIRST + step * settings.batch_size
-        images, _ = shapes.render(torch.arange(first, first + settings.batch_size, device=self.device), settings.size)
-        pixels = images.float() / 127.5 - 1
+        pixels = self._pixels(self.images.TRAIN_FIRST + step * settings.batch_size, settings.batch_size)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=settings.bf16):
             latents = self.tokenizer.latents(pixels)
         unit = F.normalize(latents.float(), dim=1)
@@ -130,8 +134,7 @@ class TokenizerTask(Task):
         near = (codes @ codes.T - 2 * torch.eye(len(codes), device=codes.device)).argmax(dim=-1)
         used, errors, swapped = torch.zeros(len(codes), device=codes.device), [], []
         for start in range(0, 2048, 256):
-            indices = torch.arange(start, start + 256, device=self.device) + shapes.HELD_OUT_FIRST
-            pixels = shapes.render(indices, self.settings.size)[0].float() / 127.5 - 1
+            pixels = self._pixels(self.images.HELD_OUT_FIRST + start, 256)
             tokens = self.tokenizer.encode(pixels)[1]
             used += torch.bincount(tokens.flatten(), minlength=len(codes))
             rebuilt = self.tokenizer.decode_code(tokens).clamp(-1, 1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vvsbench.models import checkpoints
 from vvsbench.models.vq import VQModel
-from vvsbench.training import shapes
+from vvsbench.training.data import data_of
 from vvsbench.training.loop import TrainingError
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -85,13 +85,15 @@ class TokenStream:
         folder: holds tokenizer.safetensors; the file of tokens is written here.
         images: how many different images there are; indices are taken modulo this.
         device: where images are drawn and encoded.
+        bf16: encode in bfloat16.
     """
 
-    def __init__(self, folder: Path, images: int, device: torch.device) -> None:
+    def __init__(self, folder: Path, images: int, device: torch.device, bf16: bool) -> None:
         path = folder / "tokenizer.safetensors"
         self.tokenizer, self.size = load_tokenizer(path)
         self.tokenizer.to(device)
-        self.images, self.device = images, device
+        self.pictures, self.images = data_of(path), images
+        self.device, self.bf16 = device, bf16
         self.grid = self.size // self.tokenizer.downsample
         cache = folder / f"tokens-{checkpoints.digest(path)[:16]}.cache"
         self.rows = Rows(cache, self.grid * self.grid, np.uint16, self._made)
@@ -99,21 +101,22 @@ class TokenStream:
     @torch.no_grad()
     def encode(self, indices: Tensor) -> Tensor:
         """Tokens int64 [B, N] of any images, held-out ones too, drawn and encoded now."""
-        pixels = shapes.render(indices.to(self.device), self.size)[0].float() / 127.5 - 1
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+        pixels = self.pictures.render(indices.to(self.device), self.size)[0].float() / 127.5 - 1
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             return self.tokenizer.encode(pixels)[1]
 
     def take(self, first: int, count: int) -> tuple[Tensor, Tensor]:
         """Labels int64 [B] and tokens int64 [B, N] of `count` training images from number `first` on."""
         numbers = (torch.arange(first, first + count) % self.images).tolist()
         tokens = torch.from_numpy(self.rows.read(numbers).astype(np.int64)).to(self.device)
-        return shapes.labels_of(torch.tensor(numbers, device=self.device) + shapes.TRAIN_FIRST), tokens
+        indices = torch.tensor(numbers, device=self.device) + self.pictures.TRAIN_FIRST
+        return self.pictures.labels_of(indices), tokens
 
     def held_out(self, limit: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """See `Material.held_out`."""
         for first in range(0, limit, batch):
-            indices = torch.arange(first, min(first + batch, limit), device=self.device) + shapes.HELD_OUT_FIRST
-            yield shapes.labels_of(indices), self.encode(indices)
+            indices = torch.arange(first, min(first + batch, limit), device=self.device) + self.pictures.HELD_OUT_FIRST
+            yield self.pictures.labels_of(indices), self.encode(indices)
 
     def _made(self, first: int, count: int) -> np.ndarray[Any, Any]:
-        return self.encode(torch.arange(first, first + count) + shapes.TRAIN_FIRST).cpu().numpy()
+        return self.encode(torch.arange(first, first + count) + self.pictures.TRAIN_FIRST).cpu().numpy()

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vvsbench.axes import Guarantee, Residual
 from vvsbench.decoding.acceptance.base import AcceptanceRule, Verdict
-from vvsbench.decoding.acceptance.sequential import Sequential, remainder
+from vvsbench.decoding.acceptance.sequential import Walk, remainder
 from vvsbench.drafting.tree import TokenTree
 from vvsbench.sampling import Sampling
 
@@ -60,7 +60,7 @@ class Relaxation:
         return own + torch.where(within, borrowed, 0.0).amax(1, keepdim=True), within
 
 
-class Lantern(Sequential):
+class Lantern(Walk):
     """Relaxed acceptance: with probability P(x) / q(x) in place of p(x) / q(x).
 
     Args:
@@ -79,7 +79,7 @@ class Lantern(Sequential):
         self.relaxation, self.residual = relaxation, residual
 
     def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool) -> tuple[Tensor, Tensor]:
-        """See `Sequential.weigh`."""
+        """See `Walk.weigh`."""
         mass, within = self.relaxation.borrow(rest, token)
         otherwise = rest
         if self.residual is Residual.accepted_set:

@@ -9,8 +9,12 @@ candidate was drawn from:
 - a sample without replacement (EAGLE-1): q is the drafter's law without the siblings drawn before, renormalised.
 
 Both have the law of the target, exactly, as long as siblings are tried in the order in which they were drawn and none
-of those drawn is left out between two that are tried. The loop runs over levels and ranks, not over nodes: every image
-of the batch tries the same rank at the same time.
+of those drawn is left out between two that are tried.
+
+Of candidates that do not depend on chance a rejection leaves nothing but the other tokens: of siblings with p(x1),
+p(x2), ... the j-th is accepted, where the ones before it were not, with p(xj) / (1 - p(x1) - ... - p(x(j-1))). So
+every node is judged at once (`Sequential`). In general there is a law to be kept from sibling to sibling (`Walk`), in a
+loop over levels and ranks, not over nodes: every image of the batch tries the same rank at the same time.
 """
 
 from __future__ import annotations
@@ -21,10 +25,11 @@ from torch import Tensor
 from vvsbench.axes import Guarantee
 from vvsbench.decoding.acceptance.base import AcceptanceRule, Verdict
 from vvsbench.drafting.tree import TokenTree
+from vvsbench.fusing import fusible
 from vvsbench.sampling import EXCLUDED, draw
 
 
-class Sequential(AcceptanceRule):
+class Walk(AcceptanceRule):
     """Try the children of the last accepted node in their order; subclasses may relax what is accepted."""
 
     guarantee = Guarantee.exact
@@ -100,6 +105,48 @@ class Sequential(AcceptanceRule):
             Probability [B, 1], and a distribution [B, V].
         """
         return rest.gather(1, token), remainder(rest, q, otherwise=rest)
+
+
+class Sequential(Walk):
+    """The rule itself: nothing is relaxed."""
+
+    def judge(self, tree: TokenTree, scores: Tensor, chance: Tensor) -> Verdict:
+        """See `AcceptanceRule.judge`."""
+        if tree.laws is not None:
+            return super().judge(tree, scores, chance)
+        batch, _, vocab = scores.shape
+        depths, parents = tree.depths.expand(batch, -1), tree.parents.expand(batch, -1)
+        wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        above = wide.flatten(1).gather(1, parents * vocab + tree.tokens)
+        mass = (above - wide.logsumexp(-1).gather(1, parents)).exp()
+        node = _reached(mass, chance, depths, parents, tree.visible)
+        own = scores.gather(1, node[..., None].expand(-1, -1, vocab))[:, 0]
+        depth = depths.gather(1, node)
+        # its children were rejected; where they were all that could be drawn, rounding is to blame, and they may be
+        gone = torch.where((parents == node) & (depths > 0), tree.tokens, tree.tokens.new_full((), vocab))
+        spare = torch.nn.functional.pad(own, (0, 1)).scatter(1, gone, EXCLUDED)[:, :-1]
+        rest = torch.where(spare.amax(1, keepdim=True) > EXCLUDED, spare, own)
+        noise = tree.noise.gather(1, depth[..., None].expand(-1, -1, vocab))[:, 0]
+        return Verdict(node[:, 0], depth[:, 0], draw(rest, noise))
+
+
+@fusible
+def _reached(mass: Tensor, chance: Tensor, depths: Tensor, parents: Tensor, visible: Tensor) -> Tensor:
+    """The deepest node int64 [B, 1] to which every step is accepted.
+
+    Args:
+        mass: [B, T], the target's probability of each node's token after its parent.
+        chance: uniforms [B, T].
+        depths, parents: int64 [B, T].
+        visible: bool [B or 1, T, T], see `TokenTree`.
+    """
+    number = torch.arange(mass.shape[1], device=mass.device)
+    before = (parents[:, None] == parents[..., None]) & (number < number[:, None]) & (depths > 0)[:, None]
+    left = 1 - (before.to(mass.dtype) @ mass[..., None])[..., 0]
+    passed = chance * left <= mass
+    chosen = (passed & ~(before & passed[:, None]).any(-1)) | (depths == 0)
+    reached = (chosen[:, None] | ~visible).all(-1)
+    return torch.where(reached, depths, -1).argmax(1, keepdim=True)
 
 
 def remainder(rest: Tensor, taken: Tensor, otherwise: Tensor) -> Tensor:

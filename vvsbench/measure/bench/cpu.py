@@ -30,6 +30,7 @@ from vvsbench.measure.bench.report import Row, Verdict, columns
 from vvsbench.measure.bench.scripted import Scripted, rate_for
 from vvsbench.measure.bench.sections import Found, Plan, Task
 from vvsbench.measure.bench.timing import Taken, compared, generated, ratio
+from vvsbench.measure.kernels import per_step
 from vvsbench.measure.memory import process_peak
 from vvsbench.measure.statistics import median, median_ratio
 from vvsbench.models.llamagen import Guidance, LlamaGen
@@ -98,6 +99,7 @@ def plans(settings: Settings) -> list[Plan]:
             "large",
         ),
         Plan("baseline tiny", f"ar {against}: tiny zoo, whole images", baseline_tiny, 3, "", (eager,), "tiny"),
+        Plan("kernels", "operations per step on the tiny zoo: the same on any machine", kernels, 1, group="tiny"),
         Plan("zoo", "decoders on the tiny zoo", zoo, 4, "eager; timing the networks is part of it", (), "tiny"),
         Plan(
             "flat", "cost per image as images grow in number: ar on the tiny zoo, as in a run", flat, 4, "", (), "flat"
@@ -222,6 +224,12 @@ def zoo(task: Task) -> Found:
                 "tokens per forward": statistics.median(one.compression for one in runs),
             }
             yield row | columns("over ar", ratio(taken["ar"], runs))
+
+
+def kernels(task: Task) -> Found:
+    """Operations that a step dispatches, by decoder."""
+    for name, cell in ZOO.items():
+        yield {"decoder": name, "operations per step": per_step(tiny(*cell))}
 
 
 def flat(task: Task) -> Found:
