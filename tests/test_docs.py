@@ -14,6 +14,7 @@ from tests import nano
 from vvsbench import catalog, cli, config
 from vvsbench.analysis import frame, tables
 from vvsbench.composition import composed
+from vvsbench.decoding.schedule.base import Moment
 from vvsbench.quality import config as protocols
 from vvsbench.quality import scorers
 from vvsbench.runs import store
@@ -185,6 +186,17 @@ def test_the_keys_of_the_released_knobs_exist():
     for key in keys - {"decoder.drafter.checkpoint"}:
         found = [_has(run, key.split(".")) for run in (released, dynamic)]
         assert any(found), key
+
+
+def test_what_never_skips_there_never_skips_here():
+    """The released code's word for never is an interval, which here skips the first step that may be skipped."""
+    lines = (ADDING.parent / "released_vvs.md").read_text(encoding="utf-8").splitlines()
+    (line,) = (line for line in lines if line.startswith("| `skip_interval`"))
+    assert "never, which is `schedule@decoder.schedule=always` here" in line
+    first = Moment(step=1, committed=6, tokens=64)
+    schedules = ["schedule@decoder.schedule=always", "decoder.schedule.interval=1024"]
+    never, rarely = (composed(["decoder=vvs_released", words]).decoder.schedule for words in schedules)
+    assert (never.skips(first), rarely.skips(first)) == (False, True)
 
 
 def _has(node, path):

@@ -26,8 +26,8 @@ def unspoken(call):
             return False  # these know no text
         modes = [given.get("mode"), *call.args[0 if isinstance(call.func, ast.Attribute) else 1 :][:1]]
         return "b" not in "".join(ast.unparse(mode) for mode in modes if mode)
-    texts = {"text", "universal_newlines"} & set(given)
-    return called in ("read_text", "write_text", "FileHandler", "TextIOWrapper") or bool(texts)
+    as_text = {"text", "universal_newlines"} & set(given) and called in ("run", "Popen", "check_output")
+    return called in ("read_text", "write_text", "FileHandler", "TextIOWrapper") or bool(as_text)
 
 
 def test_what_counts_as_text_without_an_encoding():

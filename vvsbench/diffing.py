@@ -23,7 +23,7 @@ from vvsbench.errors import ConfigError
 from vvsbench.reporting import exists, parse, place
 from vvsbench.runs.record import CellRecord
 from vvsbench.runs.states import CellState, State, of_folders
-from vvsbench.runs.store import RECORD, SPEED, Store, StoredCell, read_speed
+from vvsbench.runs.store import RECORD, SPEED, RecordError, Store, StoredCell, read_speed
 from vvsbench.terminal import Terminal
 
 DEFAULTS = {"output_root": "outputs", "across_hardware": "false"}
@@ -167,14 +167,36 @@ def side(name: str, root: Path) -> Side:
         if (folder / RECORD).is_file():
             studies.setdefault(folder.parent.name, []).append(folder)
     found = [cell for members in studies.values() for cell in of_folders(members)]
-    speeds = {folder: record for folder in folders if (record := read_speed(folder)) is not None}
-    usable = [StoredCell(one.folder, one.record) for one in found if one.record and _usable(one)]
-    timed = [Timed(record) for record in speeds.values() if record.measured]
-    left_out = [f"{one.folder.name}: {one.state.value} ({one.why})" for one in found if not _usable(one)]
-    left_out += [f"speed of {one.label}: {one.status} ({one.error})" for one in speeds.values() if not one.measured]
+    usable, left_out = _readable([StoredCell(one.folder, one.record) for one in found if one.record and _usable(one)])
+    left_out += [f"{one.folder.name}: {one.state.value} ({one.why})" for one in found if not _usable(one)]
+    timed = []
+    for folder in folders:
+        try:
+            record = read_speed(folder)
+        except RecordError as error:
+            left_out.append(f"speed of {folder.name}: {error}")
+            continue
+        if record and record.measured:
+            timed.append(Timed(record))
+        elif record:
+            left_out.append(f"speed of {record.label}: {record.status} ({record.error})")
     if not usable and not timed:
         raise ConfigError([f"{name} has no finished cell: {'; '.join(left_out)}."])
     return Side(name, usable, timed, left_out)
+
+
+def _readable(cells: Sequence[StoredCell]) -> tuple[list[StoredCell], list[str]]:
+    """Those whose tables can be read, and a line about each of the others and each lost score."""
+    sound, left_out = [], []
+    for cell in cells:
+        try:
+            cell.check()
+        except RecordError as error:
+            left_out.append(f"{cell.folder.name}: {error}")
+        else:
+            sound.append(cell)
+            left_out += [f"a score of {cell.record.label}: {why}" for why in cell.unscored]
+    return sound, left_out
 
 
 def _folders(name: str, root: Path) -> list[Path]:

@@ -23,6 +23,8 @@ from vvsbench.runs.scoring import measure
 from vvsbench.runs.store import Store, StoredCell, read_quality, read_record
 
 DEFAULTS = {"study": "single", "size": "", "label": "", "captions": "", "output_root": "outputs"}
+LONGEST = 300
+"""Letters of a label."""
 USAGE = """\
 usage: vvsbench import FOLDER_OR_NPZ study=NAME label=TEXT [captions=FILE] [metrics=NAME] [output_root=outputs]
 
@@ -51,6 +53,8 @@ def main(arguments: Sequence[str]) -> int:
     settings = parse([word for word in arguments if word not in {*sources, *metrics}], DEFAULTS)
     if len(sources) != 1 or not settings["label"]:
         raise ConfigError([USAGE.splitlines()[0].replace("usage: ", "write: ")])
+    if len(settings["label"]) > LONGEST:
+        raise ConfigError([f"label has {len(settings['label'])} letters; {LONGEST} at most."])
     root = Path(settings["output_root"])
     study = named(settings, root)
     protocol = composed(metrics).metrics if metrics else protocol_of(Store(root), study)

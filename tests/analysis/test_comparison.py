@@ -9,7 +9,7 @@ import pytest
 
 from vvsbench.analysis.comparison import change, mean, metric_change, pairs, ratio, saving, speed_up
 from vvsbench.analysis.estimate import Estimate, interval, number
-from vvsbench.runs import shards
+from vvsbench.runs import files, shards
 from vvsbench.runs.record import CellRecord, Jackknife, MetricValue, packed
 from vvsbench.runs.store import StoredCell
 
@@ -51,11 +51,14 @@ def test_cold_batches_do_not_count() -> None:
 def cell(folder: Path, tokens: list[Any], grey: list[int], kind: str = "int32") -> StoredCell:
     """Images of one colour each, four pixels wide, in files of two images."""
     images = np.stack([np.full((3, 4, 4), level, dtype=np.uint8) for level in grey])
+    digests = []
     for where in shards.ranges(len(tokens), 2):
         chosen = slice(where.first, where.end)
         part = np.array(tokens[chosen], dtype=kind)
-        shards.write(folder, where, shards.Shard(where.first, images[chosen], part), [])
-    record = CellRecord.model_construct(count=len(tokens), config={"shard_size": 2})
+        rows = [{"image": image} for image in range(where.first, where.end)]
+        digests.append(shards.write(folder, where, shards.Shard(where.first, images[chosen], part, rows), []))
+    digest = files.digest("\n".join(digests).encode())
+    record = CellRecord.model_construct(count=len(tokens), config={"shard_size": 2}, image_digest=digest)
     return StoredCell(folder, record)
 
 

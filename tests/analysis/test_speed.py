@@ -18,9 +18,9 @@ CONFIG = {
     "model": {"name": "tiny"},
     "decoder": {"name": "vvs"},
     "study": {"name": "s", "title": "How fast"},
-    "engine": "eager",
-    "dtype": "fp32",
-    "batch_size": 4,
+    **{"sampling": {}, "prompts": {}},
+    **{"engine": "eager", "dtype": "fp32", "device": "cpu"},
+    **{"count": 4, "batch_size": 4, "shard_size": 4, "seed": 0},
 }
 
 
@@ -161,5 +161,6 @@ def test_a_report_without_speed_does_not_mention_it(root, no_figures):
 def test_a_damaged_record_is_named(tmp_path):
     write(tmp_path, "one")
     (tmp_path / "cells" / "s" / "one" / store.SPEED).write_text("{}")
-    with pytest.raises(store.RecordError, match=r"speed.json is damaged \(status"):
-        speeds("s", tmp_path)
+    (found,) = speeds("s", tmp_path).troubles
+    assert found.subject == "one"
+    assert "speed.json is damaged (status" in found.what

@@ -37,7 +37,7 @@ def test_a_cell_whose_process_is_killed_is_told_and_the_next_is_timed(start, wei
     assert "Traceback" not in err
     assert err.index("floor") < len(err)
     assert "times as fast as ar" in out
-    died, timed = Store(tmp_path / "outputs").speeds("s")
+    died, timed = Store(tmp_path / "outputs").speeds("s").sound
     assert (died.status, timed.status) == ("crashed", "ok")
     assert timed.measured.own.floor_share > 0
     assert timed.measured.baseline.forwards == nano.GRID**2

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
 import torch
+from numpy.lib import format as npy
 from scipy import linalg
 
 from vvsbench.quality import adm, fidelity, references, scorers
@@ -132,3 +135,38 @@ def test_gaussians_of_the_file_are_used_as_they_are(file, tmp_path):
     found = references.load(ReferenceConfig("adm", str(file), 40, 0), SmallExtractor(), 8, tmp_path)
     mu, sigma = adm.statistics(file, adm.POOLED)
     assert fidelity.fid(found.gaussian, fidelity.Gaussian(mu, sigma)) == pytest.approx(0, abs=1e-6)
+
+
+def archived(path, header, content, packed=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", packed) as archive, archive.open("arr_0.npy", "w") as array:
+        npy.write_array_header_1_0(array, {"descr": "|u1", "fortran_order": False, "shape": header})
+        array.write(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "shape", [(-1, 2, 2, 3), (4, 2, 2, 3), (10**12, 2, 2, 3), (1, 10**6, 10**6, 3), (2, -2, -1, 3)]
+)
+def test_a_shape_that_its_bytes_do_not_have_is_refused(tmp_path, shape):
+    with pytest.raises(QualityError, match="arr_0"):
+        adm.images(archived(tmp_path / "a.npz", shape, bytes(12)))
+
+
+def test_an_array_that_grows_out_of_all_proportion_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(adm, "LARGE", 2**16)
+    path = archived(tmp_path / "a.npz", (1000, 16, 16, 3), bytes(1000 * 16 * 16 * 3))
+    with pytest.raises(QualityError, match="grows from"):
+        adm.images(path)
+    np.savez_compressed(tmp_path / "s.npz", mu=np.zeros(500), sigma=np.zeros((500, 500)))
+    with pytest.raises(QualityError, match="sigma grows from"):
+        adm.statistics(tmp_path / "s.npz", adm.POOLED)
+
+
+def test_corrupt_deflate_is_damage(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 8, 4 * 16 * 16 * 3, dtype=np.uint8)
+    path = archived(tmp_path / "a.npz", (4, 16, 16, 3), noise.tobytes())
+    content = bytearray(path.read_bytes())
+    content[400:600] = bytes(200)
+    path.write_bytes(content)
+    with pytest.raises(QualityError, match="is damaged|not a readable"):
+        list(adm.images(path).parts(2))

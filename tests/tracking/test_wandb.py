@@ -173,7 +173,7 @@ def test_repeats_are_drawn_over_their_number_and_stay_out_of_the_summary(runs: P
 
 
 def test_the_run_of_a_timed_cell_holds_its_times(runs: Path, root: Path) -> None:
-    (record,) = store.Store(root).speeds("demo")
+    (record,) = store.Store(root).speeds("demo").sound
     found = Run(runs, f"demo-{record.key}-speed")
     assert (found.run.run_group, found.run.job_type) == ("demo", "speed")
     assert found.config["engine"] == "eager"

@@ -145,6 +145,8 @@ def published(names: Sequence[str]) -> list[Claim]:
         ClaimsError: a file is missing or wrong.
     """
     folder = config.folder("experiments") / "published"
+    if wrong := [name for name in names if not config.STUDY_NAME.fullmatch(name)]:
+        raise ClaimsError(f"study.claims={wrong[0]} is no file of {folder}.")
     return [claim for name in names for claim in read(folder / f"{name}.csv")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -11,7 +12,8 @@ from vvsbench import catalog
 from vvsbench.analysis.frame import StudyFrame, hardware
 from vvsbench.analysis.sentences import GUARANTEES, Claim, capital
 from vvsbench.analysis.troubles import several
-from vvsbench.commands import again, command
+from vvsbench.commands import again, command, own
+from vvsbench.config import PromptsConfig, SamplingConfig
 from vvsbench.runs.record import CellRecord, QualityRecord
 from vvsbench.runs.store import StoredCell
 
@@ -84,7 +86,8 @@ def _does(decoder: Mapping[str, Any]) -> str:
     structure, schedule = decoder.get("structure"), decoder.get("schedule")
     if not structure or not schedule:
         return ""
-    drafted = f"drafts {_tree(structure)}, {SOURCES.get(structure['candidates'], structure['candidates'])}"
+    candidates = str(structure.get("candidates", ""))
+    drafted = f"drafts {_tree(structure)}, {SOURCES.get(candidates, candidates)}"
     if schedule["name"] == "always":
         return f"{drafted}, and verifies each tree with one target forward."
     when = WHEN.get(schedule["name"], f"of those trees that the schedule {schedule['name']} names")
@@ -137,8 +140,8 @@ def _judges(decoder: Mapping[str, Any]) -> str:
 
 def _tree(structure: Mapping[str, Any]) -> str:
     if structure["name"] == "chain":
-        return f"a chain of {structure['depth']} tokens"
-    nodes = structure.get("nodes") or 1 + len(structure.get("paths", []))
+        return f"a chain of {structure.get('depth', '?')} tokens"
+    nodes = structure.get("nodes") or 1 + len(structure.get("paths") or [])
     return f"a {structure['name']} tree of {nodes} tokens"
 
 
@@ -151,11 +154,11 @@ def _target(model: Mapping[str, Any]) -> str:
     layers, width = (
         (model.get("layers", "?"), model.get("dim", "?"))
         if "encoder_depth" not in model
-        else (f"{model['encoder_depth']} + {model['decoder_depth']}", model["encoder_dim"])
+        else (f"{model['encoder_depth']} + {model.get('decoder_depth', '?')}", model.get("encoder_dim", "?"))
     )
     text = f"The {model.get('name')} model: {layers} layers of width {width}"
     if "head_depth" in model:
-        text += f" with a diffusion head of {model['head_depth']} blocks of width {model['head_width']}"
+        text += f" with a diffusion head of {model['head_depth']} blocks of width {model.get('head_width', '?')}"
     tokens = f"of {model['channels']} numbers" if "channels" in model else f"out of {model.get('vocab', '?')}"
     return f"{text}; an image is {grid} × {grid} tokens {tokens}"
 
@@ -166,7 +169,7 @@ def _device(cell: StoredCell) -> str:
 
 
 def _images(config: Mapping[str, Any], record: CellRecord) -> str:
-    prompts = config["prompts"]
+    prompts = asdict(PromptsConfig()) | dict(config["prompts"])
     cut = record.captions_cut
     short = f"; {cut} of the captions are longer than the text encoder reads and were cut" if cut else ""
     source = "class labels" if prompts["kind"] == "classes" else f"the captions of {prompts.get('file')}"
@@ -177,6 +180,7 @@ def _images(config: Mapping[str, Any], record: CellRecord) -> str:
 
 
 def _sampling(sampling: Mapping[str, Any], model: Mapping[str, Any]) -> str:
+    sampling = asdict(SamplingConfig()) | dict(sampling)
     parts = [f"temperature {sampling['temperature']:g}"]
     if "vocab" in model:
         parts.append(f"top-k {sampling['top_k']}" if sampling["top_k"] else "no top-k")
@@ -240,7 +244,8 @@ def commands(studies: Sequence[StudyFrame]) -> list[str]:
     records = [study.cells[str(key)].record for key in study.usable.index]
     commits = dict.fromkeys((git.commit, git.dirty) for record in records if (git := record.provenance.git) is not None)
     lines = [f"git checkout {commit}{'   # and uncommitted changes' if dirty else ''}" for commit, dirty in commits]
-    typed = list(dict.fromkeys(again(record.provenance.command) for record in records if record.provenance.command))
+    typed = [record.provenance.command for record in records if own(record.provenance.command)]
+    typed = list(dict.fromkeys(map(again, typed)))
     lines += typed
     for other in others:
         lines += _scoring(typed, other.protocol)

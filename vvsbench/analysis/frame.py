@@ -25,7 +25,7 @@ from vvsbench.analysis.troubles import Trouble, of_cell, of_study, together
 from vvsbench.config import Cost, StudyConfig
 from vvsbench.errors import UserError
 from vvsbench.runs.record import MetricValue, QualityRecord
-from vvsbench.runs.store import Store, StoredCell, changed_since, read_speed
+from vvsbench.runs.store import RecordError, Store, StoredCell, changed_since, read_speed
 
 METRICS = ("fid", "sfid", "kid", "is", "precision", "recall", "clip", "hps", "accuracy", "hue")
 COSTS = (
@@ -139,22 +139,21 @@ def frames(study: str, root: Path, timed_only: bool = False) -> list[StudyFrame]
 
     Raises:
         NothingToReport: there is no cell with numbers.
-        RecordError: a record is damaged.
         ClaimsError: the published figures that the study names cannot be read.
     """
-    stored = Store(root).cells(study)
+    stored, unreadable = _read(study, root)
     cells = [cell for cell in stored if cell.record.external is None]
     if not cells and timed_only:
-        return [_without_cells(study, root)]
+        return [replace(_without_cells(study, root), troubles=unreadable)]
     if not cells:
-        only = " but imported image sets" if stored else ""
-        raise NothingToReport(
-            f"study {study} has no cells{only} below {root}; run it first: {commands.run(study, root=root)}"
-        )
-    found = _costed(study, cells)
+        raise _nothing(study, root, bool(stored), unreadable)
+    found = replace(_costed(study, cells), troubles=unreadable)
     if not found.rows["usable"].any():
         troubles = together(
-            [Trouble(str(row["label"]), of_cell(found.cells[str(key)])) for key, row in found.rows.iterrows()]
+            [
+                *unreadable,
+                *(Trouble(str(row["label"]), of_cell(found.cells[str(key)])) for key, row in found.rows.iterrows()),
+            ]
         )
         if timed_only:
             return [replace(found, troubles=troubles)]
@@ -169,6 +168,30 @@ def frames(study: str, root: Path, timed_only: bool = False) -> list[StudyFrame]
         _scored(found, first, imported),
         *(_scored(found, name, [cell for cell in imported if name in cell.quality]) for name in others),
     ]
+
+
+def _nothing(study: str, root: Path, imported: bool, unreadable: Sequence[Trouble]) -> NothingToReport:
+    """Why there is no cell to show, and what makes one."""
+    only = " but imported image sets" if imported else ""
+    reasons = [f"{trouble.subject} {trouble.what}" for trouble in unreadable]
+    if not reasons:
+        reasons.append(f"run it first: {commands.run(study, root=root)}")
+    return NothingToReport("; ".join([f"study {study} has no cells{only} below {root}", *reasons]))
+
+
+def _read(study: str, root: Path) -> tuple[list[StoredCell], list[Trouble]]:
+    """The cells of a study that can be read, and a line about each of the others and each lost score."""
+    kept = Store(root).read(study)
+    sound, troubles = [], [Trouble(one.folder.name, f"is left out: {one.why}") for one in kept.unreadable]
+    for cell in kept.sound:
+        try:
+            cell.check()
+        except RecordError as error:
+            troubles.append(Trouble(cell.record.label, f"is left out: {error}"))
+        else:
+            sound.append(cell)
+            troubles += [Trouble(cell.record.label, f"has lost a score: {why}") for why in cell.unscored]
+    return sound, troubles
 
 
 def _costed(study: str, cells: Sequence[StoredCell]) -> StudyFrame:
@@ -217,7 +240,11 @@ def _scored(study: StudyFrame, protocol: str, imported: Sequence[StoredCell]) ->
     found = replace(found, rows=rows.join(pd.DataFrame.from_dict(changes, orient="index")))
     found = replace(found, rows=found.rows.join(_places(found)))
     return replace(
-        found, troubles=of_study(found.rows, timed(found.usable), study.cells, study.name, study.baseline, study.axis)
+        found,
+        troubles=[
+            *study.troubles,
+            *of_study(found.rows, timed(found.usable), study.cells, study.name, study.baseline, study.axis),
+        ],
     )
 
 
@@ -256,7 +283,8 @@ def _external(cells: Sequence[StoredCell], protocol: str) -> pd.DataFrame:
 
 def _without_cells(study: str, root: Path) -> StudyFrame:
     """A study that has been timed and never drawn."""
-    declared = Store(root).speeds(study)[-1].config.get("study") or {}
+    timed = Store(root).speeds(study).sound
+    declared = (timed[-1].config.get("study") if timed else None) or {}
     rows = pd.DataFrame({"usable": [], "is_baseline": [], "family": [], "setting": []}).astype({"usable": bool})
     return StudyFrame(study, str(declared.get("title") or study), str(declared.get("baseline") or "ar"), rows, {}, [])
 
@@ -410,7 +438,10 @@ def _against(study: StudyFrame, key: str, row: pd.Series[Any], base: pd.Series[A
 
 def _timed_in_turn(cell: StoredCell, base: StoredCell) -> Estimate | None:
     """How many times faster a cell draws than its baseline, of the two timed in turn; None where that was not done."""
-    record = read_speed(cell.folder)
+    try:
+        record = read_speed(cell.folder)
+    except RecordError:  # which is told where speed is
+        return None
     found = record.measured if record else None
     if record is None or found is None or found.baseline is None or found.speed_up is None:
         return None

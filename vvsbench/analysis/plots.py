@@ -35,6 +35,7 @@ COLOURS = ("#3a4149", "#0067a8", "#00805c", "#c24a00", "#a8487e", "#946200", "#3
 """Of the families, in order; the darker half of Okabe and Ito's palette, so that letters in them can be read."""
 MARKS = ("o", "s", "D", "^", "P", "h")
 STYLE: Any = {
+    "text.parse_math": False,  # a dollar in somebody's label is a dollar
     "font.family": "sans-serif",
     "font.sans-serif": ["Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans"],
     "font.size": 8.5,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from vvsbench.analysis.selection import prominent
 from vvsbench.analysis.speed import Speeds, speeds
 from vvsbench.analysis.speed import console as speed_console
 from vvsbench.analysis.standings import Standing, standings
+from vvsbench.analysis.tables import plain
 from vvsbench.runs import files
 
 FIGURES = ("fronts", "curves", "lengths", "depths", "positions", "samples")
@@ -128,7 +130,8 @@ def _kept(made: Mapping[str, pd.DataFrame], target: Path) -> list[Path]:
 
 def _csv(lines: pd.DataFrame) -> bytes:
     """A table as a file; a list of labels in one field of it."""
-    return lines.map(lambda value: "; ".join(value) if isinstance(value, list) else value).to_csv(index=False).encode()
+    flat = lines.map(lambda value: "; ".join(value) if isinstance(value, list) else value)
+    return tables.formula_free(flat).to_csv(index=False).encode()
 
 
 def _external(study: StudyFrame) -> list[dict[Any, Any]]:
@@ -228,10 +231,12 @@ def _figures_of(
 def markdown(studies: Sequence[StudyFrame], figures: tuple[Path, ...], proofs: Proofs, speed: Speeds) -> str:
     """The report for readers of plain text; figures by their file names beside it."""
     study, *others = studies
-    blocks = [f"# {study.title}"]
+    blocks = [f"# {plain(study.title)}"]
     if told := page.troubles(studies, speed):
-        blocks.append("\n".join(["**Before the numbers**", "", *(f"- {t.subject}: {t.what}" for t in told)]))
-    blocks.append("\n".join(f"- {name}: {text}" for name, text in glance(studies)))
+        blocks.append(
+            "\n".join(["**Before the numbers**", "", *(f"- {plain(t.subject)}: {plain(t.what)}" for t in told)])
+        )
+    blocks.append(_listed(glance(studies)))
     drawings = {path.stem: f"![{path.stem}]({path.name})" for path in figures if path.suffix == ".svg"}
     for one in studies:
         blocks += _over_seeds(one, studies, drawings)
@@ -246,14 +251,25 @@ def markdown(studies: Sequence[StudyFrame], figures: tuple[Path, ...], proofs: P
         if imported := tables.external(one.external):
             blocks += [f"## {imported.caption}", tables.markdown(imported)]
     blocks += ["## Speed"] if speed.anything else []
-    blocks += ["\n".join(f"- {text}" for text in speed.said)]
+    blocks += ["\n".join(f"- {plain(text)}" for text in speed.said)]
     for table in speed.tables:
         blocks += [f"### {table.caption}", tables.markdown(table)]
     blocks += ["## Certificates", " ".join(proofs.said)]
     for table in proofs.tables:
         blocks += [f"### {table.caption}", tables.markdown(table)]
-    blocks += ["## How to get these numbers again", "\n".join(["```", *speed.commands, *commands(studies), "```"])]
+    blocks += ["## How to get these numbers again", _fenced([*speed.commands, *commands(studies)])]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _listed(facts: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(f"- {name}: {plain(text)}" for name, text in facts)
+
+
+def _fenced(lines: Sequence[str]) -> str:
+    """Commands as code, in a fence that none of them closes."""
+    longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([fence, *(line.replace("\n", " ") for line in lines), fence])
 
 
 def _over_seeds(study: StudyFrame, studies: Sequence[StudyFrame], drawings: Mapping[str, str]) -> list[str]:
@@ -263,7 +279,7 @@ def _over_seeds(study: StudyFrame, studies: Sequence[StudyFrame], drawings: Mapp
         table = findings.attained(found)
         under = f" under protocol {study.protocol}" if len(studies) > 1 else ""
         blocks += [f"## {table.caption}{under}", tables.markdown(table)] if table else []
-        blocks.append(sentences.about_attainment(found, study.name))
+        blocks.append(plain(sentences.about_attainment(found, study.name)))
         blocks.append(drawings.get(f"{SEEDS}{_suffix(number, study, studies)}", ""))
     return blocks
 
@@ -274,20 +290,23 @@ def _under(study: StudyFrame, setting: str, rows: pd.DataFrame, drawn: str) -> l
     if not scored:
         return []
     made = {table.name: table for table in findings.every(study, rows)}
-    blocks = [f"## Under protocol {scored[0]}{f', {setting}' if setting else ''}"]
+    blocks = [f"## Under protocol {scored[0]}{f', {plain(setting)}' if setting else ''}"]
     for name in ("standings", "fronts", "quality", "paired", "claims"):
         blocks += [f"### {made[name].caption}", tables.markdown(made[name])] if name in made else []
-    return [*blocks, drawn, *(f"{found.axis.title}: {sentences.about_front(found)}" for found in fronts(study, rows))]
+    about = [plain(f"{found.axis.title}: {sentences.about_front(found)}") for found in fronts(study, rows)]
+    return [*blocks, drawn, *about]
 
 
 def _comparison(study: StudyFrame, setting: str, rows: pd.DataFrame, drawings: Sequence[str]) -> list[str]:
     """One comparison in Markdown."""
-    blocks = [f"## {setting}"] if setting else []
+    blocks = [f"## {plain(setting)}"] if setting else []
     placed = standings(study, rows)
-    blocks.append(" ".join(sentences.about_standings(placed)) if placed else "")
-    blocks.append(" ".join(str(claim) for claim in sentences.headline(rows, study.axis)))
-    blocks.append("\n".join(f"- **{v.label}** {v.predicate()}" for v in sentences.verdicts(rows, study.axis)))
-    blocks.append(" ".join(str(claim) for claim in decoders(study, rows)))
+    blocks.append(plain(" ".join(sentences.about_standings(placed))) if placed else "")
+    blocks.append(plain(" ".join(str(claim) for claim in sentences.headline(rows, study.axis))))
+    blocks.append(
+        "\n".join(f"- **{plain(v.label)}** {plain(v.predicate())}" for v in sentences.verdicts(rows, study.axis))
+    )
+    blocks.append(plain(" ".join(str(claim) for claim in decoders(study, rows))))
     found, published = contest(study, rows), findings.claimed(study, rows)
     for table in findings.every(study, rows):
         blocks += [f"### {table.caption}", tables.markdown(table)]
@@ -298,11 +317,11 @@ def _comparison(study: StudyFrame, setting: str, rows: pd.DataFrame, drawings: S
             blocks.append(sentences.rule(placed))
         if table.name == "fronts" and found:
             said = [*sentences.contests(found), *sentences.dominations(found)]
-            blocks += [sentences.about_contest(found), "\n".join(f"- {claim}" for claim in said)]
+            blocks += [plain(sentences.about_contest(found)), "\n".join(f"- {plain(str(claim))}" for claim in said)]
     blocks.append("Brackets: 95 % intervals. ▼ worse, ▲ better than the baseline beyond its interval.")
     blocks += drawings
-    blocks += [f"{found.axis.title}: {sentences.about_front(found)}" for found in fronts(study, rows)]
-    return [*blocks, "### What was compared", "\n".join(f"- {name}: {text}" for name, text in described(study, rows))]
+    blocks += [plain(f"{found.axis.title}: {sentences.about_front(found)}") for found in fronts(study, rows)]
+    return [*blocks, "### What was compared", _listed(described(study, rows))]
 
 
 def latex(studies: Sequence[StudyFrame], proofs: Proofs, speed: Speeds) -> str:

@@ -84,7 +84,12 @@ def fits(config: Mapping[str, Any], override: str) -> bool:
     path, _, wanted = override.lstrip("+").partition("=")
     found = setting(config, path.split("@")[-1])
     plain = wanted.strip("'\"")
-    return found is not ABSENT and (str(found).lower() == plain.lower() or found == yaml.safe_load(plain))
+    if found is ABSENT:
+        return False
+    try:
+        return str(found).lower() == plain.lower() or bool(found == yaml.safe_load(plain))
+    except yaml.YAMLError:
+        return False
 
 
 ABSENT = object()

@@ -18,6 +18,7 @@ from vvsbench.analysis import tables
 from vvsbench.analysis.frame import hardware
 from vvsbench.analysis.tables import Column, Entry, Line, Table
 from vvsbench.analysis.troubles import Trouble, together
+from vvsbench.commands import own
 from vvsbench.decoding.phases import Phase
 from vvsbench.runs import speed_record
 from vvsbench.runs.speed_record import Measured, SpeedRecord
@@ -91,14 +92,12 @@ def speeds(study: str, root: Path) -> Speeds:
     Args:
         study: its name.
         root: the output root.
-
-    Raises:
-        RecordError: a record is damaged.
     """
-    records = Store(root).speeds(study)
-    wrong = [(record, _trouble(record)) for record in records]
+    kept = Store(root).speeds(study)
+    wrong = [(record, _trouble(record)) for record in kept.sound]
     fresh = [record for record, trouble in wrong if not trouble]
-    troubles = together([Trouble(record.label, trouble) for record, trouble in wrong if trouble])
+    troubles = [Trouble(one.folder.name, f"has no times to show: {one.why}") for one in kept.unreadable]
+    troubles += together([Trouble(record.label, trouble) for record, trouble in wrong if trouble])
     said = list[str]()
     rows = pd.DataFrame([_row(record, record.measured) for record in fresh if record.measured])
     machines = list(dict.fromkeys(rows["machine"])) if len(rows) else []
@@ -106,7 +105,7 @@ def speeds(study: str, root: Path) -> Speeds:
         said.insert(0, "Times were taken on different machines, and those of two tables cannot be set side by side.")
     said += [f"{record.label}: {text}." for record in fresh if record.measured for text in warnings(record.measured)]
     made = [table for machine in machines for table in _tables(machine, rows[rows["machine"] == machine])]
-    commands = dict.fromkeys(record.provenance.command for record in fresh if record.provenance.command)
+    commands = dict.fromkeys(record.provenance.command for record in fresh if own(record.provenance.command))
     return Speeds(said, troubles, made, rows, list(commands))
 
 

@@ -6,6 +6,7 @@ A table is built once from the frame, as text; the page, the terminal and the pa
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -293,9 +294,28 @@ def markdown(table: Table) -> str:
     lines = ["| " + " | ".join(heads) + " |", "|" + "|".join(rules) + "|"]
     for line in table.lines:
         numbers = [f"{e.text}{MARKS[e.verdict]}{' ' + e.interval if e.interval else ''}" for e in line.entries]
-        told = [f"**{line.label}**", *([line.note] if noted else []), *numbers]
+        told = [f"**{plain(line.label)}**", *([plain(line.note)] if noted else []), *map(plain, numbers)]
         lines.append("| " + " | ".join(text.replace("|", "\\|") for text in told) + " |")
     return "\n".join(lines)
+
+
+def plain(text: str) -> str:
+    """Text on one line that Markdown shows as it is: no tag, link, picture or code begins in it."""
+    return re.sub(r"([\\`*<]|(?<=\])\()", r"\\\1", re.sub(r"\s*\n\s*", " ", text))
+
+
+FORMULAS = frozenset("=+-@")
+"""What a formula begins with in a spreadsheet."""
+
+
+def formula_free(rows: pd.DataFrame) -> pd.DataFrame:
+    """The same with no text that a spreadsheet would compute: one that could gets an apostrophe in front."""
+
+    def text(value: Any) -> Any:
+        return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in FORMULAS else value
+
+    texts = [name for name in rows.columns if rows[name].dtype.kind not in "biufc"]
+    return rows.assign(**{name: rows[name].map(text) for name in texts}).rename(index=text)
 
 
 ESCAPES = (
@@ -316,13 +336,21 @@ ESCAPES = (
         "≤": r"$\leq$",
         "±": r"$\pm$",
         "†": r"$\dagger$",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
         "’": "'",
     }
 )
 
 
 def escape(text: str) -> str:
-    """Text for LaTeX."""
+    """Text for LaTeX, on one line; what begins with a bracket would be taken for an option of the command before it."""
+    made = _marks(" ".join(text.split("\n")))
+    return f"{{}}{made}" if made.startswith(("[", "*")) else made
+
+
+def _marks(text: str) -> str:
     return "".join(ESCAPES.get(mark, mark) for mark in text)
 
 
@@ -339,7 +367,10 @@ def latex(table: Table, label: str) -> str:
     for line in table.lines:
         body.append(" & ".join([escape(line.label), *(escape(entry.text) for entry in line.entries)]) + r" \\")
         if any(entry.interval for entry in line.entries):
-            below = [rf"{{\tiny {escape(entry.interval)}}}" if entry.interval else "" for entry in line.entries]
+            below = [
+                rf"{{\tiny {escape(entry.interval).removeprefix('{}')}}}" if entry.interval else ""
+                for entry in line.entries
+            ]
             body.append(" & ".join(["", *below]) + r" \\[2pt]")
     return "\n".join(
         [

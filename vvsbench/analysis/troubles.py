@@ -69,7 +69,12 @@ def of_study(
     """
     found = [*_of_cells(rows, cells), *_missing(study, cells)]
     usable = rows[rows["usable"]]
-    bare = [str(row["label"]) for key, row in usable.iterrows() if not cells[str(key)].has_images]
+    bare = [str(row["label"]) for key, row in usable.iterrows() if not cells[str(key)].has_files]
+    found += [
+        Trouble(str(row["label"]), f"shows no pictures and no differences of tokens: {damage}")
+        for key, row in usable.iterrows()
+        if (damage := cells[str(key)].damage)
+    ]
     if bare:
         what = "are not here, only the records; pictures and differences of tokens and pixels are left out"
         found.append(Trouble("Images", f"of {several(bare)} {what}"))

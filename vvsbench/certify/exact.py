@@ -8,7 +8,7 @@ against the enumerated law; a small batch must then return the images of a large
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -102,24 +102,28 @@ class Combination:
         )
 
 
-SHAPES = {
-    Candidates.shared_noise: STRUCTURES,
-    Candidates.top_k: tuple(shape for shape in STRUCTURES if shape != JOINT),
-    Candidates.sampled: STATIC,
-}
-"""Structures by what may be proposed in them: a joint tree proposes tokens twice, which only shared noise forgives."""
-
-
 def combinations() -> Iterator[Combination]:
     """Every one that is exact."""
     for candidates in Candidates:
-        for shape in SHAPES[candidates]:
+        for shape in _shapes(candidates):
             for drafter in sources(shape):
                 for setting in SAMPLINGS:
                     for schedule in ("always", *SKIPS):
                         yield Combination(shape, drafter, candidates, "match", setting, schedule)
                     if candidates is not Candidates.shared_noise:
                         yield Combination(shape, drafter, candidates, "sequential", setting)
+
+
+def _shapes(candidates: Candidates) -> Sequence[str]:
+    """Structures that candidates are certified with; those that change from step to step are a window's.
+
+    A joint tree proposes a token twice where both of its parts do, which only shared noise forgives.
+    """
+    if candidates in (Candidates.redrawn, Candidates.retained):
+        return ["window"]
+    if candidates is Candidates.top_k:
+        return [shape for shape in STRUCTURES if shape != JOINT]
+    return STATIC if candidates.drawn else STRUCTURES
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def locate(name: str) -> Path:
         return path
     if name.startswith(ZOO_PREFIX):
         inner = name.removeprefix(ZOO_PREFIX).rpartition("/")[0]
-        hint = f"this part is not in the package yet. Train it: vvsbench train {inner}/{path.stem}, and name the files"
+        hint = f"it is not in the package yet. Train it (vvsbench train {inner}/{path.stem}) and copy it there."
         whole = "the tiny zoo is incomplete. Install vvsbench again, or run make zoo."
         raise CheckpointError(f"{path} is missing: {hint if inner else whole}")
     where = "" if Path(name).is_absolute() else f" or set ${WEIGHTS_VARIABLE} to the folder that holds {name}"
@@ -110,37 +110,57 @@ def header(path: Path) -> Header:
 
 
 def digest(path: Path) -> str:
-    """Sha256 of a file, or of a folder's files in name order; remembered by path, size and modification time."""
-    files = [path] if path.is_file() else sorted(child for child in path.rglob("*") if child.is_file())
-    if len(files) == 1 and files[0] == path:
+    """Sha256 of a file, or of a folder's files in name order; a file's is remembered as long as it does not change."""
+    if path.is_file():
         return _file_digest(path)
     total = hashlib.sha256()
-    for file in files:
+    for file in sorted(child for child in path.rglob("*") if child.is_file()):
         total.update(f"{file.relative_to(path)}:{_file_digest(file)}\n".encode())
+    _remember(path, "")
     return total.hexdigest()
+
+
+def trusted(path: Path) -> bool:
+    """Whether a path that a record names may be opened: below the weights folder or the zoo, or read here before.
+
+    A record may come from anybody, and name whatever is on this machine.
+    """
+    place = Path(os.path.normpath(path.absolute()))  # links stay what they are: weights often lie on another disk
+    if any(place.is_relative_to(os.path.normpath(root.absolute())) for root in (ZOO, weights_root())):
+        return True
+    return _memory(path).is_file()
 
 
 def _file_digest(path: Path) -> str:
     stat = path.stat()
-    identity = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
-    cache_root = user_cache() / "vvsbench" / "digests"
-    cached = cache_root / hashlib.sha256(identity.encode()).hexdigest()
+    state = f"{stat.st_size}:{stat.st_mtime_ns}:"
     try:
-        known = cached.read_text(encoding="utf-8")
-        if len(known) == 64:
-            return known
-    except OSError:
+        known = _memory(path).read_text(encoding="utf-8")
+        if known.startswith(state) and len(known) == len(state) + 64:
+            return known.removeprefix(state)
+    except (OSError, ValueError):
         pass
     with path.open("rb") as file:
         value = hashlib.file_digest(file, "sha256").hexdigest()
-    try:
-        cache_root.mkdir(parents=True, exist_ok=True)
-        temporary = cached.with_suffix(f".{os.getpid()}")
-        temporary.write_text(value, encoding="utf-8")
-        temporary.replace(cached)
-    except OSError:
-        pass  # a cache that cannot be written costs time, not truth
+    _remember(path, state + value)
     return value
+
+
+def _memory(path: Path) -> Path:
+    """Where the digest of a file is remembered, and that a folder was read."""
+    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()
+    return user_cache() / "vvsbench" / "digests" / name
+
+
+def _remember(path: Path, text: str) -> None:
+    place = _memory(path)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = place.with_suffix(f".{os.getpid()}")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(place)
+    except OSError:
+        pass  # a memory that cannot be written costs time, not truth
 
 
 def read(path: Path, prefer: Sequence[str] = ()) -> dict[str, Tensor]:

@@ -12,7 +12,11 @@ Source:
 from __future__ import annotations
 
 import contextlib
+import lzma
+import math
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +27,22 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from vvsbench.quality.config import QualityError
+from vvsbench.runs.recorded import MOST_IMAGES
 
 IMAGES = "arr_0"
 POOLED, SPATIAL = ("mu", "sigma"), ("mu_s", "sigma_s")
 SHOWN = 6
 """Arrays that a message names."""
-BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
+BROKEN = (
+    *(OSError, ValueError, LookupError, TypeError, EOFError, MemoryError, RuntimeError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+)
 """What a file that is not what it should be raises while it is read."""
+MOST_PIXELS = 2**24
+"""Of a picture."""
+LARGE, GROWTH = 2**30, 200
+"""Bytes from which an array that is so many times larger than in its archive is a trap: no pictures and no statistics
+are packed so well."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +88,33 @@ def images(path: Path) -> Images:
                 names = [name.removesuffix(".npy") for name in archive.namelist()]
                 held = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
                 raise QualityError(f"{path} has no array {IMAGES} with images; it holds {held or 'nothing'}.")
+            _check_growth(archive, path, IMAGES)
             with archive.open(f"{IMAGES}.npy") as array:
                 shape, fortran, dtype = _header(array)
+                size = archive.getinfo(f"{IMAGES}.npy").file_size - array.tell()
     except BROKEN as error:
         raise QualityError(f"{path} is not a readable .npz file ({error}).") from error
-    if dtype != np.uint8 or len(shape) != 4 or shape[-1] != 3 or fortran or not all(shape):
+    if dtype != np.uint8 or len(shape) != 4 or shape[-1] != 3 or fortran or min(shape) < 1:
         raise QualityError(
             f"{path}: {IMAGES} must be uint8 [N, H, W, 3] with values from 0 to 255, not {dtype} {list(shape)}."
         )
+    if shape[0] > MOST_IMAGES or shape[1] * shape[2] > MOST_PIXELS or math.prod(shape) != size:
+        raise QualityError(f"{path}: {IMAGES} says {list(shape)} and holds {size} bytes; fetch or write it again.")
     return Images(path, (shape[0], shape[1], shape[2], shape[3]))
+
+
+def _check_growth(archive: zipfile.ZipFile, path: Path, name: str) -> None:
+    """See that an array does not grow out of all proportion.
+
+    Raises:
+        QualityError: it does.
+    """
+    about = archive.getinfo(f"{name}.npy")
+    if about.file_size > LARGE and about.file_size > GROWTH * about.compress_size:
+        raise QualityError(
+            f"{path}: {name} grows from {about.compress_size} bytes to {about.file_size}, as no pictures or statistics "
+            "do; fetch it from somebody you trust."
+        )
 
 
 def statistics(path: Path, names: tuple[str, str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -97,6 +128,9 @@ def statistics(path: Path, names: tuple[str, str]) -> tuple[NDArray[np.float64],
         QualityError: the file does not hold them, or they do not fit each other.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            for name in names:
+                _check_growth(archive, path, name)
         with np.load(path, allow_pickle=False) as stored:
             mu, sigma = (np.asarray(stored[name], dtype=np.float64) for name in names)
     except BROKEN as error:

@@ -22,6 +22,7 @@ from vvsbench.runs.claim import claimed, give_back, reserved
 from vvsbench.runs.console import Console, duration
 from vvsbench.runs.failures import NotWritableError, OutOfMemoryError, understood
 from vvsbench.runs.record import CellRecord, Status
+from vvsbench.runs.recorded import printable
 from vvsbench.runs.scoring import score
 from vvsbench.runs.shards import Shard, ShardRange
 from vvsbench.validation import remarks
@@ -244,7 +245,7 @@ class Cell:
             with self._noted() as record:
                 record.done = self.cfg.count - _images(self._absent())
                 if status == "ok" or record.status in ("started", "interrupted"):
-                    record.status, record.error, record.finished = status, error, provenance.now()
+                    record.status, record.error, record.finished = status, printable(error), provenance.now()
         except UserError:
             if status == "ok":
                 raise

@@ -120,23 +120,12 @@ def add(root: Path, study: str, label: str, source: Path, captions: Path | None)
     temporary = Path(root) / f".import-{os.getpid()}.tmp"
     try:
         temporary.mkdir(parents=True)
-        record = _written(temporary, found, label, texts)
+        record = _written(temporary, found, texts, study=study, label=label, source=str(source.resolve()))
         folder = Path(root) / "cells" / study / f"external-{record.key}"
         if store.read_record(folder) is not None:
             return folder, False
         _free(store.Store(root), study, label)
-        described = record.model_copy(
-            update={
-                "study": study,
-                "config": _config(study, record.count),
-                "external": External(
-                    source=str(source.resolve()),
-                    captions=captions is not None,
-                    remarks=found.told if isinstance(found, Pictures) else [],
-                ),
-            }
-        )
-        store.write_record(temporary, described)
+        store.write_record(temporary, record)
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary.replace(folder)
     except OSError as error:
@@ -166,7 +155,15 @@ def _free(known: store.Store, study: str, label: str) -> None:
         raise NotAnImageSet(f"label={label} names {what} in study {study} already; choose another one.")
 
 
-def _written(folder: Path, found: Pictures | adm.Images, label: str, captions: Sequence[str] | None) -> CellRecord:
+def _written(
+    folder: Path,
+    found: Pictures | adm.Images,
+    captions: Sequence[str] | None,
+    *,
+    study: str,
+    label: str,
+    source: str,
+) -> CellRecord:
     """Write shards and trace of a set, and describe it; the record itself is not written."""
     count = found.shape[0]
     ranges = shards.ranges(count, SHARD_SIZE)
@@ -183,10 +180,15 @@ def _written(folder: Path, found: Pictures | adm.Images, label: str, captions: S
     now = provenance.now()
     return CellRecord(
         status="ok",
-        study="",
+        study=study,
         label=label,
         key=hashlib.sha256(json.dumps([label, image_digest]).encode()).hexdigest()[:12],
-        config={},
+        config=_config(study, count),
+        external=External(
+            source=source,
+            captions=captions is not None,
+            remarks=found.told if isinstance(found, Pictures) else [],  # known once every picture has been read
+        ),
         provenance=Provenance(
             code_digest="",
             weights={},

@@ -5,11 +5,27 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from vvsbench.runs.recorded import (
+    MOST_IMAGES,
+    MOST_SHARDS,
+    Amount,
+    Count,
+    Images,
+    Key,
+    Name,
+    OwnSettings,
+    Real,
+    RecordedSettings,
+    Text,
+    Time,
+    printable,
+)
 
 Status = Literal["started", "ok", "failed", "out_of_memory", "interrupted"]
 Guarantee = Literal["exact", "bounded", "none"]
@@ -18,7 +34,16 @@ Guarantee = Literal["exact", "bounded", "none"]
 class Strict(BaseModel):
     """Base of everything on disk: an unknown key is damage or another version, never ignored."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Kept(Strict):
+    """Base of a file: whatever its texts hold can be printed (see `vvsbench.runs.recorded.printable`)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _printable(cls, content: Any) -> Any:
+        return printable(content)
 
 
 class Summary(Strict):
@@ -30,21 +55,21 @@ class Summary(Strict):
         n: number of values.
     """
 
-    mean: float
-    std: float
-    low: float
-    high: float
-    minimum: float
-    maximum: float
-    n: int
+    mean: Real
+    std: Amount
+    low: Real
+    high: Real
+    minimum: Real
+    maximum: Real
+    n: Images
 
 
 class Git(Strict):
     """State of the checkout that the package was run from."""
 
-    commit: str
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")]
     dirty: bool
-    branch: str | None = None
+    branch: Text | None = None
 
 
 class Provenance(Strict):
@@ -60,13 +85,13 @@ class Provenance(Strict):
         command: as typed.
     """
 
-    code_digest: str
-    weights: dict[str, str]
+    code_digest: Text
+    weights: dict[Text, Text]
     git: Git | None
-    versions: dict[str, str]
-    hardware: dict[str, str | int | float | None]
-    host: str
-    command: str
+    versions: dict[Name, Text]
+    hardware: dict[Name, Text | int | float | None]
+    host: Text
+    command: Annotated[str, Field(max_length=100_000)]
 
 
 class External(Strict):
@@ -78,16 +103,19 @@ class External(Strict):
         remarks: what of it was left out or had to be converted, a sentence each.
     """
 
-    source: str
+    source: Text
     captions: bool
-    remarks: list[str] = Field(default_factory=list)
+    remarks: list[Text] = Field(default_factory=list)
 
+
+Table = Annotated[str, Field(pattern=r"^[a-z]+\.parquet$")]
+"""A table beside a record; nothing that a record names lies anywhere else."""
 
 RECORD_SCHEMA: Literal[2] = 2
 """Version 2 knows imported image sets; records of version 1 are read as they are."""
 
 
-class CellRecord(Strict):
+class CellRecord(Kept):
     """One cell of a study: its state, settings, origin and summaries.
 
     Attributes:
@@ -106,22 +134,33 @@ class CellRecord(Strict):
     schema_version: Literal[1, 2] = RECORD_SCHEMA
     status: Status
     error: str | None = None
-    study: str
-    label: str
-    key: str
+    study: Annotated[str, Field(max_length=300)]
+    label: Name
+    key: Key
     config: dict[str, Any]
     provenance: Provenance
-    count: int
-    done: int = 0
+    count: Images
+    done: Count = 0
     guarantee: Guarantee = "none"
-    image_digest: str = ""
-    files: dict[str, str] = Field(default_factory=dict)
-    summaries: dict[str, Summary] = Field(default_factory=dict)
-    timing: dict[str, float] = Field(default_factory=dict)
-    started: str
-    finished: str | None = None
-    captions_cut: int = Field(default=0, ge=0)
+    image_digest: Text = ""
+    files: dict[Table, Text] = Field(default_factory=dict)
+    summaries: dict[Name, Summary] = Field(default_factory=dict)
+    timing: dict[Name, Amount] = Field(default_factory=dict)
+    started: Time
+    finished: Time | None = None
+    captions_cut: Count = 0
     external: External | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> CellRecord:
+        """Numbers that belong together, and the settings that readers look into."""
+        if self.done > self.count:
+            raise ValueError(f"done: {self.done} images of {self.count}")
+        kind = RecordedSettings if self.external else OwnSettings
+        size = kind.model_validate(self.config).shard_size
+        if self.count > size * MOST_SHARDS:
+            raise ValueError(f"count: {self.count} images in files of {size} are more than {MOST_SHARDS} files")
+        return self
 
 
 QUALITY_SCHEMA: Literal[3] = 3
@@ -140,8 +179,15 @@ class Jackknife(Strict):
         share: of the images that a partition holds; the variance of the replicates is scaled by it.
     """
 
-    replicates: list[list[float]]
-    share: float
+    replicates: list[list[Real]]
+    share: Annotated[float, Field(gt=0, le=1)]
+
+    @field_validator("replicates")
+    @classmethod
+    def _even(cls, value: list[list[float]]) -> list[list[float]]:
+        if len({len(row) for row in value}) > 1:
+            raise ValueError("partitions of different numbers of groups")
+        return value
 
 
 class MetricValue(Strict):
@@ -156,20 +202,27 @@ class MetricValue(Strict):
         captions_cut: captions that were longer than the metric's network reads.
     """
 
-    name: str
-    value: float
-    low: float | None = None
-    high: float | None = None
-    n: int
+    name: Name
+    value: Real
+    low: Real | None = None
+    high: Real | None = None
+    n: Annotated[int, Field(ge=0, le=MOST_IMAGES)]
     higher_is_better: bool
-    interval: str = ""
+    interval: Text = ""
     jackknife: Jackknife | None = None
     each: str = ""
-    draws: list[float] = Field(default_factory=list)
-    captions_cut: int = Field(default=0, ge=0)
+    draws: list[Real] = Field(default_factory=list)
+    captions_cut: Count = 0
+
+    @field_validator("each")
+    @classmethod
+    def _numbers(cls, value: str) -> str:
+        if not np.isfinite(unpacked(value, "float32")).all():
+            raise ValueError("terms that are not finite")
+        return value
 
 
-class QualityRecord(Strict):
+class QualityRecord(Kept):
     """The metrics of one image set under one protocol.
 
     Attributes:
@@ -181,16 +234,26 @@ class QualityRecord(Strict):
     """
 
     schema_version: Literal[1, 2, 3] = QUALITY_SCHEMA
-    protocol: str
-    version: str
-    key: str
-    image_digest: str
-    reference_digest: str
-    reference_count: int = 0
+    protocol: Key
+    version: Text
+    key: Text
+    image_digest: Text
+    reference_digest: Text
+    reference_count: Count = 0
     groups: str = ""
     values: list[MetricValue]
-    seconds: float
-    versions: dict[str, str] = Field(default_factory=dict)
+    seconds: Amount
+    versions: dict[Name, Text] = Field(default_factory=dict)
+
+    @field_validator("groups")
+    @classmethod
+    def _numbers(cls, value: str) -> str:
+        unpacked(value, "int16")
+        return value
+
+
+MOST_PACKED = 8 * MOST_IMAGES
+"""Bytes that packed numbers may need."""
 
 
 def packed(values: NDArray[Any] | Sequence[float], kind: str) -> str:
@@ -207,12 +270,16 @@ def unpacked(text: str, kind: str) -> NDArray[Any]:
     """The numbers in a text of `packed`, flat; none in an empty one.
 
     Raises:
-        ValueError: it is no such text.
+        ValueError: it is no such text, or holds more numbers than there can be.
     """
     if not text:
         return np.zeros(0, dtype=_little(kind))
     try:
-        return np.frombuffer(zlib.decompress(base64.b64decode(text, validate=True)), dtype=_little(kind))
+        opened = zlib.decompressobj()
+        content = opened.decompress(base64.b64decode(text, validate=True), MOST_PACKED)
+        if not opened.eof:
+            raise ValueError("packed numbers are cut off, or too many")
+        return np.frombuffer(content, dtype=_little(kind))
     except zlib.error as error:
         raise ValueError(f"packed numbers are damaged: {error}") from error
 

@@ -108,13 +108,18 @@ def read(cell: Path, where: ShardRange) -> Shard | None:
         tensors = load(content)
         images, tokens = tensors["images"], tensors["tokens"]
         whole = _digest(about["first"], images, tokens, about["rows"]) == about["digest"]
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        rows = json.loads(about["rows"])
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3 or tokens.ndim not in (2, 3):
+            raise ValueError(f"images {images.dtype} {list(images.shape)}, tokens {list(tokens.shape)}")
+        if not len(images) == len(tokens) == len(rows) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError(f"{len(images)} images, {len(tokens)} of tokens and {len(rows)} of counts")
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedShard(f"{path} is damaged ({error or type(error).__name__})") from error
     if not whole:
         raise DamagedShard(f"{path} is damaged (its content does not match its digest)")
     if about["first"] != where.first or len(images) != where.end - where.first:
         raise DamagedShard(f"{path} holds images from {about['first']} on, not {where.first} to {where.end - 1}")
-    return Shard(about["first"], images, tokens, json.loads(about["rows"]), about["digest"])
+    return Shard(about["first"], images, tokens, rows, about["digest"])
 
 
 def read_times(cell: Path, where: ShardRange) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from vvsbench.measure import isolation
 from vvsbench.runs import files, provenance, speed_table, store, tables
 from vvsbench.runs.claim import claimed
 from vvsbench.runs.console import Console
+from vvsbench.runs.recorded import printable
 from vvsbench.runs.speed_record import Measured, SpeedRecord
 from vvsbench.validation import validate
 
@@ -143,6 +144,7 @@ class SpeedCell:
 
 
 def _write(folder: Path, record: SpeedRecord) -> None:
+    record.error = printable(record.error)
     files.write(folder / store.SPEED, (record.model_dump_json(indent=2) + "\n").encode())
 
 

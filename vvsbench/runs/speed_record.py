@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from vvsbench.runs.record import Provenance, Strict
+from vvsbench.runs.record import Kept, Provenance, Strict, Table
+from vvsbench.runs.recorded import Amount, Count, Key, Name, OwnSettings, Positive, Text, Time
 
 SpeedStatus = Literal["started", "ok", "failed", "out_of_memory", "crashed", "interrupted"]
 Ending = Literal["narrow", "rounds", "seconds"]
@@ -18,10 +19,10 @@ PIXELS = "pixels"
 class Interval(Strict):
     """A median with its 95 % bootstrap interval; n is the number of values behind it."""
 
-    value: float
-    low: float
-    high: float
-    n: int
+    value: Positive
+    low: Positive
+    high: Positive
+    n: Count
 
 
 class Subject(Strict):
@@ -38,20 +39,27 @@ class Subject(Strict):
         bytes_per_image, flops_per_image: what that floor is made of.
     """
 
-    label: str
+    label: Name
     seconds_per_image: Interval
     device_seconds_per_image: Interval | None = None
-    load_seconds: float
-    first_seconds: float
-    counts: dict[str, float]
-    floor_seconds: float | None = None
-    bytes_per_image: float | None = None
-    flops_per_image: float | None = None
+    load_seconds: Amount
+    first_seconds: Amount
+    counts: dict[Name, Amount]
+    floor_seconds: Amount | None = None
+    bytes_per_image: Amount | None = None
+    flops_per_image: Amount | None = None
+
+    @field_validator("counts")
+    @classmethod
+    def _forwards(cls, value: dict[str, float]) -> dict[str, float]:
+        if sum(value[name] for name in ("target_forwards", "prefill_forwards") if name in value) <= 0:
+            raise ValueError("no target forward")
+        return value
 
     @property
     def forwards(self) -> float:
         """Target forwards per image, prefill included."""
-        return self.counts["target_forwards"] + self.counts["prefill_forwards"]
+        return self.counts.get("target_forwards", 0.0) + self.counts.get("prefill_forwards", 0.0)
 
     @property
     def floor_share(self) -> float | None:
@@ -115,23 +123,23 @@ class Measured(Strict):
         seconds: that all of it took.
     """
 
-    device: str
-    cores: int
-    threads: int
+    device: Text
+    cores: Count
+    threads: Count
     own: Subject
     baseline: Subject | None = None
     speed_up: Interval | None = None
     paint_seconds_per_image: Interval
-    bytes_per_second: float | None = None
-    flops_per_second: float | None = None
+    bytes_per_second: Amount | None = None
+    flops_per_second: Amount | None = None
     memory: Memory
-    joules_per_image: float | None = None
-    phases: dict[str, float] = Field(default_factory=dict)
+    joules_per_image: Amount | None = None
+    phases: dict[Name, Amount] = Field(default_factory=dict)
     ending: Ending
     before: Moment
     after: Moment
-    slowed_by: list[str] = Field(default_factory=list)
-    seconds: float
+    slowed_by: list[Text] = Field(default_factory=list)
+    seconds: Amount
 
     @property
     def compression(self) -> float | None:
@@ -146,7 +154,7 @@ class Measured(Strict):
         return self.compression / self.speed_up.value
 
 
-class SpeedRecord(Strict):
+class SpeedRecord(Kept):
     """How fast a cell is, or why that is not known.
 
     Attributes:
@@ -162,13 +170,19 @@ class SpeedRecord(Strict):
     schema_version: Literal[1] = 1
     status: SpeedStatus
     error: str | None = None
-    study: str
-    label: str
-    key: str
-    speed_key: str
+    study: Annotated[str, Field(max_length=300)]
+    label: Name
+    key: Key
+    speed_key: Text
     config: dict[str, Any]
     provenance: Provenance
     measured: Measured | None = None
-    files: dict[str, str] = Field(default_factory=dict)
-    started: str
-    finished: str | None = None
+    files: dict[Table, Text] = Field(default_factory=dict)
+    started: Time
+    finished: Time | None = None
+
+    @field_validator("config")
+    @classmethod
+    def _settings(cls, value: dict[str, Any]) -> dict[str, Any]:
+        OwnSettings.model_validate(value)
+        return value

@@ -89,7 +89,8 @@ def _read(folder: Path) -> CellState:
         record = read_record(folder)
     except RecordError as error:
         return CellState(State.failed, folder, None, str(error))
-    assert record is not None
+    if record is None:
+        return CellState(State.missing, folder, None, "its record has gone")
     return CellState(*_state(folder, record))
 
 
@@ -107,7 +108,7 @@ def _state(folder: Path, record: CellRecord) -> tuple[State, Path, CellRecord, s
     cell = StoredCell(folder, record)
     if cell.stale:
         return State.stale, folder, record, cell.stale_because
-    return State.done, folder, record, "" if cell.has_images else "its images are not here, only the record"
+    return State.done, folder, record, "" if cell.has_files else "its images are not here, only the record"
 
 
 def _alike(one: CellState, other: CellState) -> bool:

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vvsbench.runs.record import Summary
+from vvsbench.runs.recorded import LARGEST, MOST_IMAGES
 
 TRACE = "trace.parquet"
 REPEATS = "repeats.parquet"
@@ -35,6 +36,8 @@ COUNTED = (
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+REPEATED = {"repeat": int, "first": int, "images": int, "seconds": float, "decode_seconds": float, "warm": bool}
+"""Columns of the table of batches, and their types."""
 INTEGER_LISTS = ("accepted", "skipped", "agreed", "origin")
 
 
@@ -48,10 +51,32 @@ def trace_frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 def repeats_frame(times: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """One row per timed batch, in image order."""
-    columns = {"repeat": int, "first": int, "images": int, "seconds": float, "decode_seconds": float, "warm": bool}
-    frame = pd.DataFrame(list(times), columns=list(columns)).sort_values("first", ignore_index=True)
+    frame = pd.DataFrame(list(times), columns=list(REPEATED)).sort_values("first", ignore_index=True)
     frame["repeat"] = range(len(frame))
-    return frame.astype(columns)
+    return frame.astype(REPEATED)
+
+
+def unsound(trace: pd.DataFrame) -> list[str]:
+    """Columns of a trace that hold what no decoder counts: no numbers, or huge or negative ones."""
+    found = []
+    for name in (*COUNTED, "verified_steps"):
+        if name in trace:
+            numeric = pd.api.types.is_numeric_dtype(trace[name])
+            known = trace[name].dropna().to_numpy(dtype=np.float64) if numeric else None
+            if known is None or not ((known >= 0) & (known <= LARGEST)).all():
+                found.append(name)
+    for name in set(INTEGER_LISTS) & set(trace.columns):
+        if not all(_integers(values) for values in trace[name]):
+            found.append(name)
+    return found + [name for name in ("draft_forwards", "target_forwards") if name not in trace]
+
+
+def _integers(values: Any) -> bool:
+    """Whether a list of a trace is one of small whole numbers."""
+    listed = np.asarray(values)
+    if listed.ndim != 1 or not (listed.dtype.kind in "iu" or not listed.size):
+        return False
+    return not listed.size or bool(listed.min() >= -1 and listed.max() <= MOST_IMAGES)
 
 
 def to_parquet(frame: pd.DataFrame) -> bytes:

@@ -131,7 +131,10 @@ class _Log:
                     run.summary.update(cells.quality(again, other.protocol))
         rows = {str(row["key"]): row for _, row in self.speed.rows.iterrows()}
         for place in store.Store(self.root).timed(self.study.name):
-            record = store.read_speed(place)
+            try:
+                record = store.read_speed(place)
+            except store.RecordError:  # which the report's run tells
+                continue
             if record is not None and record.key in rows:
                 with self._run(cells.timed(record)) as run:
                     cells.log_speed(self.wandb, run, place, rows[record.key])
@@ -169,6 +172,6 @@ def _project(study: str, root: Path) -> str:
     """Where the study is filed: as its latest record was told."""
     kept = store.Store(root)
     records: list[CellRecord | SpeedRecord] = [cell.record for cell in kept.cells(study) if not cell.record.external]
-    records += kept.speeds(study)
+    records += kept.speeds(study).sound
     latest = max(records, key=lambda record: record.started)
     return str((latest.config.get("logger") or {}).get("project") or "vvsbench")
