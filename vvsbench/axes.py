@@ -37,12 +37,22 @@ class Candidates(StrEnum):
     """Which tokens a node of the tree proposes.
 
     shared_noise: the top-k of log q + G, with the noise that the target will draw with. top_k: the top-k of log q
-    (EAGLE-2). sampled: draws from q without replacement, with noise of their own (EAGLE-1).
+    (EAGLE-2). sampled: draws from q without replacement, with noise of their own that stays with its position (EAGLE-1;
+    over a window of the target's own guesses it is SCD's Gumbel coupling, arXiv 2510.24211). redrawn: the same with new
+    noise at every step (SJD, arXiv 2410.01699). retained: redrawn, but a position keeps its first draft of the step
+    before as often as the law of the new one allows (SCD's maximal coupling).
     """
 
     shared_noise = "shared_noise"
     top_k = "top_k"
     sampled = "sampled"
+    redrawn = "redrawn"
+    retained = "retained"
+
+    @property
+    def drawn(self) -> bool:
+        """Whether they are draws from the drafter's law, by noise that the target knows nothing of."""
+        return self in (Candidates.sampled, Candidates.redrawn, Candidates.retained)
 
 
 class Residual(StrEnum):

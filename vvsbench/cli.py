@@ -37,7 +37,7 @@ usage: vvsbench VERB [KEY=VALUE ...]
            vvsbench doctor model=llamagen_t2i_xl_512
   wandb    send to Weights & Biases what was logged offline
            vvsbench wandb sync
-  train    train the parts of the tiny zoo
+  train    train the parts of the zoos
            vvsbench train drafter
 
 vvsbench run --help lists every setting.   Tab completion: eval "$(vvsbench run -sc install=bash)"

@@ -49,6 +49,8 @@ class Purpose(IntEnum):
     HEAD = 6
     DRAFT_HEAD = 7
     RESIDUAL = 8
+    RETAIN = 9
+    REDRAFT = 10
 
 
 def _mix_key(x: Tensor) -> Tensor:

@@ -44,6 +44,15 @@ CELLS = {
     "small AR": ["decoder=sd"],
     "oracle": ["decoder=sd", "drafter@decoder.drafter=oracle"],
     "jacobi": ["decoder=jacobi", "decoder.structure.window=6", "decoder.structure.siblings=4"],
+    "sjd": ["decoder=sjd", "decoder.structure.window=6"],
+    "sjd_pac": ["decoder=sjd_pac", "decoder.structure.window=6"],
+    "gsd": ["decoder=gsd", "decoder.structure.window=6", "decoder.acceptance.size=4"],
+    "cool_sd": [
+        "decoder=sd",
+        "decoder.structure.candidates=sampled",
+        "acceptance@decoder.acceptance=cool_sd",
+        *SMALL[:1],
+    ],
     "jacobi tree": ["decoder=sd", "drafter@decoder.drafter=jacobi", "structure@decoder.structure=coupled"],
     "jacobi vvs": ["decoder=vvs", "drafter@decoder.drafter=jacobi", "structure@decoder.structure=window"],
 }
@@ -59,7 +68,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @cache
 def settings(weights: Path, name: str) -> RunConfig:
-    eagle = name not in ("ar", "small AR", "oracle") and "jacobi" not in name
+    eagle = name not in ("ar", "small AR", "oracle", "sjd", "sjd_pac", "gsd") and "jacobi" not in name
     overrides = [*nano.overrides(weights, drafter=eagle), *(nano.small_ar(weights) if name == "small AR" else [])]
     return composed([*CELLS[name], *overrides, "sampling.top_k=0"])
 

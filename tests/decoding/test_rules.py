@@ -13,6 +13,8 @@ from torch import Tensor
 
 from tests.decoding.trees import ordered_samples, star, tree_of
 from vvsbench.decoding.acceptance import AcceptanceRule, Sequential
+from vvsbench.decoding.acceptance.cool_sd import CoolSD
+from vvsbench.decoding.acceptance.gsd import GSD
 from vvsbench.decoding.acceptance.sequential import remainder
 from vvsbench.drafting.tree import TokenTree
 from vvsbench.sampling import Sampling, draw
@@ -98,8 +100,8 @@ class NotRenormalised(Sequential):
 class StaleTarget(Sequential):
     """Negative control: a rejection leaves p as it was."""
 
-    def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool) -> tuple[Tensor, Tensor]:
-        return super().weigh(rest, q, token, sampled)[0], rest
+    def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool, depth: int) -> tuple[Tensor, Tensor]:
+        return super().weigh(rest, q, token, sampled, depth)[0], rest
 
 
 class StaleDraft(Sequential):
@@ -108,16 +110,16 @@ class StaleDraft(Sequential):
     def __init__(self, first: list[float]) -> None:
         self.first = torch.tensor(first, dtype=torch.float64)
 
-    def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool) -> tuple[Tensor, Tensor]:
-        mass, _ = super().weigh(rest, q, token, sampled)
+    def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool, depth: int) -> tuple[Tensor, Tensor]:
+        mass, _ = super().weigh(rest, q, token, sampled, depth)
         return mass, remainder(rest, self.first, otherwise=rest)
 
 
 class RejectedStays(Sequential):
     """Negative control: what a rejection leaves keeps the rejected token."""
 
-    def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool) -> tuple[Tensor, Tensor]:
-        mass, _ = super().weigh(rest, q, token, sampled)
+    def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool, depth: int) -> tuple[Tensor, Tensor]:
+        mass, _ = super().weigh(rest, q, token, sampled, depth)
         left = (rest - q).clamp_min(0).scatter(1, token, mass)
         return mass, left / left.sum(1, keepdim=True)
 
@@ -244,3 +246,60 @@ def test_whole_paths_and_their_bonus_have_the_law_of_the_filtered_target(dtype: 
 @pytest.mark.parametrize("make", [RawBonus, lambda _: SiblingsStay(), lambda _: StaleTarget()])
 def test_wrong_variants_are_seen_along_whole_paths(make) -> None:
     assert p_value(*three_tokens(make)) < 1e-9
+
+
+@pytest.mark.parametrize("case", LAWS)
+def test_cool_sd_is_exact_as_long_as_no_weight_exceeds_1(case: str) -> None:
+    for delta in (0.3, 1.0):
+        assert distance(CoolSD(delta, nu=0.7, mu=0.0), case, 2) < 1e-9
+
+
+def test_cool_sd_emits_what_the_paper_says_and_is_relaxed_above_1() -> None:
+    p, q = (torch.tensor(law, dtype=torch.float64) for law in LAWS["plain"])
+    rule = CoolSD(delta=2.0, nu=0.7, mu=0.0)
+    samples, weights = ordered_samples(q, 1)
+    law = (weights[:, None] * emitted(rule, star(samples, len(p), q), p)).sum(0)
+    accepted = torch.minimum(q, 2 * p)
+    left = (p - accepted).clamp_min(0)
+    torch.testing.assert_close(law, accepted + (1 - accepted.sum()) * left / left.sum(), atol=1e-9, rtol=0)
+    assert distance(rule, "plain", 1) > 1e-3
+
+
+def test_cool_sd_cools_down_along_the_path() -> None:
+    rule = CoolSD(delta=1.1, nu=0.7, mu=-0.95)
+    weights = [rule.weight(depth) for depth in range(5)]
+    assert weights == sorted(weights, reverse=True)
+    assert sum(weights) / 5 == pytest.approx(1.1, rel=0.01)
+    p, q = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.2, 0.8]])
+    for depth in (0, 4):
+        mass, _ = rule.weigh(p, q, torch.tensor([[1]]), True, depth)
+        assert float(mass) == pytest.approx(0.5 * weights[depth])
+
+
+CODES = torch.eye(5, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("case", LAWS)
+def test_gsd_with_groups_of_one_is_the_exact_rule(case: str) -> None:
+    for rule in (GSD(CODES, 1, 1.0, 2.0), GSD(CODES, 4, 1.0, 0.5), GSD(CODES, 4, 0.0, 2.0)):
+        assert distance(rule, case, 2) < 1e-9
+
+
+def test_gsd_judges_by_the_groups_mass() -> None:
+    p = torch.tensor([[0.4, 0.3, 0.15, 0.1, 0.05]], dtype=torch.float64)
+    q = torch.tensor([[0.1, 0.1, 0.5, 0.2, 0.1]], dtype=torch.float64)
+    alike = torch.ones(5, 2, dtype=torch.float64) / 2**0.5
+    token = torch.tensor([[2]])
+
+    def probability(rule: GSD) -> float:
+        mass, left = rule.weigh(p, q, token, True, 0)
+        torch.testing.assert_close(left, (p - q).clamp_min(0) / (p - q).clamp_min(0).sum())
+        return float(mass / q[0, 2])
+
+    # by rank, two below it (0.05, 0.1), itself and one above (0.3); then the filters
+    assert probability(GSD(alike, 4, 1.0, 0.5)) == pytest.approx((0.05 + 0.1 + 0.15 + 0.3) / (0.1 + 0.2 + 0.5 + 0.1))
+    assert probability(GSD(alike, 4, 0.12, 0.5)) == pytest.approx((0.05 + 0.1 + 0.15) / (0.1 + 0.2 + 0.5))
+    far = alike.clone()
+    far[3] = torch.tensor([2**-0.5, -(2**-0.5)])
+    assert probability(GSD(far, 4, 0.12, 0.5)) == pytest.approx((0.05 + 0.15) / (0.1 + 0.5))
+    assert distance(GSD(alike, 4, 1.0, 0.5), "plain", 1) > 1e-3

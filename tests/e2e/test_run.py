@@ -36,7 +36,8 @@ def test_a_sweep_runs_once_and_the_second_time_does_nothing(vvsbench, weights, t
     command.append("decoder.schedule.interval=2,3")
     code, out, err = vvsbench(*command)
     assert (code, "warning" in err) == (0, False)
-    *cells, last = [line for line in out.splitlines() if not line.startswith(" ")]
+    *cells, last, hint = [line for line in out.splitlines() if not line.startswith(" ")]
+    assert hint.startswith("ar, the baseline, is not among them; to draw it: vvsbench run -m ")
     assert [line.split()[:2] for line in cells] == [["vvs", "i=2"], ["vvs", "i=3"]]
     assert last == "records: outputs/cells/s; to compare them: vvsbench report study=s"
     cells = Store(tmp_path / "outputs").cells("s")

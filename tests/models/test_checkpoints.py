@@ -178,6 +178,13 @@ def test_missing_files_say_where_to_put_them(tmp_path: Path, monkeypatch: pytest
     assert checkpoints.WEIGHTS_VARIABLE in str(caught.value)
 
 
+def test_parts_of_a_zoo_that_is_not_shipped_say_how_to_train_them() -> None:
+    with pytest.raises(CheckpointError, match="vvsbench train elsewhere/target"):
+        checkpoints.locate("zoo:elsewhere/target.safetensors")
+    with pytest.raises(CheckpointError, match="the tiny zoo is incomplete"):
+        checkpoints.locate("zoo:nothing.safetensors")
+
+
 def test_digest_follows_the_content(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"one")

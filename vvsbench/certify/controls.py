@@ -52,9 +52,9 @@ class RawBonus(Sequential):
 class RejectedStays(Walk):
     """What a rejection leaves still holds the rejected token."""
 
-    def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool) -> tuple[Tensor, Tensor]:
+    def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool, depth: int) -> tuple[Tensor, Tensor]:
         """See `Walk.weigh`."""
-        mass, left = super().weigh(rest, q, token, sampled)
+        mass, left = super().weigh(rest, q, token, sampled, depth)
         left = left.scatter(1, token, mass)
         return mass, left / left.sum(1, keepdim=True)
 
@@ -82,7 +82,7 @@ class SiblingsStay(Walk):
             self.whole = log_q.to(rest.dtype).softmax(-1)
         return super().proposal(log_q, token, rest)
 
-    def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool) -> tuple[Tensor, Tensor]:
+    def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool, depth: int) -> tuple[Tensor, Tensor]:
         """See `Walk.weigh`."""
         assert self.whole is not None
         return rest.gather(1, token), remainder(rest, self.whole, otherwise=rest)
@@ -229,6 +229,14 @@ CONTROLS: Sequence[Spoilt] = (
         Sequential,
         "chain",
         Candidates.shared_noise,
+    ),
+    Spoilt(
+        "stale draft law",
+        "sequential rule on retained drafts, each weighed by the first law it was drawn from (SCD as released)",
+        Sequential,
+        "window",
+        Candidates.retained,
+        source="jacobi, stale draft law",
     ),
     Spoilt(
         "eager match",

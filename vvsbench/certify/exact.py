@@ -8,7 +8,7 @@ against the enumerated law; a small batch must then return the images of a large
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -103,13 +103,20 @@ class Combination:
 def combinations() -> Iterator[Combination]:
     """Every one that is exact."""
     for candidates in Candidates:
-        for shape in STATIC if candidates is Candidates.sampled else STRUCTURES:
+        for shape in _shapes(candidates):
             for drafter in sources(shape):
                 for setting in SAMPLINGS:
                     for schedule in ("always", *SKIPS):
                         yield Combination(shape, drafter, candidates, "match", setting, schedule)
                     if candidates is not Candidates.shared_noise:
                         yield Combination(shape, drafter, candidates, "sequential", setting)
+
+
+def _shapes(candidates: Candidates) -> Sequence[str]:
+    """Structures that candidates are certified with; those that change from step to step are a window's."""
+    if candidates in (Candidates.redrawn, Candidates.retained):
+        return ["window"]
+    return STATIC if candidates.drawn else STRUCTURES
 
 
 @dataclass(frozen=True)

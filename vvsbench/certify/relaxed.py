@@ -15,7 +15,14 @@ from vvsbench.certify.distance import total_variation
 from vvsbench.certify.drawing import sample
 from vvsbench.certify.toys import CPU, HIT_RATES, FeatureFed, Toy, source, structure, vanilla
 from vvsbench.certify.toys import law as law_of
-from vvsbench.decoding.acceptance.settings import AcceptanceConfig, LanternConfig, MatchConfig, SequentialConfig
+from vvsbench.decoding.acceptance.settings import (
+    AcceptanceConfig,
+    CoolSDConfig,
+    GSDConfig,
+    LanternConfig,
+    MatchConfig,
+    SequentialConfig,
+)
 from vvsbench.decoding.schedule import Accepting, Always, Budget, Confident, Dynamic, Rows, Schedule, Uniform
 from vvsbench.decoding.settings import SkipConfig
 from vvsbench.decoding.speculative import Grid, Speculative
@@ -78,6 +85,12 @@ def settings() -> Iterator[Setting]:
     """All of them."""
     for candidates in (Candidates.top_k, Candidates.sampled):
         yield from _lantern(candidates)
+        yield from (Setting(CoolSDConfig(delta=delta), candidates, NEIGHBOURS) for delta in (0.3, 1.1, 2.0))
+        yield from (
+            Setting(GSDConfig(size=size, distance=1.0), candidates, NEIGHBOURS, sampling=sampling)
+            for size in (1, 2, 4)
+            for sampling in (PLAIN, FILTERED)
+        )
     for candidates in (Candidates.shared_noise, Candidates.top_k):
         yield Setting(MatchConfig(), candidates, SKIPPED)
         for schedule in _schedules():

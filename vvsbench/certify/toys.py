@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from vvsbench import config
 from vvsbench.decoding.autoregressive import Autoregressive
 from vvsbench.drafting.growing import Structure
-from vvsbench.drafting.jacobi import JacobiSource
-from vvsbench.drafting.protocols import DraftSource
+from vvsbench.drafting.jacobi import JacobiSource, JacobiState
+from vvsbench.drafting.protocols import DraftSource, Redraft
 from vvsbench.drafting.structures import ChainConfig, DynamicConfig, FittedConfig, PathsConfig, WindowConfig
 from vvsbench.models.toy import ToyDraftState, ToySource, ToyTarget, child, noisy, random_table
 from vvsbench.sampling import Sampling
@@ -80,14 +80,34 @@ class FeatureFed(ToySource):
         state.nodes = self._run(state, torch.where(added[:, None] > 0, after, state.nodes[:, :1]))
 
 
+class ReleasedDrafts(JacobiSource):
+    """A draft that is kept keeps the law that it was first drawn from too, as in the released code of SCD."""
+
+    def retain(self, state: JacobiState, laws: Tensor, redraft: Redraft) -> tuple[Tensor, Tensor]:
+        """See `RetainingSource.retain`."""
+        before = (
+            replace(state.drafts, tokens=state.drafts.tokens.clone(), laws=state.drafts.laws.clone())
+            if state.drafts
+            else None
+        )
+        tokens, _ = super().retain(state, laws, redraft)
+        after = state.drafts
+        assert after is not None
+        if before is not None:
+            kept = (before.tokens == after.tokens) & (before.laws.sum(-1) > 0)
+            after.laws.copy_(torch.where(kept[..., None], before.laws, after.laws))
+        slots = (state.known[:, None] + torch.arange(laws.shape[1])) % state.slots
+        return tokens, after.laws.gather(1, slots[..., None].expand_as(laws)).log()
+
+
 SOURCES = ("good", "hopeless", "oracle")
 """Near the target; its logits with the opposite sign; the target itself. There is a "fair" one between them."""
 
 
 def source(toy: Toy, name: str, kind: type[ToySource] = ToySource) -> DraftSource[Any]:
     """A drafter for a toy."""
-    if name == JACOBI:
-        return JacobiSource(toy.target)
+    if name in WINDOW_SOURCES:
+        return WINDOW_SOURCES[name](toy.target)
     table = toy.target.table
     return kind(
         {"good": noisy(table, 0.7, seed=7), "fair": noisy(table, 1.5, seed=7), "hopeless": -table, "oracle": table}[
@@ -98,6 +118,7 @@ def source(toy: Toy, name: str, kind: type[ToySource] = ToySource) -> DraftSourc
 
 JACOBI = "jacobi"
 """What the target said in earlier rounds."""
+WINDOW_SOURCES = {JACOBI: JacobiSource, "jacobi, stale draft law": ReleasedDrafts}
 STRUCTURES = ("chain", "fitted", "published", "window", "dynamic")
 STATIC = STRUCTURES[:4]
 """Trees that sampled candidates may have."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from omegaconf import MISSING
 
-from vvsbench.axes import Features, Recheck, Selector, Tokens, Truncation
+from vvsbench.axes import Candidates, Features, Recheck, Selector, Tokens, Truncation
 from vvsbench.decoding.acceptance.settings import AcceptanceConfig
 from vvsbench.decoding.schedule import Schedule
 from vvsbench.drafting.sources import DrafterConfig, TokenDrafterConfig
@@ -174,9 +174,14 @@ class AblationConfig:
 
 
 SAID_BY_NAME = {
+    "cool_sd": {"paths", "sampled"},
     "eagle2": {"sequential", "top-k"},
+    "gsd": {"no drafter", "redrawn"},
     "jacobi": {"no drafter"},
     "lantern": {"top-k"},
+    "scd": {"no drafter", "sequential", "retained"},
+    "sjd": {"no drafter", "sequential", "redrawn"},
+    "sjd_pac": {"no drafter", "sequential", "retained"},
     "vvs_coupled": {"dynamic", "best", "uncut", "drafted", "repaired"},
     "vvs_released": {"top-k"},
 }
@@ -232,6 +237,12 @@ class SpeculativeConfig(DecoderConfig):
             *(f"skip.{problem}" for problem in self.skip.problems()),
             *(f"ablation.{problem}" for problem in self.ablation.problems()),
         ]
+        keeps = isinstance(self.drafter, TokenDrafterConfig) and self.drafter.retains
+        if self.structure.candidates == Candidates.retained and not keeps:
+            found.append(
+                "structure.candidates=retained keeps what the target itself has drafted in the step before; it goes "
+                "with drafter@decoder.drafter=jacobi"
+            )
         if self.surplus < 0:
             found.append(f"surplus={self.surplus} must be 0 or more")
         if self.skip.rewinds and self.ablation.staleness:

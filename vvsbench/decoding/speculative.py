@@ -33,7 +33,7 @@ from vvsbench.decoding.settings import AblationConfig, SkipConfig
 from vvsbench.decoding.skipping import choose_leaf, first_leaf, last_features, path_length
 from vvsbench.decoding.trace import CallCounter, DecodeTrace, Origin, StepKind, StepLog
 from vvsbench.drafting.growing import Growth, Structure
-from vvsbench.drafting.protocols import DraftSource
+from vvsbench.drafting.protocols import DraftSource, Redraft
 from vvsbench.drafting.tree import TokenTree
 from vvsbench.errors import NotFiniteError
 from vvsbench.fusing import fusible
@@ -105,7 +105,7 @@ class Speculative(Decoder):
         self.structure, self.skip = grid.structure, grid.skip
         self.candidates, self.drafting = grid.candidates, sampling
         """What trees are grown with."""
-        if sampling.greedy and grid.candidates is not Candidates.sampled:
+        if sampling.greedy and not grid.candidates.drawn:
             # every law is one token and noise decides nothing: rank by what the drafter says unsharpened (EAGLE-2)
             self.candidates, self.drafting = Candidates.top_k, Sampling()
         given = [grid.sharpness] if isinstance(grid.sharpness, float) else grid.sharpness
@@ -325,9 +325,17 @@ class Speculative(Decoder):
     def _growth(self, batch: Batch, draft: Any, seed: int) -> Growth:
         """The noise of the next positions and everything else that a tree is grown with."""
         positions = batch.known_count[:, None] + self._ahead
-        own = None
-        if self.candidates is Candidates.sampled:
-            own = gumbel(seed, batch.keys[:, None], positions[:, :-1], self.target.spec.vocab, Purpose.DRAFT)
+        own = redraft = None
+        if self.candidates.drawn:
+            keys, vocab, drawn = batch.keys[:, None], self.target.spec.vocab, positions[:, :-1]
+            if self.candidates is not Candidates.sampled:
+                # a position lies at another depth in every step: its number and the depth make a key of this step's own
+                drawn = drawn + ((self._ahead[:-1] + 1) << 32)
+            own = gumbel(seed, keys, drawn, vocab, Purpose.DRAFT)
+            if self.candidates is Candidates.retained:
+                redraft = Redraft(
+                    uniform(seed, keys, drawn, Purpose.RETAIN), gumbel(seed, keys, drawn, vocab, Purpose.REDRAFT)
+                )
         return Growth(
             source=self.source,
             state=draft,
@@ -335,6 +343,7 @@ class Speculative(Decoder):
             candidates=self.candidates,
             noise=self._noise(batch, None, positions, seed),
             own_noise=own,
+            redraft=redraft,
             sharpness=self.sharpness,
             scored=self.scored,
         )

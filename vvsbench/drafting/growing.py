@@ -16,12 +16,15 @@ import torch
 from torch import Tensor
 
 from vvsbench.axes import Candidates
-from vvsbench.drafting.protocols import DraftSource
+from vvsbench.drafting.protocols import DraftSource, Redraft, RetainingSource
 from vvsbench.drafting.rates import RankPath
 from vvsbench.drafting.tree import Expansions, TokenTree, ancestors, root_paths
 from vvsbench.fusing import fusible
 from vvsbench.sampling import Sampling
 from vvsbench.selection import largest
+
+FIRST = 1e9
+"""Noise with which a token comes before all others."""
 
 
 @dataclass
@@ -33,7 +36,8 @@ class Growth:
         sampling: turns guided logits into the drafter's distribution, as it does for the target.
         candidates: which tokens are proposed.
         noise: float [B, levels + 1, V], the noise that the target draws with.
-        own_noise: float [B, levels, V], noise that only the drafter knows; for sampled candidates.
+        own_noise: float [B, levels, V], noise that only the drafter knows; for candidates that are draws.
+        redraft: what retained candidates are drawn anew by, see `Redraft`.
         sharpness: of the estimate of hits under shared noise: the target's token is candidate i with probability
             softmax(sharpness (log q + G))_i. Fitted; it is the larger, the more drafter and target agree. One number,
             or float [levels], one for the candidates below nodes of each depth.
@@ -46,6 +50,7 @@ class Growth:
     candidates: Candidates
     noise: Tensor
     own_noise: Tensor | None = None
+    redraft: Redraft | None = None
     sharpness: float | Tensor = 1.0
     scored: bool = True
     _laws: list[Tensor] = field(default_factory=list)
@@ -62,10 +67,19 @@ class Growth:
     def ahead(self, levels: int) -> Tensor | None:
         """Log-scores [B, levels, V] of each level's nodes (see `DraftSource.ahead`)."""
         logits = self.source.ahead(self.state, levels)
-        return None if logits is None else self._remembered(self.sampling.scores(logits))
+        if logits is None:
+            return None
+        scores = self._remembered(self.sampling.scores(logits))
+        if self.redraft is not None:
+            assert self.own_noise is not None
+            assert isinstance(self.source, RetainingSource)
+            first, self._laws[-1] = self.source.retain(self.state, scores, self.redraft)
+            # the retained draft comes first; the others are what is drawn beside it, without replacement
+            self.own_noise = self.own_noise.scatter(-1, first[..., None], FIRST)
+        return scores
 
     def _remembered(self, scores: Tensor) -> Tensor:
-        if self.candidates is Candidates.sampled:
+        if self.candidates.drawn:
             scores = scores.log_softmax(-1)
             self._laws.append(scores)
         return scores
@@ -94,7 +108,7 @@ class Growth:
             kappa = self.sharpness if isinstance(self.sharpness, float) else self.sharpness[levels, None]
             return tokens, kappa * best - (kappa * keys).logsumexp(-1, keepdim=True)
         keys = scores
-        if self.candidates is Candidates.sampled:
+        if self.candidates.drawn:
             assert self.own_noise is not None
             keys = scores + self.own_noise[:, levels]
         _, tokens = self._largest(keys, count)

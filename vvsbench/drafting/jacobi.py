@@ -16,9 +16,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vvsbench.drafting.protocols import Redraft
 from vvsbench.drafting.tree import Expansions, TokenTree
 from vvsbench.fusing import fusible
 from vvsbench.models.protocols import State, TokenModel
+
+
+@dataclass
+class Drafts:
+    """What was drafted in the step before, and from which laws; that of position p in slot p % R.
+
+    Attributes:
+        tokens: int64 [B, R].
+        laws: distributions float [B, R, V] that the tokens were drawn from.
+        end: int64 [B], positions before this one have a draft.
+    """
+
+    tokens: Tensor
+    laws: Tensor
+    end: Tensor
 
 
 @dataclass
@@ -30,12 +46,14 @@ class JacobiState:
         known: int64 [B], known tokens: the next position.
         seen: int64 [B], positions before this one have a law.
         level: depth of the next nodes to be expanded.
+        drafts: of the step before, where they may be kept.
     """
 
     laws: Tensor
     known: Tensor
     seen: Tensor
     level: int = 0
+    drafts: Drafts | None = None
 
     @property
     def slots(self) -> int:
@@ -82,6 +100,29 @@ class JacobiSource:
         slots = _looked_up(state.known, state.seen, levels, self.side, state.slots)
         return state.laws.view(-1, self.vocab).index_select(0, slots).unflatten(0, (-1, levels))
 
+    def retain(self, state: JacobiState, laws: Tensor, redraft: Redraft) -> tuple[Tensor, Tensor]:
+        """See `RetainingSource.retain`: maximal coupling of a draft with its new law (SCD, arXiv 2510.24211).
+
+        What a position has been drafted from is then the new law, also where the draft has stayed: the released code
+        keeps the old one there, which biases the tokens.
+        """
+        if state.drafts is None:
+            rows, slots = len(laws), state.slots
+            tokens = torch.zeros(rows, slots, dtype=torch.long, device=laws.device)
+            state.drafts = Drafts(tokens, laws.new_zeros(rows, slots, laws.shape[-1]), torch.zeros_like(state.known))
+        before = state.drafts
+        positions = state.known[:, None] + torch.arange(laws.shape[1], device=laws.device)
+        slot = positions % state.slots
+        wide = slot[..., None].expand(-1, -1, laws.shape[-1])
+        old = before.tokens.gather(1, slot)
+        there = positions < before.end[:, None]
+        new = laws.exp()
+        tokens = _coupled(old, before.laws.gather(1, wide), new, there, redraft.chance, redraft.noise)
+        before.tokens.scatter_(1, slot, tokens)
+        before.laws.scatter_(1, wide, new)
+        before.end.copy_(torch.maximum(before.end, positions[:, -1] + 1))
+        return tokens, laws
+
     def root_logits(self, state: JacobiState, plan: Expansions | None = None) -> Tensor:
         """See `DraftSource.root_logits`."""
         state.level = 0
@@ -99,6 +140,8 @@ class JacobiSource:
     def rewind(self, state: JacobiState, removed: Tensor) -> None:
         """See `DraftSource.rewind`."""
         state.known.sub_(removed)
+        if state.drafts is not None:  # their fate has been decided once
+            torch.minimum(state.drafts.end, state.known, out=state.drafts.end)
 
     def note(self, state: JacobiState, totals: Sequence[int], exact: bool) -> None:
         """See `DraftSource.note`; no shape depends on it."""
@@ -111,12 +154,16 @@ class JacobiSource:
         """See `DraftSource.select`."""
         index = torch.tensor(rows, device=state.known.device)
         state.laws, state.known, state.seen = state.laws[index], state.known[index], state.seen[index]
+        if (drafts := state.drafts) is not None:
+            state.drafts = Drafts(drafts.tokens[index], drafts.laws[index], drafts.end[index])
 
     def place(self, state: JacobiState, rows: list[int], fresh: JacobiState) -> None:
         """See `DraftSource.place`; nothing of the images that were there before is kept."""
         index = torch.tensor(rows, device=state.known.device)
         for own, new in ((state.laws, fresh.laws), (state.known, fresh.known), (state.seen, fresh.seen)):
             own.index_copy_(0, index, new)
+        if state.drafts is not None:
+            state.drafts.end.index_fill_(0, index, 0)
 
     def fix(self, state: JacobiState) -> None:
         """See `DraftSource.fix`; its shapes are fixed as they are."""
@@ -148,3 +195,21 @@ def _looked_up(known: Tensor, seen: Tensor, levels: int, side: int, slots: int) 
     above = positions - side * (unseen // side + 1)
     row = torch.arange(len(known), device=known.device)[:, None] * (slots + 1)
     return (torch.where(unseen < 0, positions, above) % slots + row).flatten()
+
+
+@fusible
+def _coupled(old: Tensor, q: Tensor, p: Tensor, there: Tensor, chance: Tensor, noise: Tensor) -> Tensor:
+    """Draws int64 [B, L] from p that are the old ones, drawn from q, as often as can be.
+
+    Args:
+        old: int64 [B, L].
+        q, p: distributions [B, L, V].
+        there: bool [B, L], where there is an old one.
+        chance, noise: uniforms [B, L] and Gumbel noise [B, L, V].
+    """
+    at = old[..., None]
+    kept = there & (chance * q.gather(-1, at)[..., 0] <= p.gather(-1, at)[..., 0])
+    # what p has more than q; all of p where there is no draft, or where rounding has left nothing
+    more = torch.where(there[..., None], (p - q).clamp_min(0), p)
+    more = torch.where(more.sum(-1, keepdim=True) > 0, more, p)
+    return torch.where(kept, old, (more.log() + noise).argmax(-1))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -117,4 +118,35 @@ class DraftSource(Protocol[DraftStateT]):
 
     def shape(self, state: DraftStateT) -> Hashable:
         """What the shape of a forward depends on, once the state is fixed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Redraft:
+    """By what a source decides which of its drafts of the step before it keeps.
+
+    Attributes:
+        chance: uniforms float [B, levels].
+        noise: Gumbel noise float [B, levels, V] for the positions whose draft is not kept.
+    """
+
+    chance: Tensor
+    noise: Tensor
+
+
+@runtime_checkable
+class RetainingSource(Protocol):
+    """A source that can keep the drafts of the step before, for `Candidates.retained`."""
+
+    def retain(self, state: Any, laws: Tensor, redraft: Redraft) -> tuple[Tensor, Tensor]:
+        """Draw the drafts of the next positions, each of them that of the step before if it can be.
+
+        Args:
+            state: of the batch.
+            laws: log-probabilities float [B, levels, V] that the drafts must have the law of.
+            redraft: chance and noise.
+
+        Returns:
+            Tokens int64 [B, levels], and the log-probabilities that they are weighed by: those given.
+        """
         ...

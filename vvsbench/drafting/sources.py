@@ -74,6 +74,8 @@ class TokenDrafterConfig(DrafterConfig):
     """
 
     tokens: ClassVar[Tokens] = Tokens.discrete
+    retains: ClassVar[bool] = False
+    """Whether the source can keep drafts of the step before, for candidates=retained."""
 
     hit_rates: list[Any] = field(default_factory=list)
     sharpness: Any = 1.0
@@ -221,6 +223,8 @@ class OracleConfig(TokenDrafterConfig):
 @dataclass
 class JacobiConfig(TokenDrafterConfig):
     """The target's own logits of earlier rounds: no network, no training, no forward."""
+
+    retains: ClassVar[bool] = True
 
     name: str = "jacobi"
 

@@ -45,8 +45,8 @@ class StructureConfig:
     @property
     def label(self) -> list[str]:
         """What tells this setting apart in tables and plots."""
-        words = {Candidates.shared_noise: [], Candidates.top_k: ["top-k"], Candidates.sampled: ["sampled"]}
-        return words[Candidates(self.candidates)]
+        chosen = Candidates(self.candidates)
+        return [] if chosen is Candidates.shared_noise else [chosen.value.replace("_", "-")]
 
     def problems(self, vocab: int, hit_rates: Sequence[Any]) -> Iterator[str]:
         """What is wrong with the settings, one line each: the field, the fault and the remedy."""
@@ -212,8 +212,11 @@ class DynamicConfig(StructureConfig):
         yield from _sizes(self.depth, self.nodes)
         if not 1 <= self.top_k <= vocab:
             yield f"top_k={self.top_k} must lie in [1, {vocab}]"
-        if self.candidates == Candidates.sampled:
-            yield "candidates=sampled needs a tree whose shape does not depend on the draws; choose structure=fitted"
+        if Candidates(self.candidates).drawn:
+            yield (
+                f"candidates={self.candidates} needs a tree whose shape does not depend on the draws; "
+                "choose structure=fitted"
+            )
 
 
 def _path_problems(paths: Sequence[tuple[int, ...]], vocab: int, candidates: Candidates) -> Iterator[str]:
@@ -223,8 +226,8 @@ def _path_problems(paths: Sequence[tuple[int, ...]], vocab: int, candidates: Can
         yield f"paths={shown} must be lists of ranks from 0 to {vocab - 1}, as in [[0],[1],[0,0]]"
     elif alone := [list(path) for path in paths if path[:-1] and path[:-1] not in paths]:
         yield f"paths: {alone[0]} has no parent; add {alone[0][:-1]}"
-    elif candidates == Candidates.sampled and (gaps := _gaps(paths)):
-        yield f"paths: candidates=sampled may leave no draw out; add {gaps[0]}"
+    elif Candidates(candidates).drawn and (gaps := _gaps(paths)):
+        yield f"paths: candidates={candidates} may leave no draw out; add {gaps[0]}"
 
 
 def _rate_problems(name: str, hit_rates: Sequence[Any], candidates: Candidates) -> Iterator[str]:
@@ -236,8 +239,8 @@ def _rate_problems(name: str, hit_rates: Sequence[Any], candidates: Candidates) 
             f"list of such lists, one for each run, not {list(hit_rates)}; python -m vvsbench.decoding.fitting "
             "measures them"
         )
-    elif candidates == Candidates.sampled and any(rates != sorted(rates, reverse=True) for rates in runs):
-        yield "candidates=sampled needs decoder.drafter.hit_rates that fall, so that no draw is left out"
+    elif Candidates(candidates).drawn and any(rates != sorted(rates, reverse=True) for rates in runs):
+        yield f"candidates={candidates} needs decoder.drafter.hit_rates that fall, so that no draw is left out"
 
 
 def _is_rate(value: Any) -> bool:

@@ -78,7 +78,7 @@ def locate(name: str) -> Path:
         return path
     if name.startswith(ZOO_PREFIX):
         inner = name.removeprefix(ZOO_PREFIX).rpartition("/")[0]
-        hint = f"this part is not in the package yet. Train it: vvsbench train {inner}/{path.stem}, and name the files"
+        hint = f"it is not in the package yet. Train it (vvsbench train {inner}/{path.stem}) and copy it there."
         whole = "the tiny zoo is incomplete. Install vvsbench again, or run make zoo."
         raise CheckpointError(f"{path} is missing: {hint if inner else whole}")
     where = "" if Path(name).is_absolute() else f" or set ${WEIGHTS_VARIABLE} to the folder that holds {name}"

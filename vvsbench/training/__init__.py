@@ -1,1 +1,1 @@
-"""Training of the tiny zoo: synthetic captioned images and one module per thing that is trained on them."""
+"""Training of the zoos: synthetic captioned images and one module per thing that is trained on them."""

@@ -1,4 +1,4 @@
-"""`vvsbench train PART key=value ...`: a Hydra composition per part of the tiny zoo, and the card of what was trained.
+"""`vvsbench train PART key=value ...`: a Hydra composition per part of a zoo, and the card of what was trained.
 
 Settings are checked before torch is imported, so a misspelt key is answered at once.
 """
@@ -45,7 +45,7 @@ PARTS: dict[str, type[LoopSettings]] = {
 
 USAGE = f"""usage: vvsbench train PART [key=value ...] [--cfg]
 
-Trains one part of the tiny zoo, or goes on where an interrupted training stopped. Finished files are never
+Trains one part of a zoo, or goes on where an interrupted training stopped. Finished files are never
 overwritten unless overwrite=true is given. --cfg prints the settings and trains nothing.
 
 PART is one of {", ".join(PARTS)}; a target and a small_ar need a tokenizer in the same folder,

@@ -78,7 +78,7 @@ class Lantern(Walk):
     def __init__(self, relaxation: Relaxation, residual: Residual) -> None:
         self.relaxation, self.residual = relaxation, residual
 
-    def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool) -> tuple[Tensor, Tensor]:
+    def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool, depth: int) -> tuple[Tensor, Tensor]:
         """See `Walk.weigh`."""
         mass, within = self.relaxation.borrow(rest, token)
         otherwise = rest

@@ -53,7 +53,7 @@ class Walk(AcceptanceRule):
         node = torch.zeros(batch, dtype=torch.long, device=scores.device)
         rest = _law(scores, node)
         moved = torch.ones_like(node, dtype=torch.bool)
-        for _ in range(tree.levels):
+        for depth in range(tree.levels):
             children = below_root & (parents == node[:, None]) & moved[:, None]
             rank = torch.where(children, children.cumsum(1), 0)
             log_q = _drafted(tree, node)
@@ -63,7 +63,7 @@ class Walk(AcceptanceRule):
                 candidate = open_.long().argmax(1, keepdim=True)
                 token, exists = tree.tokens.gather(1, candidate), open_.any(1)
                 q = self.proposal(log_q, token, rest)
-                mass, left = self.weigh(rest, q, token, sampled=log_q is not None)
+                mass, left = self.weigh(rest, q, token, log_q is not None, depth)
                 accepted = exists & (chance.gather(1, candidate) <= mass / q.gather(1, token))[:, 0]
                 rest = torch.where((exists & ~accepted)[:, None], left, rest)
                 log_q = None if log_q is None else self.drawn(log_q, token)
@@ -92,7 +92,7 @@ class Walk(AcceptanceRule):
         """What the next sibling is drawn from once `token` [B, 1] is: see `proposal`."""
         return log_q.scatter(1, token, EXCLUDED)
 
-    def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool) -> tuple[Tensor, Tensor]:
+    def weigh(self, rest: Tensor, q: Tensor, token: Tensor, sampled: bool, depth: int) -> tuple[Tensor, Tensor]:
         """With what probability candidates may be emitted, and the distribution that their rejection leaves.
 
         Args:
@@ -100,6 +100,7 @@ class Walk(AcceptanceRule):
             q: the law [B, V] that the candidates were drawn from.
             token: int64 [B, 1], the candidates.
             sampled: whether chance had a part in it.
+            depth: drafts that were accepted before them in this step.
 
         Returns:
             Probability [B, 1], and a distribution [B, V].

@@ -142,6 +142,85 @@ class LanternConfig(AcceptanceConfig):
         return found
 
 
+@dataclass
+class CoolSDConfig(AcceptanceConfig):
+    """Cool-SD: relaxed for the first drafts of a step, cooling down along the path.
+
+    Attributes:
+        delta: the weights are proportional to it; the paper shows 1.1 and 2.
+        nu: how fast they fall from depth to depth.
+        mu: shifts their logarithms down; at -0.95 delta is their mean over five depths (our reading of the paper).
+    """
+
+    name: str = "cool_sd"
+    delta: float = 1.1
+    nu: float = 0.7
+    mu: float = -0.95
+
+    def build(self, target: TokenModel[Any], sampling: Sampling, cache: Path | None = None) -> AcceptanceRule:
+        """See `AcceptanceConfig.build`."""
+        from vvsbench.decoding.acceptance.cool_sd import CoolSD
+
+        return CoolSD(self.delta, self.nu, self.mu)
+
+    @property
+    def label(self) -> list[str]:
+        """The method and its knobs."""
+        words = [f"cool_sd delta={self.delta:g}", *([f"nu={self.nu:g}"] if self.nu != CoolSDConfig.nu else [])]
+        return [*words, *([f"mu={self.mu:g}"] if self.mu != CoolSDConfig.mu else [])]
+
+    def problems(self, model: LlamaGenConfig, structure: StructureConfig) -> list[str]:
+        """See `AcceptanceConfig.problems`."""
+        found = list(_candidates(self.name, structure))
+        if self.delta <= 0:
+            found.append(f"delta={self.delta} must be above 0; 1 with nu=0 is acceptance=sequential")
+        if self.nu < 0:
+            found.append(f"nu={self.nu} must be 0 (the same weight at all depths) or more")
+        return found
+
+
+@dataclass
+class GSDConfig(AcceptanceConfig):
+    """GSD: a draft is judged by the mass of a group of tokens like it.
+
+    Attributes:
+        size: tokens of a group, by rank, before the filters; the authors' code has 14.
+        probability: largest difference in probability within a group.
+        distance: largest cosine distance of codes within a group.
+    """
+
+    name: str = "gsd"
+    size: int = 14
+    probability: float = 0.15
+    distance: float = 0.5
+
+    def build(self, target: TokenModel[Any], sampling: Sampling, cache: Path | None = None) -> AcceptanceRule:
+        """See `AcceptanceConfig.build`."""
+        from torch.nn.functional import normalize
+
+        from vvsbench.decoding.acceptance.gsd import GSD
+
+        codes = normalize(target.codebook.float(), dim=-1).to(target.device)
+        return GSD(codes, self.size, self.probability, self.distance)
+
+    @property
+    def label(self) -> list[str]:
+        """The method, the size of its groups, and what is not as released."""
+        words = [f"gsd G={self.size}"]
+        if self.probability != GSDConfig.probability:
+            words.append(f"p<{self.probability:g}")
+        return [*words, *([f"d<{self.distance:g}"] if self.distance != GSDConfig.distance else [])]
+
+    def problems(self, model: LlamaGenConfig, structure: StructureConfig) -> list[str]:
+        """See `AcceptanceConfig.problems`."""
+        found = list(_candidates(self.name, structure))
+        if self.size < 1:
+            found.append(f"size={self.size} must be at least 1, the draft itself")
+        if self.probability < 0 or self.distance < 0:
+            found.append("probability and distance must be 0 or more; acceptance=sequential has no groups")
+        return found
+
+
 def _candidates(name: str, structure: StructureConfig) -> Iterator[str]:
     if structure.candidates == Candidates.shared_noise:
         yield (
@@ -151,5 +230,5 @@ def _candidates(name: str, structure: StructureConfig) -> Iterator[str]:
         )
 
 
-RULES: tuple[type[AcceptanceConfig], ...] = (MatchConfig, SequentialConfig, LanternConfig)
+RULES: tuple[type[AcceptanceConfig], ...] = (MatchConfig, SequentialConfig, LanternConfig, CoolSDConfig, GSDConfig)
 """What conf/acceptance can name."""
