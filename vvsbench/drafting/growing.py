@@ -123,7 +123,9 @@ class Growth:
         best, tokens = largest(keys, count)
         self._peaks.append(best[..., 0])
         impossible = best.isneginf()
-        return torch.where(impossible, best[..., :1], best), torch.where(impossible, tokens[..., :1], tokens)
+        if self.scored:  # else only the tokens are of use
+            best = torch.where(impossible, best[..., :1], best)
+        return best, torch.where(impossible, tokens[..., :1], tokens)
 
     @property
     def peak(self) -> Tensor:
