@@ -15,6 +15,7 @@ from vvsbench import catalog, cli, config
 from vvsbench.analysis import frame, tables
 from vvsbench.composition import composed
 from vvsbench.decoding.schedule.base import Moment
+from vvsbench.models.settings import FAMILIES
 from vvsbench.quality import config as protocols
 from vvsbench.quality import scorers
 from vvsbench.runs import store
@@ -100,6 +101,32 @@ def test_a_model_is_a_settings_file(files, weights):
     assert cli.main(["run", "model=birds", "decoder=ar", *sizes, "count=2", "shard_size=2", "study.name=docs"]) == 0
 
 
+def test_a_family_is_one_short_file(examples, files, tmp_path, capsys):
+    """A language model as `save_pretrained` writes it, with its tokenizer, draws by the page's file and settings."""
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    sizes = {"vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    torch.manual_seed(0)
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes, **heads))
+    model.save_pretrained(tmp_path / "weights" / "written")
+    words = Tokenizer(models.WordLevel({"a": 0, "bird": 1, "<eos>": 2, "?": 3}, unk_token="?"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<eos>", unk_token="?").save_pretrained(
+        tmp_path / "weights" / "written"
+    )
+    (tmp_path / "captions.txt").write_text("a bird\nbird\na\n")
+    asked = ["model=written", "prompts.file=captions.txt", "sampling.guidance_scale=2", "count=3", "shard_size=3"]
+    for decoder in ("ar", "jacobi"):
+        assert cli.main(["run", f"decoder={decoder}", *asked, "batch_size=3", "device=cpu", "study.name=docs"]) == 0
+    drawn = {cell.record.label: cell.tokens.tolist() for cell in store.Store(tmp_path / "outputs").cells("docs")}
+    first, second = drawn.values()
+    assert first == second
+    assert len((tmp_path / "written.py").read_text().splitlines()) < 60
+
+
 def test_a_metric_is_a_function_and_its_name(files, weights, monkeypatch):
     monkeypatch.setattr(scorers, "SCORERS", dict(scorers.SCORERS))
     monkeypatch.setattr("vvsbench.quality.evaluation.SCORERS", scorers.SCORERS)
@@ -173,7 +200,7 @@ def test_every_axis_has_an_example(examples):
     from vvsbench.config import PLUGINS
 
     announced = set(re.findall(r'entry-points\."([\w.]+)"', text))
-    assert announced == {registry.group for registry in PLUGINS.values()}
+    assert announced == {registry.group for registry in PLUGINS.values()} | {FAMILIES}
 
 
 def test_the_keys_of_the_released_knobs_exist():

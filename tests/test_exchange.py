@@ -98,7 +98,7 @@ def test_status_shows_an_imported_set(imported, verb, monkeypatch):
     ("text", "said"),
     [
         ("one\n\ntwo\n", "line 2 of"),
-        ("one\n", "has 1 captions, and 2 images need one each (line 2 is missing)"),
+        ("one\n", "has captions for 1 of 2 images (line 2 is missing)"),
         ("one\ntwo\nthree\n", "has 3 captions and there are 2 images: number 3 belongs to none"),
     ],
 )

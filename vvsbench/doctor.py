@@ -26,6 +26,7 @@ ROLES = {
     "model.checkpoint": "the target",
     "model.tokenizer.checkpoint": "its tokenizer",
     "model.text_encoder": "its text encoder",
+    "model.pixel_checkpoint": "what makes its pixels",
 }
 DRAFTER = "its drafter"
 """What every other file is for."""
@@ -84,7 +85,7 @@ def _version(library: str) -> str:
 
 def _weights(console: Console) -> None:
     table = Table(title="weights", title_justify="left", title_style="bold", box=None, header_style="dim")
-    for heading in ("model", "target", "tokenizer", "text encoder", "drafter"):
+    for heading in ("model", "target", "tokenizer", "text encoder", "pixels", "drafter"):
         table.add_column(heading)
     for option in catalog.options("model"):
         needs = {role(need): need for need in networks_of(_settings([f"model={option.name}"]))}

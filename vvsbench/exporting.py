@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -19,13 +20,24 @@ from vvsbench.runs import files
 from vvsbench.runs.failures import from_system
 from vvsbench.runs.store import Store, StoredCell
 
-DEFAULTS = {"study": "", "size": "", "cell": "", "to": "", "format": "png", "output_root": "outputs"}
-FORMATS = ("npz", "png")
+DEFAULTS = {
+    "study": "",
+    "size": "",
+    "cell": "",
+    "to": "",
+    "format": "png",
+    "diffusion_seconds": "",
+    "output_root": "outputs",
+}
+FORMATS = ("npz", "png", "glm_image")
 USAGE = """\
-usage: vvsbench export study=NAME to=FOLDER [size=SIZE] [cell=LABEL or KEY] [format=png|npz] [output_root=outputs]
+usage: vvsbench export study=NAME to=FOLDER [size=SIZE] [cell=LABEL or KEY] [format=png|npz|glm_image]
+       [output_root=outputs]
 
 Writes the image set of one finished cell: format=png as FOLDER/000000.png and so on, format=npz as FOLDER/images.npz
-with arr_0 uint8 [N, H, W, 3], which ADM's evaluator reads. FOLDER must not hold anything yet.
+with arr_0 uint8 [N, H, W, 3], which ADM's evaluator reads. format=glm_image writes the tokens of GLM-Image's AR stage
+as its diffusion stage reads them, FOLDER/prior_token_ids.npy and FOLDER/prompts.json; diffusion_seconds=S, what that
+stage takes for an image, shows the AR stage's share of the time. FOLDER must not hold anything yet.
 """
 
 
@@ -53,6 +65,11 @@ def main(arguments: Sequence[str]) -> int:
     exists(study, root)
     cell = Store(root).cell(study, settings["cell"])
     target = Path(settings["to"]).expanduser()
+    if settings["format"] == "glm_image":
+        count, length = write_tokens(cell, target)
+        print(f"{cell.record.label} {cell.record.key}: {count} x {length} tokens in {target}")
+        print(_share(float(cell.repeats["seconds"].sum()) / count, settings["diffusion_seconds"]))
+        return 0
     shape = write(cell, target, settings["format"])
     stale = f" (stale: {cell.stale_because})" if cell.stale else ""
     print(f"{cell.record.label} {cell.record.key}{stale}: {shape[0]} images of {shape[2]}x{shape[1]} in {target}")
@@ -61,9 +78,21 @@ def main(arguments: Sequence[str]) -> int:
 
 def _problems(settings: dict[str, str]) -> list[str]:
     found = [] if settings["to"] else ["to has no value; name the folder to write: to=FOLDER."]
+    try:
+        float(settings["diffusion_seconds"] or 0)
+    except ValueError:
+        found.append(f"diffusion_seconds={settings['diffusion_seconds']} must be a number: seconds an image.")
     if settings["format"] not in FORMATS:
         found.append(f"format={settings['format']}: choose from {', '.join(FORMATS)}.")
     return found
+
+
+def _share(drawing: float, painting: str) -> str:
+    """What the AR stage costs, and its share where the diffusion stage's seconds are known."""
+    told = f"the AR stage took {drawing:.3g} s an image"
+    if not painting:
+        return f"{told}; diffusion_seconds=S shows its share"
+    return f"{told}, {drawing / (drawing + float(painting)):.0%} of the time"
 
 
 def write(cell: StoredCell, target: Path, form: str) -> tuple[int, int, int, int]:
@@ -81,6 +110,48 @@ def write(cell: StoredCell, target: Path, form: str) -> tuple[int, int, int, int
         ExportError: the set is incomplete, or the folder holds something.
         RecordError: a shard is missing or damaged.
     """
+    _ready(cell, target)
+    _, height, width = next(cell.shards()).images.shape[1:]
+    shape = (cell.record.count, height, width, 3)
+    with _whole(target) as temporary:
+        if form == "npz":
+            adm.write(temporary / "images.npz", shape, _verified(cell))
+        else:
+            _pictures(temporary, _verified(cell))
+    return shape
+
+
+def write_tokens(cell: StoredCell, target: Path) -> tuple[int, int]:
+    """Write the large grids of GLM-Image's tokens as `GlmImagePipeline(prior_token_ids=...)` takes them.
+
+    Its diffusion stage has twice as many rows and columns, so every token stands for a square of four.
+
+    Args:
+        cell: a finished one of that family.
+        target: the folder, which must not be there or be empty.
+
+    Returns:
+        Shape of the tokens, [N, 4 rows columns].
+
+    Raises:
+        ExportError: the cell is of another family or incomplete, or the folder holds something.
+    """
+    model = cell.record.config["model"]
+    if model.get("family") != "glm_image":
+        raise ExportError(f"format=glm_image is for tokens of GLM-Image; {cell.record.label} is of {model['name']}.")
+    _ready(cell, target)
+    rows, columns = model["grid"], model["columns"] or model["grid"]
+    large = cell.tokens[:, -rows * columns :].reshape(-1, rows, columns).astype(np.int64)
+    tokens = large.repeat(2, 1).repeat(2, 2).reshape(len(large), -1)
+    with _whole(target) as temporary:
+        np.save(temporary / "prior_token_ids.npy", tokens)
+        prompts = [row["prompt"] for shard in cell.shards() for row in shard.rows]
+        (temporary / "prompts.json").write_text(json.dumps(prompts, ensure_ascii=False), encoding="utf-8")
+    return len(tokens), tokens.shape[1]
+
+
+def _ready(cell: StoredCell, target: Path) -> None:
+    """Refuse a set that is not complete, or a folder that holds something."""
     record = cell.record
     if record.status != "ok":
         raise ExportError(
@@ -89,15 +160,15 @@ def write(cell: StoredCell, target: Path, form: str) -> tuple[int, int, int, int
         )
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ExportError(f"to={target} is there already; name a folder that is not, or empty it first.")
-    _, height, width = next(cell.shards()).images.shape[1:]
-    shape = (record.count, height, width, 3)
+
+
+@contextlib.contextmanager
+def _whole(target: Path) -> Iterator[Path]:
+    """A folder that is written under another name and is at `target` only if nothing went wrong."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
-        if form == "npz":
-            adm.write(temporary / "images.npz", shape, _verified(cell))
-        else:
-            _pictures(temporary, _verified(cell))
+        yield temporary
         if target.is_dir():
             target.rmdir()
         temporary.replace(target)
@@ -106,7 +177,6 @@ def write(cell: StoredCell, target: Path, form: str) -> tuple[int, int, int, int
     finally:
         with contextlib.suppress(OSError):
             shutil.rmtree(temporary)
-    return shape
 
 
 def _pictures(folder: Path, parts: Iterator[NDArray[np.uint8]]) -> None:

@@ -13,12 +13,14 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from vvsbench.config import PACKAGE, PLUGINS, folder
 from vvsbench.models import checkpoints
+from vvsbench.models.settings import FAMILIES
 
 WITHOUT_EFFECT = ("study", "logger", "metrics", "stage", "speed", "search", "output_root", "rerun", "shards", "hydra")
 """Settings that cannot change an image set: how it is named, scored, timed, found, logged, chosen, shared, kept."""
@@ -60,7 +62,7 @@ def _checkpoints(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
     for key, value in node.items():
         if isinstance(value, Mapping):
             yield from _checkpoints(value, f"{prefix}{key}.")
-        elif key == "checkpoint" and value:
+        elif key.endswith("checkpoint") and value:
             yield f"{prefix}{key}", value
 
 
@@ -94,7 +96,14 @@ def code_digest(config: Mapping[str, Any] | None = None) -> str:
         for plugin in (PLUGINS[group] if name and not _is_own(group, name) else ())
         if plugin.name == name
     ]
+    added += _family_source(config["model"].get("family", "") if config else "")
     return hashlib.sha256("\n".join([_own_code(), *added]).encode()).hexdigest()
+
+
+def _family_source(name: str) -> list[str]:
+    """The code of another package's family of models; read and not imported, since it imports torch."""
+    found = (find_spec(entry.module) for entry in entry_points(group=FAMILIES) if entry.name == name)
+    return [_meaning(Path(spec.origin).read_text(encoding="utf-8")) for spec in found if spec and spec.origin]
 
 
 def _is_own(group: str, name: str) -> bool:

@@ -46,17 +46,7 @@ def networks_of(cfg: RunConfig) -> Iterator[Need]:
     for key, name in names.items():
         if once[name] == key:
             path = checkpoints.resolve(name)
-            found = path.exists() or (key == "model.text_encoder" and _on_hub(name))
-            yield Need(key, name, path, found)
-
-
-def _on_hub(name: str) -> bool:
-    """Whether a hub model is in the local cache; nothing is downloaded."""
-    try:
-        from huggingface_hub import try_to_load_from_cache
-    except ImportError:
-        return False
-    return isinstance(try_to_load_from_cache(name, "config.json"), str)
+            yield Need(key, name, path, path.exists())
 
 
 def data_of(cfg: RunConfig) -> Iterator[Need]:

@@ -53,6 +53,7 @@ def validate(cfg: RunConfig, here: bool = True) -> list[str]:
         *_shards(cfg),
         *_network_file("model", cfg.model),
         *_tokenizer_file("model.tokenizer", cfg.model),
+        *_pixels(cfg),
         *_drafter_file(cfg),
     ]
 
@@ -238,6 +239,20 @@ def _tokenizer_file(key: str, model: ModelConfig) -> Iterator[str]:
     for name, value in tokenizer.told_by(shapes).items():
         if getattr(tokenizer, name) != value:
             yield f"{key}.{name}={getattr(tokenizer, name)} but the checkpoint {tokenizer.checkpoint} has {value}."
+
+
+def _pixels(cfg: RunConfig) -> Iterator[str]:
+    """Whether a target whose pixels are made elsewhere is scored by them, or what makes them is not here."""
+    if not getattr(cfg.model, "pixels", True):
+        if cfg.metrics.values:
+            yield (
+                f"metrics={cfg.metrics.name} look at pixels, and model={cfg.model.name} draws tokens only: take "
+                "metrics=none."
+            )
+    elif name := getattr(cfg.model, "pixel_checkpoint", ""):
+        path, problem = _located("model.pixel_checkpoint", name)
+        if path is None:
+            yield f"{problem} (model.pixels=false draws tokens without it.)"
 
 
 def _drafter_file(cfg: RunConfig) -> Iterator[str]:

@@ -118,7 +118,7 @@ def test_captions_must_exist(weights, tmp_path):
     )
     (tmp_path / "few.txt").write_text("a cat\na dog\n", encoding="utf-8")
     few = [*captioned, f"prompts.file={tmp_path}/few.txt"]
-    assert any("has 2 captions, and 3 images need" in text for text in problems(weights, *few, "count=3"))
+    assert any("has captions for 2 of 3 images" in text for text in problems(weights, *few, "count=3"))
     assert not any("captions" in text for text in problems(weights, *few, "count=2"))
     assert not any("captions" in text for text in problems(weights, *few, "count=3", "stage=speed"))
     assert any("prompts.kind=classes does not fit" in text for text in problems(weights, "model.condition=caption"))

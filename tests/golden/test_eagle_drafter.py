@@ -18,7 +18,8 @@ from vvsbench.drafting.growing import DynamicTree, Growth
 from vvsbench.drafting.sources import EagleConfig, Pads
 from vvsbench.drafting.tree import TokenTree
 from vvsbench.models import checkpoints
-from vvsbench.models.llamagen import Guidance, LlamaGen, LlamaGenState, join_caption
+from vvsbench.models.guidance import Guidance
+from vvsbench.models.llamagen import LlamaGen, LlamaGenState, join_caption
 from vvsbench.models.llamagen_layouts import to_official
 from vvsbench.models.protocols import Block
 from vvsbench.models.transformer import Transformer, TransformerConfig

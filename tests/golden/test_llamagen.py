@@ -12,7 +12,8 @@ from torch import Tensor
 
 from tests.golden.conftest import GoldenFolder, recorded_names
 from vvsbench.models import checkpoints
-from vvsbench.models.llamagen import Guidance, LlamaGen, join_caption
+from vvsbench.models.guidance import Guidance
+from vvsbench.models.llamagen import LlamaGen, join_caption
 from vvsbench.models.llamagen_layouts import to_official
 from vvsbench.models.protocols import Block
 from vvsbench.models.t5 import rotate_left

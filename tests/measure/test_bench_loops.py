@@ -11,7 +11,8 @@ from vvsbench.decoding.engine import Eager
 from vvsbench.measure.bench import loops, random_models
 from vvsbench.measure.bench.reference import Reference
 from vvsbench.measure.bench.scripted import Bursts, Scripted, rate_for, tokens_per_round
-from vvsbench.models.llamagen import Guidance, join_caption
+from vvsbench.models.guidance import Guidance
+from vvsbench.models.llamagen import join_caption
 from vvsbench.models.protocols import Block
 from vvsbench.models.transformer import TransformerConfig
 from vvsbench.sampling import Sampling

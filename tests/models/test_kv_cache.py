@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vvsbench.models.llamagen import Guidance, LlamaGen, LlamaGenState, join_caption
+from vvsbench.models.guidance import Guidance
+from vvsbench.models.llamagen import LlamaGen, LlamaGenState, join_caption
 from vvsbench.models.protocols import Block
 from vvsbench.models.transformer import Transformer, TransformerConfig
 

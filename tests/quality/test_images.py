@@ -67,7 +67,8 @@ def test_the_images_of_a_cell_are_read_file_by_file(tmp_path, monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (10, 3, 4, 5), dtype=np.uint8)
     for where in shards.ranges(10, 4):
         part = images[where.first : where.end]
-        shards.write(tmp_path, where, Shard(where.first, part, np.zeros((len(part), 2), np.int32)), [])
+        rows = [{"image": image} for image in range(where.first, where.end)]
+        shards.write(tmp_path, where, Shard(where.first, part, np.zeros((len(part), 2), np.int32), rows), [])
     about = {"code_digest": "", "weights": {}, "git": None, "versions": {}, "hardware": {}, "host": "", "command": ""}
     record = CellRecord.model_construct(
         count=10, config={"shard_size": 4}, provenance=Provenance.model_construct(**about)

@@ -74,7 +74,7 @@ def test_a_blank_line_would_move_what_follows_and_is_refused(name, text, said, t
 
 def test_too_few_captions_are_refused_with_the_line_that_is_missing(tmp_path):
     enough(["a", "b"], tmp_path / "a.txt", 2)
-    with pytest.raises(PromptsError, match=r"has 2 captions, and 5 images need one each \(line 3 is missing\)"):
+    with pytest.raises(PromptsError, match=r"has captions for 2 of 5 images \(line 3 is missing\)"):
         enough(["a", "b"], tmp_path / "a.txt", 5)
 
 

@@ -21,7 +21,8 @@ from vvsbench.drafting.eagle import EagleHead, EagleSource
 from vvsbench.drafting.sources import Pads
 from vvsbench.errors import ConfigError
 from vvsbench.models import checkpoints
-from vvsbench.models.llamagen import Guidance, LlamaGen, join_caption
+from vvsbench.models.guidance import Guidance
+from vvsbench.models.llamagen import LlamaGen, join_caption
 from vvsbench.models.protocols import Block
 from vvsbench.models.transformer import Transformer, TransformerConfig
 from vvsbench.runs.cell import Cell

@@ -151,6 +151,10 @@ def _takes_back(decoder: Mapping[str, Any]) -> bool:
 
 def _target(model: Mapping[str, Any]) -> str:
     grid = model.get("grid", "?")
+    if "family" in model:  # its sizes are in the folder's own config.json
+        columns = model["columns"] or grid
+        text = f"The {model.get('name')} model, run by transformers"
+        return f"{text}; an image is {grid} × {columns} tokens out of {model.get('vocab', '?')}"
     layers, width = (
         (model.get("layers", "?"), model.get("dim", "?"))
         if "encoder_depth" not in model

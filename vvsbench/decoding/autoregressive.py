@@ -61,7 +61,8 @@ class Autoregressive(Decoder):
             tokens, outputs = flight.tokens.clone(), Outputs(*target_logits(self.target), flight.peaks.clone())
         origin = torch.full((batch, length), Origin.DRAWN, dtype=torch.int8, device=tokens.device)
         steps = [[StepLog(StepKind.VERIFIED, 1, 0)] * (length - 1) for _ in images]
-        return tokens, DecodeTrace(list(images), origin, steps, calls, CallCounter(), outputs)
+        forced = self.target.spec.forced
+        return tokens, DecodeTrace(list(images), origin, steps, calls, CallCounter(), outputs, forced)
 
     def _begin(self, conditions: Tensor, images: Sequence[int], seed: int) -> _Flight:
         """Prefill."""

@@ -17,12 +17,28 @@ from vvsbench.decoding.speculative import Grid, Speculative
 from vvsbench.drafting.cached import CachedSource
 from vvsbench.drafting.sources import TokenDrafterConfig
 from vvsbench.errors import ConfigError
+from vvsbench.models.families.loading import load_transformers
+from vvsbench.models.families.target import Transformers
+from vvsbench.models.llamagen import LlamaGen
 from vvsbench.models.loading import load_target
-from vvsbench.models.settings import LlamaGenConfig
+from vvsbench.models.settings import LlamaGenConfig, TransformersConfig
 from vvsbench.sampling import Sampling
 
 if TYPE_CHECKING:
     from vvsbench.config import RunConfig
+
+
+def _target(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> LlamaGen | Transformers:
+    """The target with its weights.
+
+    Raises:
+        CheckpointError: see `build_decoder`.
+    """
+    if isinstance(cfg.model, LlamaGenConfig):
+        return load_target(cfg.model, cfg.sampling, device, dtype)
+    if isinstance(cfg.model, TransformersConfig):
+        return load_transformers(cfg.model, cfg.sampling, device, dtype)
+    raise ConfigError([f"decoder={cfg.decoder.name} does not draw {cfg.model.tokens} tokens."])
 
 
 def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> Decoder:
@@ -37,10 +53,8 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
     """
     if isinstance(cfg.decoder, LatentDecoderConfig):
         return continuous.build(cfg, device, dtype)
-    if not isinstance(cfg.model, LlamaGenConfig):
-        raise ConfigError([f"decoder={cfg.decoder.name} does not draw {cfg.model.tokens} tokens."])
     sampling = Sampling(cfg.sampling.temperature, cfg.sampling.top_k, cfg.sampling.top_p, cfg.sampling.top_p_first)
-    target = load_target(cfg.model, cfg.sampling, device, dtype)
+    target = _target(cfg, device, dtype)
     engine = make(cfg.engine, device)
     target.transformer = engine.network(target.transformer)
     if isinstance(cfg.decoder, ARConfig):

@@ -16,7 +16,7 @@ from vvsbench.decoding.acceptance.settings import AcceptanceConfig
 from vvsbench.decoding.schedule import Schedule
 from vvsbench.drafting.sources import DrafterConfig, TokenDrafterConfig
 from vvsbench.drafting.structures import StructureConfig
-from vvsbench.models.settings import LlamaGenConfig, ModelConfig
+from vvsbench.models.settings import DiscreteConfig, ModelConfig
 
 if TYPE_CHECKING:
     from vvsbench.config import SamplingConfig
@@ -225,7 +225,7 @@ class SpeculativeConfig(DecoderConfig):
 
     def problems(self, model: ModelConfig, sampling: SamplingConfig) -> list[str]:
         """See `DecoderConfig.problems`."""
-        assert isinstance(model, LlamaGenConfig)
+        assert isinstance(model, DiscreteConfig)
         rates, sharpness = [0.5], []
         if isinstance(self.drafter, TokenDrafterConfig):
             rates, sharpness = self.drafter.hit_rates, self.drafter.sharpness_problems()

@@ -153,7 +153,9 @@ class Speculative(Decoder):
             flight = self._begin(wanted, min(rows, len(images)), seed)
             flight.target_calls, flight.draft_calls = target_calls, draft_calls
             self._fly(flight, wanted)
-        trace = DecodeTrace(list(images), wanted.origin, wanted.steps, target_calls, draft_calls)
+        trace = DecodeTrace(
+            list(images), wanted.origin, wanted.steps, target_calls, draft_calls, forced=self.target.spec.forced
+        )
         return wanted.tokens, [trace]
 
     def _fly(self, flight: Flight, wanted: Wanted) -> None:

@@ -115,6 +115,7 @@ class DecodeTrace:
         steps: per image, what each step was and did.
         target, draft: calls of the two networks.
         outputs: what was kept of the target's logits; None where the loop has looked at them itself.
+        forced: tokens of an image that are no choice of the model's; they count for nothing in tokens per forward.
     """
 
     images: list[int]
@@ -123,6 +124,7 @@ class DecodeTrace:
     target: CallCounter
     draft: CallCounter
     outputs: Outputs | None = None
+    forced: int = 0
 
     def rows(self) -> list[dict[str, Any]]:
         """See `vvsbench.decoding.base.Trace.rows`."""
@@ -130,12 +132,14 @@ class DecodeTrace:
             self.outputs.check(self.images)
         target, draft = self.target.per_image(), self.draft.per_image()
         return [
-            _row(image, target.get(image, Calls()), draft.get(image, Calls()), origin, steps)
+            _row(image, target.get(image, Calls()), draft.get(image, Calls()), origin, steps, self.forced)
             for image, origin, steps in zip(self.images, self.origin.cpu().tolist(), self.steps, strict=True)
         ]
 
 
-def _row(image: int, target: Calls, draft: Calls, origin: list[int], steps: list[StepLog]) -> dict[str, Any]:
+def _row(
+    image: int, target: Calls, draft: Calls, origin: list[int], steps: list[StepLog], forced: int
+) -> dict[str, Any]:
     accepted = [step.accepted for step in steps if step.kind is StepKind.VERIFIED]
     skipped = [step.accepted for step in steps if step.kind is StepKind.SKIPPED]
     return {
@@ -147,7 +151,7 @@ def _row(image: int, target: Calls, draft: Calls, origin: list[int], steps: list
         "draft_positions": draft.positions,
         "verified_steps": len(accepted),
         "skipped_steps": len(skipped),
-        "step_compression": len(origin) / (target.decode + target.prefill),
+        "step_compression": (len(origin) - forced) / (target.decode + target.prefill),
         "accepted": accepted,
         "skipped": skipped,
         "agreed": [step.agreed for step in steps if step.agreed is not None],

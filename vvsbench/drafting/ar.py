@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vvsbench.drafting.sources import SmallARConfig
 
 
-class SmallARSource(CachedSource):
+class SmallARSource(CachedSource[TransformerConfig]):
     """A transformer as a `DraftSource` for a LlamaGen target.
 
     Args:

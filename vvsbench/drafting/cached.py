@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from vvsbench.drafting.tree import Expansions, TokenTree
 from vvsbench.fusing import fusible
 from vvsbench.models.kv_cache import KVCache
 from vvsbench.models.stages import Engine
-from vvsbench.models.transformer import Step, TransformerConfig, caption_mask
+from vvsbench.models.transformer import Step, caption_mask
 
 
 @dataclass
@@ -30,7 +30,7 @@ class CachedState:
         keys: int64 [B, 1], image indices on the device.
         outputs: [B, G, 1 + S, D] the network's outputs at the root and at the nodes expanded so far.
         ancestors: bool [B, S, S], which expanded nodes each expanded node sees.
-        padding: bool [B, P], caption positions that hold text; None where all prefix positions are seen.
+        padding: bool [B, P], or [B, G, P], prefix positions that hold text; None where all of them are seen.
         ahead: rotations, slots and mask of all nodes that will be expanded, where they are known; else None.
         level: depth of the next nodes to be expanded.
         expanded: nodes of the tree that were expanded so far.
@@ -47,7 +47,30 @@ class CachedState:
     expanded: int = 0
 
 
-class CachedSource(ABC):
+class Sizes(Protocol):
+    """What a source must know of its network and of the target.
+
+    Attributes:
+        dim, heads, head_dim: of the layers; heads are those of keys and values.
+        prefix, tokens: of the target.
+    """
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+    @property
+    def prefix(self) -> int: ...
+    @property
+    def tokens(self) -> int: ...
+
+
+S = TypeVar("S", bound=Sizes)
+
+
+class CachedSource(ABC, Generic[S]):
     """A `DraftSource` over a cache of its own.
 
     Args:
@@ -59,7 +82,7 @@ class CachedSource(ABC):
     reach: ClassVar[int]
     """Cached positions of a row with no known token, less the prefix: 0 for tokens, -1 for pairs of neighbours."""
 
-    def __init__(self, network: nn.Module, sizes: TransformerConfig, branches: int) -> None:
+    def __init__(self, network: nn.Module, sizes: S, branches: int) -> None:
         self.network, self.sizes, self.branches = network, sizes, branches
         self.behind = sizes.prefix + self.reach
         self._causal: dict[int, Tensor] = {}
@@ -91,7 +114,7 @@ class CachedSource(ABC):
         cache = KVCache(
             layers=layers,
             heads=sizes.heads,
-            head_dim=sizes.dim // sizes.heads,
+            head_dim=sizes.head_dim,
             images=batch,
             branches=self.branches,
             capacity=sizes.prefix + sizes.tokens + room,
@@ -204,7 +227,7 @@ class CachedSource(ABC):
     def _unplanned(self, state: CachedState, parents: Tensor) -> Step:
         """The forward of nodes below `parents` [B, W]; what they see is remembered for those below them."""
         before, width = state.expanded, parents.shape[1]
-        own = _seen(state.ancestors[:, :before, :before], parents)
+        own = seen(state.ancestors[:, :before, :before], parents)
         state.ancestors[:, before : before + width, : before + width] = own
         offsets = torch.full((1, width), state.level, device=parents.device)
         return self._step(state, offsets, own, before)
@@ -243,7 +266,7 @@ class CachedSource(ABC):
 
 
 @fusible
-def _seen(ancestors: Tensor, parents: Tensor) -> Tensor:
+def seen(ancestors: Tensor, parents: Tensor) -> Tensor:
     """Which of the expanded nodes, and then of themselves, new nodes see.
 
     Args:

@@ -100,7 +100,7 @@ def _pairs(table: Tensor, tokens: Tensor, features: Tensor) -> Tensor:
 
 
 @fusible
-def _outputs_of(outputs: Tensor, nodes: Tensor) -> Tensor:
+def outputs_of(outputs: Tensor, nodes: Tensor) -> Tensor:
     """The head's outputs [B, G, K, D] at nodes [B, K] of a tree, -1 being the root, from [B, G, 1 + S, D]."""
     index = (nodes + 1)[:, None, :, None].expand(-1, outputs.shape[1], -1, outputs.shape[3])
     return outputs.gather(2, index)
@@ -148,7 +148,7 @@ def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return published
 
 
-class EagleSource(CachedSource):
+class EagleSource(CachedSource[TransformerConfig]):
     """An `EagleHead` as a `DraftSource` for a LlamaGen target, guidance included.
 
     Both branches draft with their own features and share the tokens; their logits are combined as the target's are.
@@ -188,7 +188,7 @@ class EagleSource(CachedSource):
 
     def predicted(self, state: CachedState, nodes: Tensor) -> Tensor:
         """See `DraftSource.predicted`."""
-        return _outputs_of(state.outputs, nodes)
+        return outputs_of(state.outputs, nodes)
 
 
 def load_head(config: EagleConfig, target: TransformerConfig, device: torch.device, dtype: torch.dtype) -> EagleHead:

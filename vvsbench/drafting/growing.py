@@ -115,10 +115,15 @@ class Growth:
         return tokens, _log_likelihoods(scores, tokens) if self.scored else None
 
     def _largest(self, keys: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """The largest keys [B, W, count] and their tokens; the largest of all are remembered for `peak`."""
+        """The largest keys [B, W, count] and their tokens; the largest of all are remembered for `peak`.
+
+        Where fewer tokens are possible at all the best comes again: a skipped step commits what it likes of a tree, so
+        a tree must not hold what cannot be drawn.
+        """
         best, tokens = largest(keys, count)
         self._peaks.append(best[..., 0])
-        return best, tokens
+        impossible = best.isneginf()
+        return torch.where(impossible, best[..., :1], best), torch.where(impossible, tokens[..., :1], tokens)
 
     @property
     def peak(self) -> Tensor:

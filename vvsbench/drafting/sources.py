@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from omegaconf import MISSING
 
 from vvsbench.axes import Tokens
-from vvsbench.models.settings import LatentConfig, ModelConfig
+from vvsbench.models.settings import LatentConfig, LlamaGenConfig, ModelConfig, TransformersConfig
 
 if TYPE_CHECKING:
     import torch
 
     from vvsbench.drafting.protocols import DraftSource
-    from vvsbench.models.llamagen import LlamaGen
+    from vvsbench.models.protocols import TokenModel
 
 
 class Pads(StrEnum):
@@ -95,7 +95,7 @@ class TokenDrafterConfig(DrafterConfig):
         ]
 
     @abstractmethod
-    def build(self, target: LlamaGen, device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:
+    def build(self, target: TokenModel[Any], device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:
         """The source for a loaded target.
 
         Args:
@@ -108,7 +108,9 @@ class TokenDrafterConfig(DrafterConfig):
 
 
 def _misfits(drafter: EagleConfig | SmallARConfig, model: ModelConfig, sizes: tuple[str, ...]) -> list[str]:
-    """Sizes in which a drafter's own settings contradict the target's."""
+    """Why a drafter of LlamaGen's make does not fit the target: another make, or the sizes that contradict it."""
+    if not isinstance(model, LlamaGenConfig):
+        return [f"name={drafter.name} drafts for LlamaGen, and model={model.name} is none: take another drafter"]
     return [
         f"{key}={getattr(drafter, key)} does not fit the target's model.{key}={getattr(model, key)}: this drafter "
         f"({drafter.checkpoint}) was made for another model than {model.name}"
@@ -138,10 +140,12 @@ class EagleConfig(TokenDrafterConfig):
     norm_eps: float = 1e-6
     pads: Pads = Pads.isolated
 
-    def build(self, target: LlamaGen, device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:
+    def build(self, target: TokenModel[Any], device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:
         """See `TokenDrafterConfig.build`; the target prefills its padding from now on as the head expects it."""
         from vvsbench.drafting.eagle import EagleSource, load_head
+        from vvsbench.models.llamagen import LlamaGen
 
+        assert isinstance(target, LlamaGen)  # `problems` lets no other pass
         head = load_head(self, target.transformer.config, device, dtype)
         target.spread_pads = self.pads is Pads.spread
         return EagleSource(head, target)
@@ -172,10 +176,12 @@ class SmallARConfig(TokenDrafterConfig):
     grid: int = MISSING
     norm_eps: float = 1e-5
 
-    def build(self, target: LlamaGen, device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:
+    def build(self, target: TokenModel[Any], device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:
         """See `TokenDrafterConfig.build`."""
         from vvsbench.drafting.ar import SmallARSource, load_small
+        from vvsbench.models.llamagen import LlamaGen
 
+        assert isinstance(target, LlamaGen)  # `problems` lets no other pass
         return SmallARSource(load_small(self, target.transformer.config, device, dtype), target)
 
     def problems(self, model: ModelConfig) -> list[str]:
@@ -203,7 +209,7 @@ class OracleConfig(TokenDrafterConfig):
     noise: float = 1.0
     seed: int = 0
 
-    def build(self, target: LlamaGen, device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:
+    def build(self, target: TokenModel[Any], device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:
         """See `TokenDrafterConfig.build`."""
         from vvsbench.drafting.oracle import OracleSource
 
@@ -228,7 +234,7 @@ class JacobiConfig(TokenDrafterConfig):
 
     name: str = "jacobi"
 
-    def build(self, target: LlamaGen, device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:
+    def build(self, target: TokenModel[Any], device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:
         """See `TokenDrafterConfig.build`."""
         from vvsbench.drafting.jacobi import JacobiSource
 
@@ -238,6 +244,32 @@ class JacobiConfig(TokenDrafterConfig):
     def label(self) -> list[str]:
         """See `DrafterConfig.label`."""
         return ["no drafter"]
+
+
+@dataclass
+class LayerConfig(TokenDrafterConfig):
+    """An EAGLE head for a target of transformers: one decoder layer like the target's, in the published layout.
+
+    Attributes:
+        checkpoint: a published folder, or its file of weights.
+    """
+
+    name: str = "layer"
+    checkpoint: str = MISSING
+
+    def build(self, target: TokenModel[Any], device: torch.device, dtype: torch.dtype) -> DraftSource[Any]:
+        """See `TokenDrafterConfig.build`."""
+        from vvsbench.drafting.layer import LayerSource, load_layer
+        from vvsbench.models.families.target import Transformers
+
+        assert isinstance(target, Transformers)  # `problems` lets no other pass
+        return LayerSource(load_layer(self.checkpoint, target, device, dtype), target)
+
+    def problems(self, model: ModelConfig) -> list[str]:
+        """See `DrafterConfig.problems`."""
+        if isinstance(model, TransformersConfig):
+            return []
+        return [f"name={self.name} drafts for targets of transformers, and model={model.name} is none"]
 
 
 @dataclass
@@ -271,6 +303,7 @@ DRAFTERS: tuple[type[DrafterConfig], ...] = (
     SmallARConfig,
     OracleConfig,
     JacobiConfig,
+    LayerConfig,
     LatentDrafterConfig,
 )
 """The package's own sources; the schema has a node for each, under its own name."""

@@ -38,8 +38,7 @@ def _discrete(decoder: Decoder, spec: ModelSpec) -> Networks:
 
 def _draft(source: Any) -> tuple[float, float]:
     """Bytes and number of the weights that a forward of a draft source reads."""
-    # the oracle's own network is a view of the target's, without weights of its own
-    module = getattr(source, "transformer", None) or getattr(source, "network", None)
+    module = getattr(source, "network", None)
     if module is None:  # vanilla decoding, or a source without a network
         return 0.0, 0.0
     shared = source.target.network.output if isinstance(source, EagleSource) else None  # it borrows the target's output

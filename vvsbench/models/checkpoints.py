@@ -59,12 +59,31 @@ def resolve(name: str) -> Path:
 
     Args:
         name: "zoo:FILE" for a file shipped in the package, an absolute path, or a path below the weights folder
-            ($VVSBENCH_WEIGHTS, by default ./weights).
+            ($VVSBENCH_WEIGHTS, by default ./weights). What is not there and has the form of a hub's name,
+            OWNER/NAME or OWNER/NAME/FOLDER, is looked for in the hub's local cache; nothing is downloaded.
     """
     if name.startswith(ZOO_PREFIX):
         return ZOO / name.removeprefix(ZOO_PREFIX)
     path = Path(name).expanduser()
-    return path if path.is_absolute() else weights_root() / path
+    if path.is_absolute():
+        return path
+    own = weights_root() / path
+    return own if own.exists() else _in_hub_cache(name) or own
+
+
+def _in_hub_cache(name: str) -> Path | None:
+    """The folder of a hub's repository, or a folder in it, that was downloaded before."""
+    owner, _, rest = name.partition("/")
+    repository, _, inside = rest.partition("/")
+    if not repository or Path(name).suffix in {".safetensors", *PICKLE_SUFFIXES}:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        found = try_to_load_from_cache(f"{owner}/{repository}", f"{inside}/config.json".lstrip("/"))
+    except ValueError:  # no name that a hub could have
+        return None
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def locate(name: str) -> Path:

@@ -131,12 +131,17 @@ class KVCache:
         Args:
             lengths: int64 [R or 1], committed slots.
             own: bool [R or 1, T, M], which of the M slots behind the committed ones each of the last T of them sees.
-            text: bool [R, P], slots of the prefix that anybody may see; None for all.
+            text: bool [R, P], slots of the prefix that anybody may see, or [R, G, P] where that differs between
+                branches; None for all.
             width: slots that attention reads, W.
 
         Returns:
             [R*G or 1, 1, T, W], in the dtype of keys.
         """
+        if text is not None and text.ndim == 3:
+            own = own if len(own) == 1 else own.repeat_interleave(self.branches, 0)
+            lengths, text = lengths.repeat_interleave(self.branches), text.flatten(0, 1)
+            return _block_mask(self.columns[1 : width + 1], lengths, own, text, self._edges, self._no)[:, None]
         mask = _block_mask(self.columns[1 : width + 1], lengths, own, text, self._edges, self._no)[:, None]
         return mask.repeat_interleave(self.branches, 0) if len(lengths) > 1 and self.branches > 1 else mask
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from vvsbench.models.guidance import Guidance
 from vvsbench.models.kv_cache import KVCache, additive
 from vvsbench.models.protocols import Block, ModelSpec
 from vvsbench.models.transformer import Step, Transformer, caption_mask
@@ -42,34 +43,6 @@ class LlamaGenState:
     def lengths(self) -> Tensor:
         """Committed image tokens per row, int64 [B]."""
         return self.cache.lengths - self.prefix
-
-
-@dataclass(frozen=True)
-class Guidance:
-    """Classifier-free guidance: l_null + scale (l_cond - l_null).
-
-    Attributes:
-        scale: at 1 or below the null branch is not run.
-        interval: guide the first token and decode steps up to this one only; -1 for all (LlamaGen's cfg_interval).
-    """
-
-    scale: float = 1.0
-    interval: int = -1
-
-    @property
-    def branches(self) -> int:
-        """Sequences per image."""
-        return 2 if self.scale > 1 else 1
-
-    def combine(self, logits: Tensor, index: Tensor) -> Tensor:
-        """Guided logits [R, T, V] of logits [R, G, T, V] that predict image tokens `index` [R, T] or [1, T]."""
-        conditional = logits[:, 0]
-        if logits.shape[1] == 1:
-            return conditional
-        guided = torch.lerp(logits[:, 1], conditional, self.scale)
-        if self.interval < 0:
-            return guided
-        return torch.where((index - 1 <= self.interval)[..., None], guided, conditional)
 
 
 TextEncoder = Callable[[list[str]], tuple[Tensor, Tensor]]
@@ -178,19 +151,20 @@ class LlamaGen:
             lengths = lengths[:1]
         positions = lengths[:, None] + block.offsets
         length = block.tokens.shape[1]
-        sliced = cache.uniform and rows is None
-        width = cache.width(length)
+        sliced, columns = cache.uniform and rows is None, cache.columns[block.start : block.start + length]
+        width = cache.width(block.start + length)
         images = block.charged
         if images is None:
             images = state.images if rows is None else [state.images[row] for row in rows.tolist()]
         step = Step(
             cache=cache,
             turns=self.transformer.turns_at(positions if alike else positions.repeat_interleave(branches, 0)),
-            places=None if sliced else cache.places(lengths[:, None] + cache.columns[:length], rows),
+            places=None if sliced else cache.places(lengths[:, None] + columns, rows),
             width=width,
             mask=self._mask(state, block, lengths, width),
             sequences=None if rows is None else cache.sequences(rows),
             images=images,
+            start=block.start,
         )
         x = self.transformer.tok_embeddings(block.tokens).repeat_interleave(branches, 0)
         features = self.transformer(x, step).unflatten(0, (-1, branches))
@@ -199,7 +173,7 @@ class LlamaGen:
 
     def _mask(self, state: LlamaGenState, block: Block, lengths: Tensor, width: int) -> Tensor | None:
         """Of [R*G, 1, T, width]: committed slots, the visible part of the block, no padded caption position."""
-        if block.tokens.shape[1] == 1 and state.cache.uniform and state.padding is None:
+        if block.tokens.shape[1] == 1 and not block.start and state.cache.uniform and state.padding is None:
             return None
         text = state.padding if state.padding is None or block.rows is None else state.padding[block.rows]
         own = torch.ones(1, 1, 1, dtype=torch.bool, device=self.device) if block.visible is None else block.visible
@@ -209,9 +183,9 @@ class LlamaGen:
         """See `TokenModel.commit`."""
         state.cache.commit(kept, added)
 
-    def note(self, state: LlamaGenState, totals: Sequence[int]) -> None:
+    def note(self, state: LlamaGenState, totals: Sequence[int], exact: bool = True) -> None:
         """See `TokenModel.note`."""
-        state.cache.note([total + state.prefix for total in totals])
+        state.cache.note([total + state.prefix for total in totals], exact)
 
     def fix(self, state: LlamaGenState) -> None:
         """See `TokenModel.fix`."""

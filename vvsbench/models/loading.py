@@ -17,9 +17,10 @@ from torch import nn
 from vvsbench.axes import GuidanceSchedule, Weights
 from vvsbench.models import checkpoints
 from vvsbench.models.causal import Causal, CausalNetwork, CausalSizes
+from vvsbench.models.guidance import Guidance
 from vvsbench.models.kl_vae import KLAutoencoder
 from vvsbench.models.latents import LatentGuidance
-from vvsbench.models.llamagen import Guidance, LlamaGen
+from vvsbench.models.llamagen import LlamaGen
 from vvsbench.models.llamagen_layouts import to_official
 from vvsbench.models.mar import MAR, MARNetwork, MARSizes
 from vvsbench.models.settings import MARConfig

@@ -21,7 +21,7 @@ class ModelSpec:
     Attributes:
         name: as in conf/model.
         tokens: image tokens per image, N.
-        grid: side of the token grid.
+        grid: side of the token grid; of one that is not square, tokens from a place to the one below it.
         vocab: codebook size, V.
         dim: width of the features, D.
         prefix: conditioning positions before the first image token, P.
@@ -30,6 +30,7 @@ class ModelSpec:
         weight_bytes: read once per forward, whatever the batch.
         cache_bytes_per_token: keys and values of one position of one image, all branches.
         flops_per_token: multiply-adds x 2 of one position of one image, all branches, attention scores excluded.
+        forced: how many of the image tokens are no choice of the model's, such as the ends of rows.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ModelSpec:
     weight_bytes: int
     cache_bytes_per_token: int
     flops_per_token: int
+    forced: int = 0
 
 
 @dataclass
@@ -55,6 +57,8 @@ class Block:
         visible: bool [R, T, T] or [1, T, T], which tokens of the block each one sees, itself included. None for T = 1.
         rows: int64 [R], rows of the batch that take part; None for all of them.
         charged: images that the forward is counted for; None for those of the rows.
+        start: slots between the committed ones and the block, written by the blocks before it; then `visible` is
+            [R, T, start + T] or [1, T, start + T].
     """
 
     tokens: Tensor
@@ -62,6 +66,7 @@ class Block:
     visible: Tensor | None = None
     rows: Tensor | None = None
     charged: list[int] | None = None
+    start: int = 0
 
 
 class State(Protocol):
@@ -113,8 +118,8 @@ class TokenModel(Protocol[StateT]):
         """Keep slots of the last block (see `KVCache.commit`); the host learns of it by `note`."""
         ...
 
-    def note(self, state: StateT, totals: Sequence[int]) -> None:
-        """Tell the host's side how many image tokens each row has committed."""
+    def note(self, state: StateT, totals: Sequence[int], exact: bool = True) -> None:
+        """Tell the host's side how many image tokens each row has committed, or (not exact) has at most."""
         ...
 
     def select(self, state: StateT, rows: list[int], totals: Sequence[int]) -> None:

@@ -93,17 +93,40 @@ class VQTokenizerConfig:
 
 
 @dataclass
-class LlamaGenConfig(ModelConfig):
+class DiscreteConfig(ModelConfig):
+    """Base of the targets that choose tokens out of a vocabulary.
+
+    Attributes:
+        vocab: image tokens to choose from.
+    """
+
+    tokens: ClassVar[Tokens] = Tokens.discrete
+    decoders: ClassVar[tuple[str, ...]] = ("ar", "jacobi", "sd", "vvs")
+    undrafted: ClassVar[tuple[str, ...]] = ("ar", "jacobi")
+
+    vocab: int = MISSING
+
+    def problems(self, sampling: SamplingConfig) -> list[str]:
+        """See `ModelConfig.problems`."""
+        found = []
+        if not 0 <= sampling.top_k <= self.vocab:
+            found.append(f"sampling.top_k={sampling.top_k} must lie in [0, {self.vocab}], the vocabulary; 0 keeps all.")
+        if sampling.guidance_schedule != GuidanceSchedule.constant:
+            found.append(
+                f"sampling.guidance_schedule={sampling.guidance_schedule} is for targets of continuous tokens; "
+                f"model={self.name} is guided alike at every token: sampling.guidance_schedule=constant."
+            )
+        return found
+
+
+@dataclass
+class LlamaGenConfig(DiscreteConfig):
     """A LlamaGen transformer over the tokens of a VQ tokenizer.
 
     Attributes:
         ffn: width of the MLP; 0 for LlamaGen's rule.
         text_encoder: folder of a T5 encoder, or its name on the Hugging Face hub.
     """
-
-    tokens: ClassVar[Tokens] = Tokens.discrete
-    decoders: ClassVar[tuple[str, ...]] = ("ar", "jacobi", "sd", "vvs")
-    undrafted: ClassVar[tuple[str, ...]] = ("ar", "jacobi")
 
     dim: int = MISSING
     layers: int = MISSING
@@ -127,14 +150,7 @@ class LlamaGenConfig(ModelConfig):
 
     def problems(self, sampling: SamplingConfig) -> list[str]:
         """See `ModelConfig.problems`."""
-        found = []
-        if not 0 <= sampling.top_k <= self.vocab:
-            found.append(f"sampling.top_k={sampling.top_k} must lie in [0, {self.vocab}], the vocabulary; 0 keeps all.")
-        if sampling.guidance_schedule != GuidanceSchedule.constant:
-            found.append(
-                f"sampling.guidance_schedule={sampling.guidance_schedule} is for targets of continuous tokens; "
-                f"model={self.name} is guided alike at every token: sampling.guidance_schedule=constant."
-            )
+        found = super().problems(sampling)
         if self.tokenizer.codebook_size != self.vocab:
             found.append(
                 f"model.tokenizer.codebook_size={self.tokenizer.codebook_size} is not model.vocab={self.vocab}: "
@@ -313,6 +329,33 @@ class CausalConfig(LatentConfig):
         return sizes
 
 
+@dataclass
+class TransformersConfig(DiscreteConfig):
+    """A target that the library transformers runs: a folder as its `save_pretrained` writes it, or a hub's name.
+
+    Attributes:
+        family: what such models have in common (`vvsbench.models.families`), by the name of its file.
+        columns: of the token grid; 0 for as many as it has rows (`grid`).
+        prompt_tokens: places for a prompt and the words around it; shorter ones are padded.
+        negative_prompt: what guidance leads away from, in families that take words for it.
+        pixel_checkpoint: weights of what makes pixels, in families where they are no part of the folder.
+        pixels: whether tokens become pictures here; else the images are colours that stand for tokens.
+    """
+
+    condition: Condition = Condition.caption
+    family: str = MISSING
+    columns: int = 0
+    prompt_tokens: int = 128
+    negative_prompt: str = ""
+    pixel_checkpoint: str = ""
+    pixels: bool = True
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """See `ModelConfig.sizes`: all of them are in the folder's config.json, and read from there."""
+        return {}
+
+
 def _named(shapes: Shapes, names: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
     """The leading dimensions of some tensors, by the names that they have here."""
     return {
@@ -328,5 +371,13 @@ def _numbered(shapes: Shapes, prefix: str) -> int:
     return len({name.split(prefix, 1)[1].split(".", 1)[0] for name in shapes if prefix in name})
 
 
-MODELS: dict[str, type[ModelConfig]] = {"llamagen": LlamaGenConfig, "mar": MARConfig, "causal": CausalConfig}
+FAMILIES = "vvsbench.families"
+"""Group of entry points in which another package names a family of its own: name = "module:Class"."""
+
+MODELS: dict[str, type[ModelConfig]] = {
+    "llamagen": LlamaGenConfig,
+    "mar": MARConfig,
+    "causal": CausalConfig,
+    "transformers": TransformersConfig,
+}
 """The kinds of targets, by the name of their node in the schema; conf/model names sizes and files of each."""

@@ -117,7 +117,7 @@ class ToyTarget:
         state.slots.scatter_(1, target.clamp_max(state.slots.shape[1] - 1), tokens)
         state.lengths.add_(added)
 
-    def note(self, state: ToyState, totals: Sequence[int]) -> None:
+    def note(self, state: ToyState, totals: Sequence[int], exact: bool = True) -> None:
         """See `TokenModel.note`; the toy's host knows nothing."""
 
     def select(self, state: ToyState, rows: list[int], totals: Sequence[int]) -> None:

@@ -47,6 +47,11 @@ class TransformerConfig:
         return self.ffn or -(-int(2 * 4 * self.dim / 3) // 256) * 256
 
     @property
+    def head_dim(self) -> int:
+        """Width of a head."""
+        return self.dim // self.heads
+
+    @property
     def tokens(self) -> int:
         """Image tokens per image."""
         return self.grid * self.grid

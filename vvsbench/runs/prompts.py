@@ -77,8 +77,8 @@ def enough(captions: Sequence[str], path: Path, count: int) -> None:
     """
     if len(captions) < count:
         raise PromptsError(
-            f"{path} has {len(captions)} captions, and {count} images need one each ({_which(path)} "
-            f"{len(captions) + 1} is missing): write the others, or take no more than {len(captions)} images."
+            f"{path} has captions for {len(captions)} of {count} images ({_which(path)} {len(captions) + 1} is missing)"
+            f": write the others, or take no more than {len(captions)} images."
         )
 
 

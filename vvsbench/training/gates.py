@@ -3,8 +3,8 @@
 What a comparison of decoders shows on a small model carries over to a large one only if the small one is unsure where
 the large one is. So: flat distributions (a), codes that can stand for each other (b), tokens that must agree on what no
 condition tells them (c), pictures that still show what was asked for (d), a drafter that is as often wrong (e), and
-continuous tokens that suffer when many are revealed at once (f).
-Bounds are read off what is published about LlamaGen and its drafters, with room.
+continuous tokens that suffer when many are revealed at once (f). The bounds are ours: those of a and e with room around
+what is known of LlamaGen and its drafters, the others so that a relaxation can cost quality and the cost can be seen.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FEW = 8
 
 @dataclass(frozen=True)
 class Gate:
-    """One number of a zoo and the bounds between which real models have it.
+    """One number of a zoo and the bounds between which it should lie.
 
     Attributes:
         letter: of the gate that it belongs to.
@@ -266,7 +266,7 @@ def lines(found: dict[str, float], beside: dict[str, float] | None = None) -> It
         found: the numbers of a zoo.
         beside: those of another one, for a last column.
     """
-    yield ["gate", "what", "real models", "here", "passes", *(["first zoo"] if beside else [])]
+    yield ["gate", "what", "bounds", "here", "passes", *(["first zoo"] if beside else [])]
     for name, gate in GATES.items():
         passed = ("yes" if gate.passes(found[name]) else "**no**") if name in found else f"needs {gate.part}"
         shown = [_number(found, name), passed, *([_number(beside, name)] if beside else [])]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vvsbench.decoding.acceptance.base import AcceptanceRule
     from vvsbench.drafting.structures import StructureConfig
     from vvsbench.models.protocols import TokenModel
-    from vvsbench.models.settings import LlamaGenConfig
+    from vvsbench.models.settings import DiscreteConfig
     from vvsbench.sampling import Sampling
 
 
@@ -48,7 +48,7 @@ class AcceptanceConfig:
         """What tells this setting apart in tables and plots."""
         return [self.name]
 
-    def problems(self, model: LlamaGenConfig, structure: StructureConfig) -> list[str]:
+    def problems(self, model: DiscreteConfig, structure: StructureConfig) -> list[str]:
         """What is wrong with the settings, one line each: the field, the fault and the remedy.
 
         Args:
@@ -88,7 +88,7 @@ class SequentialConfig(AcceptanceConfig):
 
         return Sequential()
 
-    def problems(self, model: LlamaGenConfig, structure: StructureConfig) -> list[str]:
+    def problems(self, model: DiscreteConfig, structure: StructureConfig) -> list[str]:
         """See `AcceptanceConfig.problems`."""
         return list(_candidates(self.name, structure))
 
@@ -132,7 +132,7 @@ class LanternConfig(AcceptanceConfig):
             words.append(Residual(self.residual).value)
         return [*words, *(["unit codes"] if self.normalised else [])]
 
-    def problems(self, model: LlamaGenConfig, structure: StructureConfig) -> list[str]:
+    def problems(self, model: DiscreteConfig, structure: StructureConfig) -> list[str]:
         """See `AcceptanceConfig.problems`."""
         found = list(_candidates(self.name, structure))
         if not 1 <= self.k < model.vocab:
@@ -169,7 +169,7 @@ class CoolSDConfig(AcceptanceConfig):
         words = [f"cool_sd delta={self.delta:g}", *([f"nu={self.nu:g}"] if self.nu != CoolSDConfig.nu else [])]
         return [*words, *([f"mu={self.mu:g}"] if self.mu != CoolSDConfig.mu else [])]
 
-    def problems(self, model: LlamaGenConfig, structure: StructureConfig) -> list[str]:
+    def problems(self, model: DiscreteConfig, structure: StructureConfig) -> list[str]:
         """See `AcceptanceConfig.problems`."""
         found = list(_candidates(self.name, structure))
         if self.delta <= 0:
@@ -211,7 +211,7 @@ class GSDConfig(AcceptanceConfig):
             words.append(f"p<{self.probability:g}")
         return [*words, *([f"d<{self.distance:g}"] if self.distance != GSDConfig.distance else [])]
 
-    def problems(self, model: LlamaGenConfig, structure: StructureConfig) -> list[str]:
+    def problems(self, model: DiscreteConfig, structure: StructureConfig) -> list[str]:
         """See `AcceptanceConfig.problems`."""
         found = list(_candidates(self.name, structure))
         if self.size < 1:

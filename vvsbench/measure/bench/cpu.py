@@ -33,7 +33,8 @@ from vvsbench.measure.bench.timing import Taken, compared, generated, ratio
 from vvsbench.measure.kernels import per_step
 from vvsbench.measure.memory import process_peak
 from vvsbench.measure.statistics import median, median_ratio
-from vvsbench.models.llamagen import Guidance, LlamaGen
+from vvsbench.models.guidance import Guidance
+from vvsbench.models.llamagen import LlamaGen
 from vvsbench.models.loading import transformer_config
 from vvsbench.models.settings import LlamaGenConfig
 from vvsbench.runs import drawing, shards

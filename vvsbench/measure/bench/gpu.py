@@ -30,8 +30,8 @@ from vvsbench.measure.bench.timing import WARM_UP, Taken, compared, ratio
 from vvsbench.measure.clock import Stopwatch
 from vvsbench.measure.phases import PhaseClock
 from vvsbench.measure.statistics import Interval, median
+from vvsbench.models.guidance import Guidance
 from vvsbench.models.latents import LatentGuidance
-from vvsbench.models.llamagen import Guidance
 from vvsbench.models.loading import transformer_config
 from vvsbench.models.mar import MAR
 from vvsbench.models.protocols import Block

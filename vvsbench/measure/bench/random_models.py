@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from vvsbench.decoding.engine import Engine
 from vvsbench.drafting.cached import CachedState
 from vvsbench.drafting.eagle import EagleHead, EagleSource
-from vvsbench.models.llamagen import Guidance, LlamaGen, LlamaGenState
+from vvsbench.models.guidance import Guidance
+from vvsbench.models.llamagen import LlamaGen, LlamaGenState
 from vvsbench.models.loading import empty_latent_network
 from vvsbench.models.mar import MARNetwork
 from vvsbench.models.settings import MARConfig
@@ -65,9 +66,9 @@ class Late(LlamaGen):
         state.cache.extent += self.entered
         return state
 
-    def note(self, state: LlamaGenState, totals: Sequence[int]) -> None:
+    def note(self, state: LlamaGenState, totals: Sequence[int], exact: bool = True) -> None:
         """See `TokenModel.note`."""
-        super().note(state, [total + self.entered for total in totals])
+        super().note(state, [total + self.entered for total in totals], exact)
 
     def select(self, state: LlamaGenState, rows: list[int], totals: Sequence[int]) -> None:
         """See `TokenModel.select`."""
