@@ -1,7 +1,7 @@
 # Every target sets up what it needs; `make help` lists them from the comments behind their names.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint type docs certify zoo scenes bench bench-gpu clean
+.PHONY: help setup demo test lint type docs certify zoo scenes bench bench-gpu mutation clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -51,8 +51,13 @@ bench: $(STAMP) ## this machine's ceiling, ar against the loop of published code
 bench-gpu: $(STAMP) ## on one large GPU: cost of every kind of step at the real sizes, and gain by acceptance; 8 minutes
 	$(BIN)/python -m vvsbench.measure.bench gpu --keep
 
+mutation: $(STAMP) ## would a test notice? one-line changes of the code that makes numbers; hours, or ONLY='vvsbench.noise*'
+	mkdir -p mutants
+	PYTHONPATH=$(CURDIR)/mutants:$(CURDIR)/mutants/vvsbench/plugins OMP_NUM_THREADS=1 \
+		$(BIN)/mutmut run --max-children 1 $(if $(ONLY),'$(ONLY)')
+
 clean: ## delete caches and build products (outputs and .venv stay)
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf build dist mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find vvsbench tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml constraints.txt

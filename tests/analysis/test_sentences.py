@@ -75,7 +75,7 @@ def test_the_headline_has_the_free_gain_and_the_paid_one(study: StudyFrame) -> N
     assert free.startswith("sd draws ar’s images token for token with 2.")
     assert paid.startswith("vvs i=2 needs 3.")
     assert "its FID rises by 9.40 [" in paid
-    assert clock.startswith("vvs i=2 drew quickest, at 2.")
+    assert clock.startswith("vvs i=2 drew quickest of them, at 2.")
     assert clock.endswith(
         "the pace of ar, but not in turn with it: for a claim about speed time them with stage=speed."
     )

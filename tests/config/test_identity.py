@@ -49,6 +49,35 @@ def test_auto_is_the_device_that_it_stands_for(weights, monkeypatch):
     assert key(weights, "device=auto") == key(weights, "device=cpu")
 
 
+def test_a_gpu_has_a_key_of_its_own(weights, monkeypatch):
+    monkeypatch.setattr(identity, "_torch_has_cuda", lambda: True)
+    monkeypatch.setattr(identity, "_gpu_answers", lambda: True)
+    assert key(weights, "device=auto") == key(weights, "device=cuda")
+    assert key(weights, "device=auto") != key(weights, "device=cpu")
+
+
+def test_the_order_of_settings_does_not_count(weights):
+    config = plain(composed(nano.overrides(weights)))
+    assert identity.cell_key(dict(reversed(config.items()))) == identity.cell_key(config)
+
+
+def test_the_code_that_a_cells_own_settings_name_counts(weights, monkeypatch):
+    before = key(weights)
+    monkeypatch.setattr(identity, "code_digest", lambda config: f"of {config['decoder']['name']}")
+    one = key(weights)
+    monkeypatch.setattr(identity, "code_digest", lambda config: f"of a later {config['decoder']['name']}")
+    assert len({before, one, key(weights)}) == 3
+
+
+def test_remarks_behind_other_statements_do_not_count_either():
+    documented = (
+        'N = 1\n\n\nclass C:\n    """Say."""\n\n    m = 2\n\n    def f(self):\n        """Say."""\n        return N\n'
+    )
+    bare = "N = 1\nclass C:\n    m = 2\n    def f(self):\n        return N\n"
+    assert identity._meaning(documented) == identity._meaning(bare)
+    assert identity._meaning('def f():\n    """Say."""\n') == identity._meaning("def f():\n    pass\n")
+
+
 def test_only_code_that_acts_counts():
     documented = 'def f(x):\n    """Say."""\n    # remark\n    return x + 1\n'
     bare = "def f(x):\n    return (x + 1)\n"

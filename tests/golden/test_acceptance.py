@@ -68,7 +68,9 @@ def test_sampled_cases(golden: Open) -> None:
         row = folder[f"{case}_retrieve_indices"][int(folder[f"{case}_best_candidate"])]
         accepted = row[: int(folder[f"{case}_accept_length"]) + 1].tolist()
         scores = Sampling(temperature, int(top_k), top_p, top_p_first=True).scores(folder[f"{case}_node_logits"])[None]
-        node, rest = rule.walk(tree, scores, placed(folder, case, tree, accepted))
+        chance = placed(folder, case, tree, accepted)
+        node, rest = rule.walk(tree, scores, chance)
+        assert torch.equal(rule.judge(tree, scores, chance).node, node), case
         assert tree.path_to(node)[0, : len(accepted)].tolist() == accepted, case
         assert int(tree.depths[0, node[0]]) == len(accepted) - 1, case
         torch.testing.assert_close(rest[0].float(), folder[f"{case}_sample_p"], atol=1e-5, rtol=0, msg=case)

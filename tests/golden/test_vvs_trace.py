@@ -8,7 +8,7 @@ Everything else, trees, features, caches, schedules and bookkeeping, is the proj
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any
@@ -29,6 +29,7 @@ from vvsbench.decoding.acceptance import (
     Sequential,
     Verdict,
 )
+from vvsbench.decoding.acceptance.sequential import Walk
 from vvsbench.decoding.batch import Batch
 from vvsbench.decoding.schedule import Always, Dynamic, Moment, Schedule, Uniform
 from vvsbench.decoding.similarity import sorted_paths
@@ -130,8 +131,10 @@ class Replayed(AcceptanceRule):
     def judge(self, tree: TokenTree, scores: Tensor, chance: Tensor) -> Verdict:
         step, law = next(self.steps, None), None
         assert step is not None, "the loop verifies more steps than the recording"
-        if isinstance(self.rule, Sequential):
-            node, rest = self._walk(self.rule, tree, scores, iter(self.recording.tries(step)))
+        if isinstance(self.rule, Walk):
+            chance = self._placed(self.rule, tree, scores, iter(self.recording.tries(step)))
+            node, rest = self.rule.walk(tree, scores, chance)
+            assert torch.equal(self.rule.judge(tree, scores, chance).node, node), "judged otherwise than walked"
             law = rest[0]
             verdict = Verdict(node, tree.depths[0, node], drawn(rest, float(self.recording["sample_uniform"][step])))
         else:
@@ -141,8 +144,8 @@ class Replayed(AcceptanceRule):
         return verdict
 
     @staticmethod
-    def _walk(rule: Sequential, tree: TokenTree, scores: Tensor, uniforms: Iterator[float]) -> tuple[Tensor, Tensor]:
-        """Walk once per try: a uniform is placed when it is known for which node it was drawn."""
+    def _placed(rule: Walk, tree: TokenTree, scores: Tensor, uniforms: Iterator[float]) -> Tensor:
+        """Walk once per try: a uniform is placed when it is known for which node it was drawn, float64 [1, T]."""
         chance = torch.full(tree.tokens.shape, 2.0, dtype=torch.float64)  # above every probability
         node: int | None = 0
         while node is not None:
@@ -156,7 +159,7 @@ class Replayed(AcceptanceRule):
                     node = child
                     break
         assert next(uniforms, None) is None, "the recording tries more candidates than the loop"
-        return rule.walk(tree, scores, chance)
+        return chance
 
 
 class Watched(DynamicTree):
@@ -187,17 +190,20 @@ class Replay(Speculative):
         self, target: LlamaGen, source: EagleSource, grid: Grid, sampling: Sampling, recording: Recording
     ) -> None:
         super().__init__(target, source, grid, sampling)
-        self.recording = recording
+        self.recording, self.begun = recording, False
         self.moments: dict[int, Moment] = {}
         self.logits: list[Tensor] = []
         self.committed: list[int] = []
         self.batch: Batch | None = None
 
-    def _first(self, logits: Tensor, images: Sequence[int], seed: int) -> Tensor:
-        uniform = float(self.recording["prefill_uniform"])
-        if uniform < 0:  # at temperature 0 nothing was drawn
-            return super()._first(logits, images, seed)
-        return drawn(self.sampling.probabilities(logits), uniform)
+    def _noise(self, batch: Batch, rows: Tensor | None, positions: Tensor, seed: int) -> Tensor:
+        noise = super()._noise(batch, rows, positions, seed)
+        if self.begun:
+            return noise
+        self.begun = True  # the first draw is that of the first token; see `test_prefill` for its law
+        wanted = torch.full_like(noise, -float("inf"))
+        wanted[..., int(self.recording["prefill_token"])] = 0.0
+        return wanted
 
     def _path(self, batch: Batch, tree: TokenTree, seed: int) -> _Path:
         assert isinstance(self.structure, Watched)
@@ -259,6 +265,10 @@ def schedule_of(settings: dict[str, Any]) -> Schedule:
     return Always() if settings["skip_interval"] in NEVER else Uniform(interval=settings["skip_interval"])
 
 
+def sampling_of(settings: dict[str, Any]) -> Sampling:
+    return Sampling(settings["temperature"], settings["top_k"], settings["top_p"], top_p_first=True)
+
+
 def rule_of(folder: GoldenFolder, settings: dict[str, Any]) -> AcceptanceRule:
     if not settings["lantern"]:
         return Sequential() if settings["temperature"] > 0 else Match()
@@ -287,7 +297,7 @@ def play(folder: GoldenFolder, run: str) -> Played:
     # the released depth counts the levels below the first
     structure = Watched(shape["depth"] + 1, shape["top_k"], shape["total_tokens"], recording)
     grid = Grid(structure, Candidates.top_k, rule, schedule_of(settings), surplus=SURPLUS)
-    sampling = Sampling(settings["temperature"], settings["top_k"], settings["top_p"], top_p_first=True)
+    sampling = sampling_of(settings)
     loop = Replay(target, EagleSource(head_of(folder), target), grid, sampling, recording)
     tokens, trace = loop.generate(conditions_of(folder), [0], seed=0)
     return Played(recording, loop, rule, structure.grown, tokens, trace)
@@ -388,9 +398,13 @@ def test_the_loop_replays_the_released_code(golden: Open, run: str) -> None:
 
 
 @torch.inference_mode()
-def test_prefill(golden: Open) -> None:
-    folder = golden("vvs_trace")
-    target = Target(folder, 3.0)
+def test_prefill(golden: Open, run: str) -> None:
+    recording = Recording(golden("vvs_trace"), run)
+    folder, settings = recording.folder, recording.settings
+    target = Target(folder, settings["cfg"])
     state = target.start(conditions_of(folder), [0], room=1)
     logits = target.transformer.logits(state.prefix_features[0, :, -1])
     torch.testing.assert_close(logits, folder["prefill_logits"], atol=LOGITS, rtol=0)
+    law, uniform = sampling_of(settings).probabilities(state.first_logits), float(recording["prefill_uniform"])
+    first = drawn(law, uniform) if uniform >= 0 else law.argmax(-1)  # at temperature 0 nothing was drawn
+    assert int(first) == int(recording["prefill_token"])

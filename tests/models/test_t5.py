@@ -80,6 +80,18 @@ def test_rotation_keeps_the_order_of_the_text() -> None:
         ("&lt;b&gt;bold&lt;/b&gt; cat", "bold cat"),
         ("photo.jpg of a ‘hat’ here", "of a 'hat' here"),
         ("“quoted”", "quoted"),
+        ("a-b_c-d", "a-b_c-d"),
+        ("a-b_c-d_e", "a b c d e"),
+        ("a cat , a dog / a bird", "a cat , a dog a bird"),
+        ("one,two and 1,5", "one, two and 1,5"),
+        ("wait... what", "wait what"),
+        ("dog #12 and #1234 and 1234567", "dog and 1234 and"),
+        ("seen by @someone in 中文", "seen by in"),
+        ("a — b – c", "a - b - c"),
+        ("at 192.168.0.1 or jc66vc here", "at or here"),
+        ("a\\nb (c) [d] *e*", "a b c d e"),
+        ("-a dog-", "a dog"),
+        ("a photo of <person>", "a photo of person"),
     ],
 )
 def test_cleaning(text: str, cleaned: str) -> None:

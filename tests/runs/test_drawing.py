@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from vvsbench import decoding
+from vvsbench.composition import composed
 from vvsbench.errors import NotFiniteError
-from vvsbench.runs.drawing import painted
+from vvsbench.runs.drawing import _stored, open_session, painted
 from vvsbench.runs.store import Store
 
 
@@ -53,3 +56,21 @@ def test_the_trace_names_the_prompt_that_was_drawn(make_cell, decoder, tmp_path)
     make_cell(f"prompts.classes={CLASSES}").run()
     (stored,) = Store(tmp_path).cells("single")
     assert stored.trace["prompt"].tolist() == [str(decoder.asked[image]) for image in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16), ("fp64", torch.float64)],
+)
+def test_a_decoder_is_built_in_the_number_format_of_its_name(name, dtype, monkeypatch, decoder):
+    asked = []
+    monkeypatch.setattr(decoding, "build", lambda cfg, device, dtype: asked.append((device, dtype)) or decoder)
+    session = open_session(composed([f"dtype={name}", "device=cpu"]))
+    assert asked == [(torch.device("cpu"), dtype)]
+    assert session.guarantee == "exact"
+
+
+def test_tokens_are_stored_as_what_they_are():
+    codes, latents = _stored(torch.tensor([[70_000, 1]])), _stored(torch.tensor([[0.25, -1.5]], dtype=torch.float64))
+    assert (codes.dtype, codes.tolist()) == (np.int32, [[70_000, 1]])
+    assert (latents.dtype, latents.tolist()) == (np.float32, [[0.25, -1.5]])

@@ -237,7 +237,7 @@ def _while_drawing(row: pd.Series[Any], base: str, alone: bool) -> str:
     """How long the quickest decoder took to draw its images, which is no claim about its speed."""
     ratio = estimate(row, SECONDS.ratio)
     assert ratio is not None
-    first = "drew" if alone else "drew quickest,"
+    first = "drew" if alone else "drew quickest of them,"
     return (
         f"{first} at {times(ratio)} the pace of {base}, but not in turn with it: for a claim about speed time them "
         "with stage=speed."
