@@ -35,6 +35,8 @@ usage: vvsbench VERB [KEY=VALUE ...]
            vvsbench list models
   doctor   what this machine has, which weights are found where, and which suites can run
            vvsbench doctor model=llamagen_t2i_xl_512
+  tune     the fastest lossless setting of this machine: trees by expected tokens over measured cost, timed against ar
+           vvsbench tune model=tiny
   wandb    send to Weights & Biases what was logged offline
            vvsbench wandb sync
   train    train the parts of the zoos
@@ -187,6 +189,12 @@ def _doctor(arguments: list[str]) -> int:
     return examine(arguments)
 
 
+def _tune(arguments: list[str]) -> int:
+    from vvsbench.tuning import main as tune
+
+    return tune(arguments)
+
+
 def _wandb(arguments: list[str]) -> int:
     from vvsbench.tracking.sync import main as send
 
@@ -202,6 +210,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "import": _import,
     "list": _list,
     "doctor": _doctor,
+    "tune": _tune,
     "wandb": _wandb,
     "train": _train,
 }

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch import Tensor
 
@@ -15,7 +17,7 @@ from tests.decoding.trees import ordered_samples, star, tree_of
 from vvsbench.decoding.acceptance import AcceptanceRule, Sequential
 from vvsbench.decoding.acceptance.cool_sd import CoolSD
 from vvsbench.decoding.acceptance.gsd import GSD
-from vvsbench.decoding.acceptance.sequential import remainder
+from vvsbench.decoding.acceptance.sequential import Walk, remainder
 from vvsbench.drafting.tree import TokenTree
 from vvsbench.sampling import Sampling, draw
 
@@ -303,3 +305,21 @@ def test_gsd_judges_by_the_groups_mass() -> None:
     far[3] = torch.tensor([2**-0.5, -(2**-0.5)])
     assert probability(GSD(far, 4, 0.12, 0.5)) == pytest.approx((0.05 + 0.15) / (0.1 + 0.5))
     assert distance(GSD(alike, 4, 1.0, 0.5), "plain", 1) > 1e-3
+
+
+@given(st.integers(0, 10**6), st.lists(st.integers(0, 4), min_size=1, max_size=8))
+@settings(max_examples=60)
+def test_judging_all_nodes_at_once_is_walking(seed: int, below: list[int]) -> None:
+    """Candidates that do not depend on chance: the same node, depth and bonus, whatever the tree."""
+    generator, vocab = torch.Generator().manual_seed(seed), 9
+    parents = [0, *(min(node, parent) for node, parent in enumerate(below))]
+    names = torch.rand(2, len(parents), vocab, generator=generator).argsort(-1)
+    ranks = [sum(other == own for other in parents[1:node]) for node, own in enumerate(parents)]
+    tokens = torch.stack([names[:, parents[node], ranks[node]] for node in range(len(parents))], 1)
+    tree = tree_of(tokens, parents, vocab)
+    tree.noise = torch.randn(2, tree.levels + 1, vocab, generator=generator, dtype=torch.float64)
+    scores = 2 * torch.randn(2, len(parents), vocab, generator=generator, dtype=torch.float64)
+    chance = torch.rand(tokens.shape, generator=generator, dtype=torch.float64)
+    walked, judged = (rule.judge(tree, scores, chance) for rule in (Walk(), Sequential()))
+    for name in ("node", "accepted", "bonus"):
+        assert torch.equal(getattr(walked, name), getattr(judged, name))

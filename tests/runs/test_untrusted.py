@@ -17,13 +17,13 @@ import pytest
 from pydantic import ValidationError
 
 from tests import synthetic
-from vvsbench import cli, commands
+from vvsbench import cli, commands, composition
 from vvsbench.analysis import facts, frame, report, tables
 from vvsbench.analysis.tables import formula_free, plain
 from vvsbench.models import checkpoints
 from vvsbench.runs import shards, store
 from vvsbench.runs.record import CellRecord, unpacked
-from vvsbench.runs.recorded import printable
+from vvsbench.runs.recorded import OwnSettings, printable
 from vvsbench.runs.states import State, of_study
 from vvsbench.runs.store import RecordError, Store, StoredCell
 from vvsbench.terminal import Terminal
@@ -291,3 +291,10 @@ def test_a_shard_of_another_form_is_damaged(tmp_path: Path, about: bytes) -> Non
     where.path(tmp_path).write_bytes(len(about).to_bytes(8, "little") + about)
     with pytest.raises(shards.DamagedShard):
         shards.read(tmp_path, where)
+
+
+@pytest.mark.parametrize("model", ["tiny", "tiny_mar", "llamagen_t2i_xl_512", "mar_huge"])
+def test_what_this_program_runs_is_what_a_record_can_say(model: str) -> None:
+    for decoder in composition.composed([f"model={model}"]).model.decoders:
+        settings = composition.plain(composition.composed([f"model={model}", f"decoder={decoder}", "metrics=tiny"]))
+        assert OwnSettings.model_validate(json.loads(json.dumps(settings))).decoder.name
