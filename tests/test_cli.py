@@ -54,6 +54,16 @@ def test_list_shows_what_there_is_and_where_it_comes_from(capsys):
     assert "from" in text
 
 
+def test_list_says_what_a_decoder_promises_and_what_drafts(capsys):
+    assert cli.main(["list", "decoders"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line[:1].strip()}
+    said = {name: line.split("vvsbench ")[-1].split() for name, line in lines.items()}
+    assert said["ar"] == ["exact", "nobody"]
+    assert said["jacobi"] == ["exact", "jacobi"]
+    assert said["eagle2"] == ["exact", "the", "model's", "drafter"]
+    assert said["lantern"][0] == said["vvs"][0] == "none"
+
+
 def test_list_of_something_else_is_a_message(capsys):
     assert cli.main(["list", "decoder"]) == 2
     message = capsys.readouterr().err

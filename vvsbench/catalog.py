@@ -10,10 +10,13 @@ import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from omegaconf import OmegaConf
 from rich.table import Table
 
 from vvsbench import config
+from vvsbench.axes import Guarantee
 from vvsbench.errors import ConfigError
 from vvsbench.terminal import Terminal
 
@@ -66,8 +69,12 @@ def main(arguments: Sequence[str]) -> int:
         table.add_column(KINDS[kind], no_wrap=True)
         table.add_column("what it is", overflow="fold")
         table.add_column("from", no_wrap=True)
+        if kind == "decoders":
+            table.add_column("guarantee", no_wrap=True)
+            table.add_column("drafts", no_wrap=True)
         for option in options(KINDS[kind]):
-            table.add_row(option.name, option.summary, option.origin)
+            promised = _promise(option.name) if kind == "decoders" else ()
+            table.add_row(option.name, option.summary, option.origin, *promised)
         console.print(table)
         console.print()
     return 0
@@ -98,6 +105,35 @@ def folders() -> Iterator[tuple[Path, str]]:
         yield own, "./experiments"
     for found in sorted(Path(config.RunConfig.output_root, "search").glob("*/")):
         yield found.resolve(), found.as_posix()
+
+
+def _promise(decoder: str) -> tuple[str, str]:
+    """The guarantee of a decoder as its file has it, and what drafts; nothing of one that is no point of the grid."""
+    from vvsbench.decoding.acceptance.settings import RULES
+    from vvsbench.decoding.schedule import SCHEDULES
+
+    parts = _parts(decoder)
+    if "acceptance" not in parts:
+        return {"ar": ("exact", "nobody")}.get(decoder, ("", ""))
+    skips = next((kind().ever_skips for kind in SCHEDULES if kind.name == parts["schedule"]), True)
+    rule = next((kind.guarantee for kind in RULES if kind.name == parts["acceptance"]), Guarantee.none)
+    promised = Guarantee.none if skips else rule
+    drafter = parts["drafter"]
+    return promised.value, "the model's drafter" if "$" in drafter else drafter
+
+
+def _parts(decoder: str) -> dict[str, str]:
+    """What a decoder's file chooses, by group: names as they stand in its defaults and in those it builds on."""
+    file = next((found for folder, _ in folders() if (found := folder / "decoder" / f"{decoder}.yaml").is_file()), None)
+    chosen: dict[str, str] = {}
+    content: Any = OmegaConf.to_container(OmegaConf.load(file)) if file else {}
+    for entry in content.get("defaults", []):
+        if isinstance(entry, str):
+            chosen |= _parts(entry) if "/" not in entry and entry != "_self_" else {}
+            continue
+        for group, name in entry.items():
+            chosen[group.split("@")[-1]] = str(name)
+    return chosen
 
 
 def summary(file: Path) -> str:

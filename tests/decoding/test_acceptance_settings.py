@@ -11,7 +11,7 @@ import pytest
 from tests.decoding.toys import toy_target
 from vvsbench.axes import Candidates, Residual
 from vvsbench.decoding.acceptance import GreedyLantern, Lantern, Match, Sequential
-from vvsbench.decoding.acceptance.settings import LanternConfig, MatchConfig, SequentialConfig
+from vvsbench.decoding.acceptance.settings import RULES, LanternConfig, MatchConfig, SequentialConfig
 from vvsbench.sampling import Sampling
 
 MODEL = SimpleNamespace(vocab=8)
@@ -96,3 +96,9 @@ def test_impossible_settings_are_named(rule, start) -> None:
 )
 def test_labels_tell_settings_apart(rule, words) -> None:
     assert rule.label == words
+
+
+@pytest.mark.parametrize("kind", RULES, ids=lambda kind: kind.name)
+def test_settings_promise_what_the_rule_does(kind) -> None:
+    settings = kind(k=3) if hasattr(kind, "k") else kind()
+    assert settings.guarantee is settings.build(toy_target(vocab=8, tokens=2), Sampling()).guarantee

@@ -54,6 +54,7 @@ CELLS = {
         *SMALL[:1],
     ],
     "jacobi tree": ["decoder=sd", "drafter@decoder.drafter=jacobi", "structure@decoder.structure=coupled"],
+    "joint": ["decoder=sd", "structure@decoder.structure=joint", "decoder.structure.window.window=5"],
     "jacobi vvs": ["decoder=vvs", "drafter@decoder.drafter=jacobi", "structure@decoder.structure=window"],
 }
 IMAGES = list(range(5))

@@ -13,8 +13,9 @@ from vvsbench.decoding.schedule import Always, Schedule, Uniform
 from vvsbench.decoding.speculative import Grid, Speculative
 from vvsbench.drafting.growing import Growth, StaticTree
 from vvsbench.drafting.jacobi import JacobiSource, JacobiState
-from vvsbench.drafting.structures import WindowConfig
-from vvsbench.models.toy import ToyTarget, random_table
+from vvsbench.drafting.structures import DynamicConfig, JointConfig, WindowConfig
+from vvsbench.drafting.tree import TokenTree, ancestors
+from vvsbench.models.toy import ToySource, ToyTarget, noisy, random_table
 from vvsbench.noise import gumbel
 from vvsbench.sampling import Sampling
 
@@ -141,3 +142,31 @@ def test_other_candidates_go_with_the_window_and_stay_exact(candidates: Candidat
     refilled, same = generate(decoder, range(20), 3)
     assert torch.equal(refilled, together)
     assert same == forwards
+
+
+def test_a_drafters_tree_and_a_window_are_one_tree() -> None:
+    """All paths of both, and no path that neither has; together they save what the better of them saves, or more."""
+    config = JointConfig(tree=DynamicConfig(depth=2, nodes=5, top_k=2), window=WindowConfig(window=5, siblings=2))
+    config.stale.hit_rates = list(RATES)
+    structure = config.build(RATES, CPU)
+    drafter = ToySource(noisy(TARGET.table, 1.0, seed=7))
+    grid = Grid(structure, Candidates.shared_noise, Match(), Always())
+    decoder = Speculative(TARGET, config.source(drafter, TARGET), grid, Sampling())
+    grown: list[TokenTree] = []
+    grow = structure.grow
+
+    def seen(growth: Growth, roots: torch.Tensor) -> TokenTree:
+        grown.append(grow(growth, roots))
+        return grown[-1]
+
+    decoder.structure.grow = seen  # type: ignore[method-assign]
+    tokens, forwards = generate(decoder, range(40), 7)
+    assert torch.equal(tokens, generate(autoregressive(TARGET), range(40))[0])
+    for tree in grown[:3]:
+        assert tree.tokens.shape[1] == structure.nodes == 7 + 5 - 1
+        parents = tree.parents.expand(len(tree.tokens), -1)
+        assert torch.equal(ancestors(parents, tree.levels), tree.visible.expand(len(tree.tokens), -1, -1))
+        assert torch.equal(tree.visible.expand(len(parents), -1, -1).sum(-1) - 1, tree.depths.expand(len(parents), -1))
+    one = Grid(config.tree.build(RATES, CPU), Candidates.shared_noise, Match(), Always())
+    alone = generate(Speculative(TARGET, drafter, one, Sampling()), range(40))[1]
+    assert sum(n for _, n in forwards) < sum(n for _, n in alone)

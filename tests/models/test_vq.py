@@ -44,20 +44,29 @@ def test_grids_need_not_be_square(small: VQModel) -> None:
 
 
 @torch.no_grad()
-def test_patches_are_pixels_as_channels() -> None:
-    """With a patch of p a token covers p times as many pixels a side, and none but its own under 1x1 convolutions."""
+def test_codes_of_patches_are_local() -> None:
+    """A code sees its patch and half a patch around it; a decoder of two blocks shows a code three patches away."""
     torch.manual_seed(0)
-    model = VQModel(16, 4, 8, 32, (1, 1), 1, patch=2)
-    torch.nn.init.normal_(model.quantize.embedding.weight)
+    model = VQModel(16, 4, 8, 16, (1,), 2, patch=4)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
     assert model.downsample == 4
-    assert model.encoder.conv_in.weight.shape == (32, 12, 3, 3)
-    images = torch.rand(2, 3, 16, 16) * 2 - 1
-    _, tokens = model.encode(images)
-    assert tokens.shape == (2, 16)
+    images = torch.rand(1, 3, 32, 32) * 2 - 1
+    changed = images.clone()
+    changed[..., 14:16, 14:16] *= -1  # a corner of patch (3, 3), which the next ones see as well
+    before, after = model.latents(images), model.latents(changed)
+    touched = (before - after).abs().amax((0, 1)) > 0
+    rows, columns = touched.nonzero().unbind(1)
+    assert touched[3, 3]
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (3, 4, 3, 4)
+    tokens = torch.zeros(1, 64, dtype=torch.long)
+    other = tokens.clone()
+    other[0, 27] = 1  # row 3, column 3
+    pictures = model.decode_code(tokens) - model.decode_code(other)
+    shown = pictures.abs().amax((0, 1)) > 0
+    assert shown.any()
+    assert not shown[28:].any(), "three windows of 3x3 reach three patches"
     assert model.decode_code(tokens).shape == images.shape
-    model.encoder, model.quant_conv = torch.nn.Identity(), torch.nn.Identity()
-    model.decoder, model.post_quant_conv = torch.nn.Identity(), torch.nn.Identity()
-    torch.testing.assert_close(model.decode(model.latents(images)), images)
 
 
 def test_pixels_are_cut_as_officially() -> None:

@@ -18,7 +18,7 @@ import torch
 from vvsbench.axes import Candidates, Features, Guarantee, Recheck, Selector, Truncation
 from vvsbench.certify import law
 from vvsbench.certify.drawing import sample
-from vvsbench.certify.toys import SAMPLINGS, STATIC, STRUCTURES, Toy, source, sources, structure, vanilla
+from vvsbench.certify.toys import JOINT, SAMPLINGS, STATIC, STRUCTURES, Toy, source, sources, structure, vanilla
 from vvsbench.certify.toys import law as law_of
 from vvsbench.decoding.acceptance import AcceptanceRule, Match, Sequential
 from vvsbench.decoding.autoregressive import Autoregressive
@@ -97,7 +97,9 @@ class Combination:
         schedule, skip = SKIPS.get(self.schedule, (Always(), SkipConfig()))
         tree = structure(self.structure, self.toy.vocab)
         grid = Grid(tree, self.candidates, RULES[self.rule](), schedule, skip)
-        return Speculative(self.toy.target, source(self.toy, self.source), grid, SAMPLINGS[self.sampling])
+        return Speculative(
+            self.toy.target, source(self.toy, self.source, self.structure), grid, SAMPLINGS[self.sampling]
+        )
 
 
 def combinations() -> Iterator[Combination]:
@@ -113,9 +115,14 @@ def combinations() -> Iterator[Combination]:
 
 
 def _shapes(candidates: Candidates) -> Sequence[str]:
-    """Structures that candidates are certified with; those that change from step to step are a window's."""
+    """Structures that candidates are certified with; those that change from step to step are a window's.
+
+    A joint tree proposes a token twice where both of its parts do, which only shared noise forgives.
+    """
     if candidates in (Candidates.redrawn, Candidates.retained):
         return ["window"]
+    if candidates is Candidates.top_k:
+        return [shape for shape in STRUCTURES if shape != JOINT]
     return STATIC if candidates.drawn else STRUCTURES
 
 

@@ -75,7 +75,7 @@ class Setting:
         """The decoder."""
         target, deep = self.toy.target, self.toy is NEIGHBOURS
         tree = structure("fitted", self.toy.vocab) if deep else SHALLOW.build(HIT_RATES, CPU)
-        drafter = source(self.toy, "good" if deep else "fair", FeatureFed)
+        drafter = source(self.toy, "good" if deep else "fair", kind=FeatureFed)
         rule = self.rule.build(target, self.sampling)
         grid = Grid(tree, self.candidates, rule, self.schedule, self.skip, sharpness=SHARPNESS)
         return Speculative(target, drafter, grid, self.sampling)

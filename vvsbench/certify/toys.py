@@ -14,8 +14,17 @@ from vvsbench import config
 from vvsbench.decoding.autoregressive import Autoregressive
 from vvsbench.drafting.growing import Structure
 from vvsbench.drafting.jacobi import JacobiSource, JacobiState
+from vvsbench.drafting.joint import JointSource
 from vvsbench.drafting.protocols import DraftSource, Redraft
-from vvsbench.drafting.structures import ChainConfig, DynamicConfig, FittedConfig, PathsConfig, WindowConfig
+from vvsbench.drafting.sources import JacobiConfig
+from vvsbench.drafting.structures import (
+    ChainConfig,
+    DynamicConfig,
+    FittedConfig,
+    JointConfig,
+    PathsConfig,
+    WindowConfig,
+)
 from vvsbench.models.toy import ToyDraftState, ToySource, ToyTarget, child, noisy, random_table
 from vvsbench.sampling import Sampling
 
@@ -104,10 +113,12 @@ SOURCES = ("good", "hopeless", "oracle")
 """Near the target; its logits with the opposite sign; the target itself. There is a "fair" one between them."""
 
 
-def source(toy: Toy, name: str, kind: type[ToySource] = ToySource) -> DraftSource[Any]:
-    """A drafter for a toy."""
+def source(toy: Toy, name: str, shape: str = "", kind: type[ToySource] = ToySource) -> DraftSource[Any]:
+    """What drafts for a toy: a drafter, or what the target said before; for a joint tree, both."""
     if name in WINDOW_SOURCES:
         return WINDOW_SOURCES[name](toy.target)
+    if shape == JOINT:
+        return JointSource(source(toy, name), JacobiSource(toy.target))
     table = toy.target.table
     return kind(
         {"good": noisy(table, 0.7, seed=7), "fair": noisy(table, 1.5, seed=7), "hopeless": -table, "oracle": table}[
@@ -119,7 +130,9 @@ def source(toy: Toy, name: str, kind: type[ToySource] = ToySource) -> DraftSourc
 JACOBI = "jacobi"
 """What the target said in earlier rounds."""
 WINDOW_SOURCES = {JACOBI: JacobiSource, "jacobi, stale draft law": ReleasedDrafts}
-STRUCTURES = ("chain", "fitted", "published", "window", "dynamic")
+JOINT = "joint"
+"""A drafter's tree and a window of such guesses."""
+STRUCTURES = ("chain", "fitted", "published", "window", "dynamic", JOINT)
 STATIC = STRUCTURES[:4]
 """Trees that sampled candidates may have."""
 
@@ -143,6 +156,11 @@ def structure(name: str, vocab: int) -> Structure:
         "published": PathsConfig(paths=_published(vocab)),
         "window": WindowConfig(window=WINDOW, siblings=5),
         "dynamic": DynamicConfig(depth=DEPTH, nodes=7, top_k=2),
+        JOINT: JointConfig(
+            tree=DynamicConfig(depth=DEPTH, nodes=7, top_k=2),
+            window=WindowConfig(window=WINDOW, siblings=2),
+            stale=JacobiConfig(hit_rates=list(HIT_RATES)),
+        ),
     }
     built: Structure = shapes[name].build(HIT_RATES, CPU)
     return built

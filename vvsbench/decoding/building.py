@@ -78,4 +78,4 @@ def build_decoder(cfg: RunConfig, device: torch.device, dtype: torch.dtype) -> D
     source = decoder.drafter.build(target, device, dtype)
     if isinstance(source, CachedSource):
         source.run_by(engine)
-    return Speculative(target, source, grid, sampling, engine)
+    return Speculative(target, decoder.structure.source(source, target), grid, sampling, engine)

@@ -14,11 +14,14 @@ from omegaconf import MISSING
 
 from vvsbench.axes import Candidates
 from vvsbench.drafting.rates import by_run, fitted_paths
+from vvsbench.drafting.sources import JacobiConfig
 
 if TYPE_CHECKING:
     import torch
 
     from vvsbench.drafting.growing import Structure
+    from vvsbench.drafting.protocols import DraftSource
+    from vvsbench.models.protocols import TokenModel
 
 
 @dataclass
@@ -41,6 +44,10 @@ class StructureConfig:
             hit_rates: of the drafter, see `fitted_paths`.
             device: of the models.
         """
+
+    def source(self, drafter: DraftSource[Any], target: TokenModel[Any]) -> DraftSource[Any]:
+        """What the structure asks for drafts, where that is not the drafter alone."""
+        return drafter
 
     @property
     def label(self) -> list[str]:
@@ -182,6 +189,51 @@ class WindowConfig(StructureConfig):
 
 
 @dataclass
+class JointConfig(StructureConfig):
+    """A drafter's tree and the window of stale guesses below one root.
+
+    Attributes:
+        tree: of the drafter.
+        window: of the target's stale guesses.
+        stale: their rates.
+    """
+
+    name: str = "joint"
+    tree: StructureConfig = MISSING
+    window: WindowConfig = field(default_factory=WindowConfig)
+    stale: JacobiConfig = field(default_factory=JacobiConfig)
+
+    def build(self, hit_rates: Sequence[Any], device: torch.device) -> Structure:
+        """See `StructureConfig.build`."""
+        from vvsbench.drafting.joint import Joint
+
+        return Joint(self.tree.build(hit_rates, device), self.window.build(self.stale.hit_rates, device))
+
+    def source(self, drafter: DraftSource[Any], target: TokenModel[Any]) -> DraftSource[Any]:
+        """See `StructureConfig.source`."""
+        from vvsbench.drafting.jacobi import JacobiSource
+        from vvsbench.drafting.joint import JointSource
+
+        return JointSource(drafter, JacobiSource(target))
+
+    @property
+    def label(self) -> list[str]:
+        """The labels of its parts."""
+        return [f"{self.tree.name} + {word}" for word in self.window.label]
+
+    def problems(self, vocab: int, hit_rates: Sequence[Any]) -> Iterator[str]:
+        """See `StructureConfig.problems`."""
+        yield from (f"tree.{problem}" for problem in self.tree.problems(vocab, hit_rates))
+        yield from (f"window.{problem}" for problem in self.window.problems(vocab, self.stale.hit_rates))
+        parts = (self, self.tree, self.window)
+        if any(part.candidates != Candidates.shared_noise for part in parts):
+            yield (
+                "name=joint proposes a token twice where both parts do, which only shared noise forgives: set "
+                "candidates, tree.candidates and window.candidates to shared_noise"
+            )
+
+
+@dataclass
 class DynamicConfig(StructureConfig):
     """EAGLE-2: the nodes whose whole path is likeliest, found anew at every step.
 
@@ -260,5 +312,12 @@ def _sizes(depth: int, nodes: int) -> Iterator[str]:
         yield f"nodes={nodes} must be at least {1 + depth}, one per level"
 
 
-STRUCTURES: tuple[type[StructureConfig], ...] = (ChainConfig, FittedConfig, PathsConfig, WindowConfig, DynamicConfig)
+STRUCTURES: tuple[type[StructureConfig], ...] = (
+    ChainConfig,
+    FittedConfig,
+    PathsConfig,
+    WindowConfig,
+    DynamicConfig,
+    JointConfig,
+)
 """What conf/structure can name."""

@@ -38,6 +38,7 @@ def _discrete(decoder: Decoder, spec: ModelSpec) -> Networks:
 
 def _draft(source: Any) -> tuple[float, float]:
     """Bytes and number of the weights that a forward of a draft source reads."""
+    source = getattr(source, "drafter", source)  # of a joint source
     module = getattr(source, "network", None)
     if module is None:  # vanilla decoding, or a source without a network
         return 0.0, 0.0

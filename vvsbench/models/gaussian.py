@@ -30,6 +30,8 @@ class ChainHead:
     """
 
     temperature = flops = 1.0
+    network = None
+    """A head without weights."""
 
     def __init__(self, gains: Sequence[float], stds: Sequence[float]) -> None:
         self.gains, self.stds = tuple(gains), tuple(stds)

@@ -3,7 +3,7 @@
 Tensor names and layout are those of the official file (KL-16, the latent-diffusion layout), so it loads as it is; the
 tiny zoo's autoencoder is the same class with smaller numbers. Two details of that layout are easily got wrong: levels
 of the decoder are numbered from the highest resolution down to the lowest but run the other way, and only the last
-level of the encoder has attention while no level of the decoder has any. `patch` above 1 is as in `VQModel`.
+level of the encoder has attention while no level of the decoder has any.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from vvsbench.models.convolutional import (
     group_norm,
     level_widths,
 )
+from vvsbench.models.patches import PatchDecoder, PatchEncoder
 
 _LOG_VARIANCE = (-30.0, 20.0)  # the official bounds
 
@@ -42,13 +43,13 @@ class Middle(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Image [B, colours, S, S] to moments [B, 2 C, S / f, S / f] with f = 2 ** (levels - 1)."""
+    """Image [B, 3, S, S] to moments [B, 2 C, S / f, S / f] with f = 2 ** (levels - 1)."""
 
-    def __init__(self, channels: int, base: int, multipliers: Sequence[int], blocks: int, colours: int) -> None:
+    def __init__(self, channels: int, base: int, multipliers: Sequence[int], blocks: int) -> None:
         super().__init__()
         widths = [base, *(base * multiplier for multiplier in multipliers)]
         last = len(multipliers) - 1
-        self.conv_in = nn.Conv2d(colours, base, 3, padding=1)
+        self.conv_in = nn.Conv2d(3, base, 3, padding=1)
         self.down = nn.ModuleList(
             Level(level_widths(widths[n], widths[n + 1], blocks), n == last, Downsample if n < last else None, "block")
             for n in range(len(multipliers))
@@ -67,7 +68,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """The mirror of the encoder, with one residual block more per level; level 0 has the highest resolution."""
 
-    def __init__(self, channels: int, base: int, multipliers: Sequence[int], blocks: int, colours: int) -> None:
+    def __init__(self, channels: int, base: int, multipliers: Sequence[int], blocks: int) -> None:
         super().__init__()
         widths = [base * multiplier for multiplier in multipliers]
         before = [*widths[1:], widths[-1]]
@@ -78,7 +79,7 @@ class Decoder(nn.Module):
             for n in range(len(multipliers))
         )
         self.norm_out = group_norm(widths[0])
-        self.conv_out = nn.Conv2d(widths[0], colours, 3, padding=1)
+        self.conv_out = nn.Conv2d(widths[0], 3, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.mid(self.conv_in(z))
@@ -95,7 +96,8 @@ class KLAutoencoder(nn.Module):
         base_channels: width at full resolution; a multiple of 32 (group norm has 32 groups).
         channel_multipliers: width of each level over `base_channels`; every level after the first halves the side.
         residual_blocks: per level of the encoder; the decoder has one more.
-        patch: side of the squares of pixels that the first convolution reads as channels and the last one writes.
+        patch: 1 for the official layout; above 1 both stacks are those of `vvsbench.models.patches` for patches of this
+            side, `base_channels` wide, with as many blocks each.
 
     Source: the KL-16 autoencoder of LTH14/mar, models/vae.py (layout and names; the code is our own).
     """
@@ -110,11 +112,16 @@ class KLAutoencoder(nn.Module):
     ) -> None:
         super().__init__()
         multipliers = list(channel_multipliers)
-        colours = 3 * patch * patch
-        self.patch, self.downsample = patch, patch * 2 ** (len(multipliers) - 1)
+        self.downsample = patch if patch > 1 else 2 ** (len(multipliers) - 1)
         self.embed_dim = embed_dim
-        self.encoder = Encoder(embed_dim, base_channels, multipliers, residual_blocks, colours)
-        self.decoder = Decoder(embed_dim, base_channels, multipliers, residual_blocks, colours)
+        self.encoder: nn.Module
+        self.decoder: nn.Module
+        if patch > 1:
+            self.encoder = PatchEncoder(2 * embed_dim, base_channels, residual_blocks, patch)
+            self.decoder = PatchDecoder(embed_dim, base_channels, residual_blocks, patch)
+        else:
+            self.encoder = Encoder(embed_dim, base_channels, multipliers, residual_blocks)
+            self.decoder = Decoder(embed_dim, base_channels, multipliers, residual_blocks)
         self.quant_conv = nn.Conv2d(2 * embed_dim, 2 * embed_dim, 1)
         self.post_quant_conv = nn.Conv2d(embed_dim, embed_dim, 1)
 
@@ -127,13 +134,13 @@ class KLAutoencoder(nn.Module):
         Returns:
             Mean and log variance, each [B, C, h, w]; the latter is clamped to [-30, 20].
         """
-        moments = self.quant_conv(self.encoder(F.pixel_unshuffle(pixels, self.patch)))
+        moments = self.quant_conv(self.encoder(pixels))
         mean, log_variance = moments.chunk(2, dim=1)
         return mean, log_variance.clamp(*_LOG_VARIANCE)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels [B, 3, S, S], about [-1, 1] and not clamped, of latents [B, C, h, w]."""
-        return F.pixel_shuffle(self.decoder(self.post_quant_conv(latents)), self.patch)
+        return self.decoder(self.post_quant_conv(latents))
 
     @staticmethod
     def to_uint8(pixels: Tensor) -> Tensor:

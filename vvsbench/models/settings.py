@@ -183,7 +183,7 @@ class KLTokenizerConfig:
         base_channels: width at full resolution.
         channel_multipliers: width of each level over that; every level after the first halves the side.
         residual_blocks: per level.
-        patch: side of the squares of pixels that the outermost convolutions read and write as channels.
+        patch: 1 for the official layout; above 1 see `vvsbench.models.patches`.
         scale: what latents are multiplied by to make tokens, and tokens divided by to make pixels.
     """
 

@@ -3,8 +3,6 @@
 Tensor names and layout are those of the official checkpoints (VQ-16 and VQ-8), so their files load as they are; the
 tiny zoo's tokenizer is the same class with smaller numbers. The codebook is stored raw and normalised at every lookup,
 in both directions: a port that normalises only one of them is wrong without looking wrong.
-With `patch` above 1, which no official file has, both stacks work on patches of pixels: a CPU trains that in a quarter
-of the time, because the costly levels at full resolution fall away.
 """
 
 from __future__ import annotations
@@ -26,6 +24,7 @@ from vvsbench.models.convolutional import (
     group_norm,
     level_widths,
 )
+from vvsbench.models.patches import PatchDecoder, PatchEncoder
 
 _USAGE_WINDOW = 65536  # length of the buffer `quantize.codebook_used` in the official files
 
@@ -35,13 +34,13 @@ def _middle(width: int) -> nn.ModuleList:
 
 
 class Encoder(nn.Module):
-    """Image [B, channels, S, S] to latent map [B, z_channels, S / f, S / f] with f = 2 ** (levels - 1)."""
+    """Image [B, 3, S, S] to latent map [B, z_channels, S / f, S / f] with f = 2 ** (levels - 1)."""
 
-    def __init__(self, z_channels: int, base: int, multipliers: Sequence[int], blocks: int, channels: int) -> None:
+    def __init__(self, z_channels: int, base: int, multipliers: Sequence[int], blocks: int) -> None:
         super().__init__()
         widths = [base, *(base * multiplier for multiplier in multipliers)]
         last = len(multipliers) - 1
-        self.conv_in = nn.Conv2d(channels, base, 3, padding=1)
+        self.conv_in = nn.Conv2d(3, base, 3, padding=1)
         self.conv_blocks = nn.ModuleList(
             Level(level_widths(widths[n], widths[n + 1], blocks), n == last, Downsample if n < last else None, "res")
             for n in range(len(multipliers))
@@ -60,7 +59,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """The mirror of the encoder, with one residual block more per level; its levels run from low to high resolution."""
 
-    def __init__(self, z_channels: int, base: int, multipliers: Sequence[int], blocks: int, channels: int) -> None:
+    def __init__(self, z_channels: int, base: int, multipliers: Sequence[int], blocks: int) -> None:
         super().__init__()
         widths = [base * multiplier for multiplier in reversed(multipliers)]
         last = len(multipliers) - 1
@@ -76,7 +75,7 @@ class Decoder(nn.Module):
             for n in range(len(multipliers))
         )
         self.norm_out = group_norm(widths[-1])
-        self.conv_out = nn.Conv2d(widths[-1], channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(widths[-1], 3, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.conv_in(z)
@@ -123,7 +122,8 @@ class VQModel(nn.Module):
         channel_multipliers: width of each level over `base_channels`; every level after the first halves the side, so
             (1, 1, 2, 2, 4) is VQ-16 and (1, 2, 2, 4) is VQ-8.
         residual_blocks: per level of the encoder; the decoder has one more.
-        patch: side of the squares of pixels that the first convolution reads as channels and the last one writes.
+        patch: 1 for the official layout; above 1 both stacks are those of `vvsbench.models.patches` for patches of this
+            side, `base_channels` wide, with as many blocks each.
 
     Source: LlamaGen, tokenizer/tokenizer_image/vq_model.py (layout and names; the code is our own).
     """
@@ -140,18 +140,23 @@ class VQModel(nn.Module):
     ) -> None:
         super().__init__()
         multipliers = list(channel_multipliers)
-        channels = 3 * patch * patch
-        self.patch, self.downsample = patch, patch * 2 ** (len(multipliers) - 1)
+        self.downsample = patch if patch > 1 else 2 ** (len(multipliers) - 1)
         self.codebook_dim = codebook_dim
-        self.encoder = Encoder(z_channels, base_channels, multipliers, residual_blocks, channels)
-        self.decoder = Decoder(z_channels, base_channels, multipliers, residual_blocks, channels)
+        self.encoder: nn.Module
+        self.decoder: nn.Module
+        if patch > 1:
+            self.encoder = PatchEncoder(z_channels, base_channels, residual_blocks, patch)
+            self.decoder = PatchDecoder(z_channels, base_channels, residual_blocks, patch)
+        else:
+            self.encoder = Encoder(z_channels, base_channels, multipliers, residual_blocks)
+            self.decoder = Decoder(z_channels, base_channels, multipliers, residual_blocks)
         self.quantize = Quantizer(codebook_size, codebook_dim)
         self.quant_conv = nn.Conv2d(z_channels, codebook_dim, 1)
         self.post_quant_conv = nn.Conv2d(codebook_dim, z_channels, 1)
 
     def latents(self, pixels: Tensor) -> Tensor:
         """Latents before quantisation, [B, C, h, w], of pixels [B, 3, S, S] in [-1, 1]."""
-        return self.quant_conv(self.encoder(F.pixel_unshuffle(pixels, self.patch)))
+        return self.quant_conv(self.encoder(pixels))
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Quantise images.
@@ -168,7 +173,7 @@ class VQModel(nn.Module):
 
     def decode(self, quantised: Tensor) -> Tensor:
         """Pixels [B, 3, S, S], about [-1, 1] and not clamped, of code vectors [B, C, h, w]."""
-        return F.pixel_shuffle(self.decoder(self.post_quant_conv(quantised)), self.patch)
+        return self.decoder(self.post_quant_conv(quantised))
 
     def decode_code(self, indices: Tensor, grid: int | None = None) -> Tensor:
         """Pixels [B, 3, S, S], about [-1, 1] and not clamped.

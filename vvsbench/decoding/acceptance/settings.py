@@ -9,11 +9,11 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from omegaconf import MISSING
 
-from vvsbench.axes import Candidates, Residual
+from vvsbench.axes import Candidates, Guarantee, Residual
 
 if TYPE_CHECKING:
     from vvsbench.decoding.acceptance.base import AcceptanceRule
@@ -30,6 +30,9 @@ class AcceptanceConfig:
     Attributes:
         name: as in conf/acceptance.
     """
+
+    guarantee: ClassVar[Guarantee] = Guarantee.none
+    """What the rule promises when every step is verified."""
 
     name: str = MISSING
 
@@ -62,6 +65,8 @@ class AcceptanceConfig:
 class MatchConfig(AcceptanceConfig):
     """The draft is kept while it equals the target's own draw: exact for any candidates."""
 
+    guarantee: ClassVar[Guarantee] = Guarantee.exact
+
     name: str = "match"
 
     def build(self, target: TokenModel[Any], sampling: Sampling, cache: Path | None = None) -> AcceptanceRule:
@@ -79,6 +84,8 @@ class MatchConfig(AcceptanceConfig):
 @dataclass
 class SequentialConfig(AcceptanceConfig):
     """Siblings are tried one after the other: exact for candidates that owe nothing to the target's noise."""
+
+    guarantee: ClassVar[Guarantee] = Guarantee.exact
 
     name: str = "sequential"
 

@@ -32,7 +32,7 @@ class VQGAN(nn.Module):
         super().__init__()
         self.quantize = nn.ModuleDict({"embedding": nn.Embedding(codes, dim)})
         self.post_quant_conv = nn.Conv2d(dim, z_channels, 1)
-        self.decoder = Decoder(z_channels, base, multipliers, blocks, 3)
+        self.decoder = Decoder(z_channels, base, multipliers, blocks)
 
     def forward(self, codes: Tensor) -> Tensor:
         """Pixels [B, 3, H, W], about [-1, 1], of codes int64 [B, h, w]."""
