@@ -18,7 +18,9 @@ setup: $(STAMP) ## install everything into .venv, which all other targets do whe
 demo: $(STAMP) ## generate, score and compare the tiny models' images under every decoder, then write the reports
 	$(BIN)/vvsbench run study=demo
 	$(BIN)/vvsbench run study=demo_continuous
+	$(BIN)/vvsbench run study=demo_speed
 	$(BIN)/vvsbench report study=demo
+	$(BIN)/vvsbench report study=demo_speed
 	$(BIN)/vvsbench report study=demo_continuous
 
 test: lint type ## everything that must pass: ruff, mypy, pytest

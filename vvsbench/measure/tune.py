@@ -19,7 +19,7 @@ from vvsbench.decoding.base import Decoder
 from vvsbench.decoding.trace import DecodeTrace
 from vvsbench.drafting.rates import RankPath, expected_tokens, fitted_paths
 from vvsbench.measure.clock import Stopwatch
-from vvsbench.measure.statistics import Interval, median_ratio
+from vvsbench.measure.statistics import LEAST, Interval, median_ratio
 
 WIDE = 12
 """Nodes from which on, on a processor, a forward's arithmetic may outweigh reading the weights."""
@@ -65,11 +65,13 @@ def fitted(rates: Sequence[Any], most: int = 27, depth: int = 5) -> Iterator[Sha
 
 def windows(rates: Sequence[Any], most: int = 16, siblings: int = 16, depth: int = 6) -> Iterator[Shape]:
     """Windows of the target's own guesses, which no drafter has to run for."""
+    seen = set()
     for length in range(2, most + 1):
         for beside in range(siblings + 1):
             paths = tuple(fitted_paths(rates, length + beside, depth, length - 1))
             sizes = f"decoder.structure.window={length}", f"decoder.structure.siblings={beside}"
-            if len(paths) == length + beside - 1:
+            if len(paths) == length + beside - 1 and paths not in seen:
+                seen.add(paths)
                 yield Shape(("decoder=jacobi", *sizes), paths, 0)
 
 
@@ -151,7 +153,7 @@ def timed(decoder: Decoder, rows: int, number: int) -> Run:
 
 
 def in_turn(decoders: Mapping[Any, Decoder], rows: int, rounds: int, until: float) -> dict[Any, list[Run]]:
-    """Every decoder once a round, on the same images, after each has run unseen; at least two rounds.
+    """Every decoder once a round, on the same images, after each has run unseen; as many rounds as an interval needs.
 
     Args:
         decoders: by whatever names them.
@@ -163,7 +165,7 @@ def in_turn(decoders: Mapping[Any, Decoder], rows: int, rounds: int, until: floa
         timed(decoder, rows, 0)
     runs: dict[Any, list[Run]] = {name: [] for name in decoders}
     for number in range(rounds):
-        if number > 1 and time.monotonic() > until:
+        if number >= LEAST and time.monotonic() > until:
             break
         for name in list(decoders) if number % 2 else list(reversed(list(decoders))):
             runs[name].append(timed(decoders[name], rows, number + 1))
