@@ -43,3 +43,8 @@ def test_a_round_needs_both():
         median_ratio([1.0, 2.0], [1.0])
     with pytest.raises(ValueError, match="no repeats"):
         median([])
+
+
+def test_two_values_have_an_interval_already():
+    found = median([1.0, 3.0])
+    assert (found.low, found.value, found.high) == (1.0, 2.0, 3.0)

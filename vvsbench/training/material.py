@@ -85,7 +85,9 @@ def gathered(settings: DrafterSettings, device: torch.device) -> Material:
 def _drawn(settings: DrafterSettings, device: torch.device) -> Material:
     model = composed(settings.target).model
     if not isinstance(model, LlamaGenConfig):
-        raise TrainingError(f"model={model.name} has {model.tokens} tokens; this drafter is for discrete ones.")
+        raise TrainingError(
+            f"model={model.name}: a drafter is trained for LlamaGen's transformers only; decoder=jacobi needs none."
+        )
     path = checkpoints.locate(model.checkpoint)
     cells = cells_of(Path(settings.data), plain(composed(settings.target))["model"], checkpoints.digest(path))
     scales = sorted({float(cell.record.config["sampling"]["guidance_scale"]) for cell in cells})
