@@ -34,6 +34,15 @@ def test_sequential_rule(candidates: Candidates) -> None:
     assert law.p_value(outcomes, target.law(Sampling()), target.spec.tokens) > ALPHA
 
 
+def test_a_sibling_that_comes_again_is_not_weighed_again() -> None:
+    """Where the drafter can draw fewer tokens than a tree has room for, its best comes again (see `Growth`)."""
+    target = toy_target()
+    filtered = Sampling(top_p=0.6)
+    decoder = speculative(target, candidates=Candidates.top_k, rule=Sequential(), sampling=filtered)
+    outcomes = sample(decoder, DRAWS, BATCH).outcomes
+    assert law.p_value(outcomes, target.law(filtered), target.spec.tokens) > ALPHA
+
+
 def test_what_is_promised() -> None:
     target, skipping = toy_target(), Uniform(interval=2, first_tokens=0)
     assert autoregressive(target).guarantee is Guarantee.exact

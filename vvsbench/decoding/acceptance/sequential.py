@@ -120,7 +120,7 @@ class Sequential(Walk):
         wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
         above = wide.flatten(1).gather(1, parents * vocab + tree.tokens)
         mass = (above - wide.logsumexp(-1).gather(1, parents)).exp()
-        node = _reached(mass, chance, depths, parents, tree.visible)
+        node = _reached(mass, tree.tokens, chance, depths, parents, tree.visible)
         own = scores.gather(1, node[..., None].expand(-1, -1, vocab))[:, 0]
         depth = depths.gather(1, node)
         # its children were rejected; where they were all that could be drawn, rounding is to blame, and they may be
@@ -132,17 +132,20 @@ class Sequential(Walk):
 
 
 @fusible
-def _reached(mass: Tensor, chance: Tensor, depths: Tensor, parents: Tensor, visible: Tensor) -> Tensor:
+def _reached(mass: Tensor, tokens: Tensor, chance: Tensor, depths: Tensor, parents: Tensor, visible: Tensor) -> Tensor:
     """The deepest node int64 [B, 1] to which every step is accepted.
 
     Args:
         mass: [B, T], the target's probability of each node's token after its parent.
+        tokens: int64 [B, T]; a sibling that comes again has been rejected before.
         chance: uniforms [B, T].
         depths, parents: int64 [B, T].
         visible: bool [B or 1, T, T], see `TokenTree`.
     """
     number = torch.arange(mass.shape[1], device=mass.device)
     before = (parents[:, None] == parents[..., None]) & (number < number[:, None]) & (depths > 0)[:, None]
+    again = (before & (tokens[:, None] == tokens[..., None])).any(-1)
+    mass = mass.masked_fill(again, 0)
     left = 1 - (before.to(mass.dtype) @ mass[..., None])[..., 0]
     passed = chance * left <= mass
     chosen = (passed & ~(before & passed[:, None]).any(-1)) | (depths == 0)
