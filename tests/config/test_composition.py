@@ -59,10 +59,10 @@ def test_a_model_without_a_drafter_composes():
     [
         (
             "decoder=nope",
-            "decoder=nope: there is no such decoder. Choose from: ar, csd, eagle2, jacobi, lantern, masked, sd, vvs",
+            "decoder=nope: there is no such decoder. Choose from: ar, cool_sd, csd, eagle2, gsd, jacobi",
         ),
         ("decoder=vsv", "Did you mean vvs?"),
-        ("decoder=", "Choose from: ar, csd, eagle2, jacobi, lantern, masked, sd, vvs, vvs_coupled, vvs_released."),
+        ("decoder=", "Choose from: ar, cool_sd, csd, eagle2, gsd, jacobi, lantern"),
         ("model=llamagen_b_265", "Did you mean llamagen_b_256?"),
         (
             "bacth_size=3",

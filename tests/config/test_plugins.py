@@ -157,7 +157,7 @@ def test_its_rule_is_listed_validated_keyed_and_run(plugin, weights, tmp_path, m
     assert run.decoder.label(run.model) == "sd shy"
     before = cell_key(plain(run))
     Cell(run, plain(run), tmp_path / "shy-x", Console()).run()
-    assert "1.00 tokens per forward" in capsys.readouterr().out
+    assert "    1 tokens per forward" in capsys.readouterr().out
     monkeypatch.setattr("inspect.getsource", lambda module: "other = 1")
     assert cell_key(plain(run)) != before
 

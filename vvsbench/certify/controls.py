@@ -190,6 +190,8 @@ class Spoilt:
         return self.loop(self.toy.target, source(self.toy, self.source), grid, SAMPLINGS[self.sampling])
 
 
+DEPENDENT = Toy(vocab=3, tokens=6, seed=2, spread=2.5)
+"""Tokens depend strongly on those before, so that the law of a draft changes from step to step."""
 _EVERY_OTHER = Uniform(interval=2, first_tokens=0)
 CONTROLS: Sequence[Spoilt] = (
     Spoilt(
@@ -237,6 +239,7 @@ CONTROLS: Sequence[Spoilt] = (
         "window",
         Candidates.retained,
         source="jacobi, stale draft law",
+        toy=DEPENDENT,
     ),
     Spoilt(
         "eager match",
