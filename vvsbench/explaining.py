@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
@@ -41,6 +41,8 @@ def explained(error: BaseException) -> UserError:
             return one
         if isinstance(one, MarkedYAMLError) and one.problem_mark:
             return ConfigError([f"{one.problem_mark.name}, line {one.problem_mark.line + 1}: {one.problem}."])
+        if isinstance(one, OverrideParseException):
+            return ConfigError([_unread(one.override)])
     text = "\n".join(str(one) for one in chain)
     for explain in (_unknown_option, _unknown_setting, _wrong_value, _missing_value, _unreadable):
         if (problem := explain(text)) is not None:
@@ -59,7 +61,11 @@ def _unknown_option(text: str) -> str | None:
     if found is None:
         return None
     group, name = found.groups()
-    return f"{group}={name}: there is no such {group}. {_choices(name, catalog.names(group))}"
+    first, slash, rest = group.partition("/")
+    if slash and first in config.GROUPS:  # the name has a slash in it, as a path has
+        group, name = first, f"{rest}/{name}"
+    path = " (a name, not a path; files are named by settings such as model.checkpoint)" if "/" in name else ""
+    return f"{group}={name}: there is no such {group}{path}. {_choices(name, catalog.names(group))}"
 
 
 def _unknown_setting(text: str) -> str | None:
@@ -74,6 +80,8 @@ def unknown_key(key: str) -> str:
     if key in INSIDE_DECODER:
         return f"{key}: is chosen inside the decoder; write {key}@decoder.{key}=NAME, with a decoder that has one."
     known = _keys_near(key)
+    if key.split(".")[0] in INSIDE_DECODER:
+        return f"{key}: is a setting inside the decoder; write decoder.{key}, with a decoder that has one."
     if key in known:
         return f"{key}: the chosen {key.split('.')[0]} has no such setting; it belongs to another one."
     return f"{key}: there is no such setting. {_choices(key, known)}"
@@ -144,8 +152,16 @@ def _unreadable(text: str) -> str | None:
     if found := re.search(r"Error merging override (.*)\n(.*)", text):
         return f"{found.group(1)}: {found.group(2)}"
     if found := re.search(r"Error parsing override '(.*)'", text) or re.search(r"LexerNoViable\w+: (.*)", text):
-        return f"{found.group(1)}: cannot be read; a value with special characters is written KEY=\"'VALUE'\"."
+        return _unread(found.group(1))
     return None
+
+
+def _unread(word: str) -> str:
+    """What to say of a word that Hydra's grammar has no place for."""
+    key, _, value = word.partition("=")
+    if value.startswith("["):
+        return f"{word}: cannot be read; a list is written {key}=[A,B], a text with special characters in it as 'TEXT'."
+    return f"{word}: cannot be read; a value with special characters is written KEY=\"'VALUE'\"."
 
 
 def _choices(wrong: str, known: Sequence[str]) -> str:

@@ -44,7 +44,7 @@ def problems(words: Sequence[str]) -> Iterator[str]:
             yield f"{word}: has no key; write KEY=VALUE."
         elif name in PLACES:
             yield f"{word}: a cell's folder follows from its settings; to write elsewhere set output_root."
-        elif equals and _group(key) in GROUPS and {"null", ""} & set(value.split(",")):
+        elif equals and _is_group(_group(key)) and {"null", ""} & set(value.split(",")):
             none = f", write {name}=none" if name in ("metrics", "logger") else ""
             yield f"{word}: names no option; leave it out{none}, or choose one (vvsbench list shows them)."
 
@@ -52,3 +52,7 @@ def problems(words: Sequence[str]) -> Iterator[str]:
 def _group(key: str) -> str:
     """The group that a word chooses from; empty for one that takes a choice back."""
     return "" if key.startswith("~") else key.lstrip("+").split("@")[0]
+
+
+def _is_group(name: str) -> bool:
+    return name in GROUPS or name.startswith("hydra/")

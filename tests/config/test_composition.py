@@ -83,6 +83,10 @@ def test_a_model_without_a_drafter_composes():
         ("prompts.classes=3", "prompts.classes=3: Invalid value assigned"),
         ("schedule=uniform", "write schedule@decoder.schedule=NAME"),
         ("drafter=tiny", "write drafter@decoder.drafter=NAME"),
+        ("drafter.checkpoint=x", "drafter.checkpoint: is a setting inside the decoder; write decoder.d"),
+        ("model=/a/b.pt", "model=/a/b.pt: there is no such model (a name, not a path; files are named by settings"),
+        ("study=demos", "study=demos: there is no such study. Did you mean demo?"),
+        ("study.cells=[[a=b] [c=d]]", "study.cells=[[a=b] [c=d]]: cannot be read; a list is written study.cells=[A,B]"),
     ],
 )
 def test_a_mistake_is_one_line_with_the_key_and_the_choices(override, message):

@@ -40,6 +40,7 @@ def test_plain_values_may_have_any_letter():
         ("metrics=null", "write metrics=none"),
         ("drafter@decoder.drafter=null", "names no option"),
         ("study=", "names no option"),
+        ("hydra/launcher=null", "names no option"),
     ],
 )
 def test_words_that_hydra_would_obey_or_fail_at_are_refused(word, message):

@@ -70,6 +70,7 @@ def test_everything_is_listed_at_once(weights):
         ("decoder.drafter.hit_rates=[]", "decoder.structure.name=fitted needs a rate"),
         ("decoder.structure.nodes=3", "decoder.structure.nodes=3 must be at least 6"),
         ("decoder.structure.depth=0", "decoder.structure.depth=0 must be at least 1"),
+        ("decoder.structure.nodes=1000000", "decoder.structure.nodes=1000000 is more than a tree can use; 1024 nodes"),
         ("decoder.drafter.dim=64", "decoder.drafter.dim=64 does not fit the target's model.dim=32"),
         ("decoder.drafter.grid=8", "decoder.drafter.grid=8 does not fit the target's model.grid=4"),
         ("model.grid=8", "model.grid=8 but the checkpoint"),
@@ -87,6 +88,24 @@ def test_everything_is_listed_at_once(weights):
 def test_a_contradiction_names_its_key(weights, override, message):
     found = problems(weights, *override.split())
     assert any(message in problem for problem in found), found
+
+
+@pytest.mark.parametrize(
+    ("structure", "sizes", "wrong"),
+    [
+        ("chain", ["depth=1023"], ["depth=1024"]),
+        ("window", ["window=1024", "siblings=1024"], ["window=1025", "siblings=1025"]),
+        ("dynamic", ["nodes=1024"], ["nodes=1025"]),
+        ("fitted", ["nodes=1024"], ["nodes=1025"]),
+    ],
+)
+def test_a_tree_has_a_size_that_a_machine_can_hold(weights, structure, sizes, wrong):
+    def refused(settings):
+        words = [f"structure@decoder.structure={structure}", *(f"decoder.structure.{one}" for one in settings)]
+        return [text for text in problems(weights, *words) if "1024 nodes at most" in text]
+
+    assert refused(sizes) == []
+    assert [text.split(" is ")[0] for text in refused(wrong)] == [f"decoder.structure.{one}" for one in wrong]
 
 
 def test_a_grid_that_is_not_the_checkpoints_says_what_to_set(weights):

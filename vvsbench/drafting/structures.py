@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from vvsbench.drafting.protocols import DraftSource
     from vvsbench.models.protocols import TokenModel
 
+MOST_NODES = 1024
+"""Of a tree: more than any published one has by far, and few enough for the square of visible nodes of a batch."""
+
 
 @dataclass
 class StructureConfig:
@@ -86,6 +89,7 @@ class ChainConfig(StructureConfig):
         """See `StructureConfig.problems`."""
         if self.depth < 1:
             yield f"depth={self.depth} must be at least 1"
+        yield from _too_many("depth", self.depth, 1 + self.depth)
 
 
 @dataclass
@@ -178,7 +182,9 @@ class WindowConfig(StructureConfig):
             yield f"window={self.window} must be at least 2, the root and a guess; decoder=ar is the one without"
         if self.siblings < 0:
             yield f"siblings={self.siblings} must be 0 or more"
-        if self.paths:
+        if too_many := [*_too_many("window", self.window), *_too_many("siblings", self.siblings)]:
+            yield from too_many
+        elif self.paths:
             yield from _path_problems([*self._chain(), *map(tuple, self.paths)], vocab, self.candidates)
         elif self.siblings > 0:
             yield from _rate_problems(self.name, hit_rates, self.candidates)
@@ -310,6 +316,13 @@ def _sizes(depth: int, nodes: int) -> Iterator[str]:
         yield f"depth={depth} must be at least 1"
     if nodes < 1 + depth:
         yield f"nodes={nodes} must be at least {1 + depth}, one per level"
+    yield from _too_many("nodes", nodes)
+
+
+def _too_many(name: str, value: int, nodes: int | None = None) -> Iterator[str]:
+    """Whether a size means more nodes than a tree may have: its value, if it does not count them."""
+    if (value if nodes is None else nodes) > MOST_NODES:
+        yield f"{name}={value} is more than a tree can use; {MOST_NODES} nodes at most"
 
 
 STRUCTURES: tuple[type[StructureConfig], ...] = (
