@@ -27,6 +27,10 @@ FIRST = 1e9
 """Noise with which a token comes before all others."""
 
 
+AGAIN = -1e4
+"""Log-hit of a candidate that comes again: below that of every other, and finite, since log-hits are added up."""
+
+
 @dataclass
 class Growth:
     """One tree being grown: what a structure may ask for while it grows.
@@ -102,30 +106,28 @@ class Growth:
         """
         if self.candidates is Candidates.shared_noise:
             keys = scores + self.noise[:, levels]
-            best, tokens = self._largest(keys, count)
+            best, tokens, again = self._largest(keys, count)
             if not self.scored:
                 return tokens, None
             kappa = self.sharpness if isinstance(self.sharpness, float) else self.sharpness[levels, None]
-            return tokens, kappa * best - (kappa * keys).logsumexp(-1, keepdim=True)
+            return tokens, torch.where(again, AGAIN, kappa * best - (kappa * keys).logsumexp(-1, keepdim=True))
         keys = scores
         if self.candidates.drawn:
             assert self.own_noise is not None
             keys = scores + self.own_noise[:, levels]
-        _, tokens = self._largest(keys, count)
-        return tokens, _log_likelihoods(scores, tokens) if self.scored else None
+        _, tokens, again = self._largest(keys, count)
+        return tokens, torch.where(again, AGAIN, _log_likelihoods(scores, tokens)) if self.scored else None
 
-    def _largest(self, keys: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """The largest keys [B, W, count] and their tokens; the largest of all are remembered for `peak`.
+    def _largest(self, keys: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The largest keys [B, W, count], their tokens, and which come again; the largest of all are kept for `peak`.
 
         Where fewer tokens are possible at all the best comes again: a skipped step commits what it likes of a tree, so
         a tree must not hold what cannot be drawn.
         """
         best, tokens = largest(keys, count)
         self._peaks.append(best[..., 0])
-        impossible = best.isneginf()
-        if self.scored:  # else only the tokens are of use
-            best = torch.where(impossible, best[..., :1], best)
-        return best, torch.where(impossible, tokens[..., :1], tokens)
+        again = best.isneginf()
+        return best, torch.where(again, tokens[..., :1], tokens), again
 
     @property
     def peak(self) -> Tensor:
