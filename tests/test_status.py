@@ -24,7 +24,7 @@ def test_a_study_without_records_is_missing_cell_by_cell(capsys, monkeypatch, tm
     monkeypatch.setenv("COLUMNS", "200")
     code, out, _ = shown(capsys, "study=demo", f"output_root={tmp_path}")
     assert code == 0
-    assert out.splitlines()[-1] == "7 cells: 7 missing"
+    assert out.splitlines()[-1] == "8 cells: 8 missing"
     assert "decoder=vvs_coupled decoder.schedule.chance=0.15" in out
 
 

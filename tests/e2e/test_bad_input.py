@@ -16,7 +16,7 @@ from vvsbench.runs.store import read_record
     [
         (
             ["decoder=nope"],
-            "decoder=nope: there is no such decoder. Choose from: ar, csd, eagle2, lantern, masked, sd, vvs, vvs_",
+            "decoder=nope: there is no such decoder. Choose from: ar, cool_sd, csd, eagle2, gsd, jacobi, ",
         ),
         (["bacth_size=3"], "bacth_size: there is no such setting. Did you mean batch_size?"),
         (["-m", "decoder=vvs", "decoder.schedule.interval=1,0"], "decoder.schedule.interval=0 must be at least 2"),

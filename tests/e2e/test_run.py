@@ -81,7 +81,9 @@ def test_ctrl_c_is_one_line_and_a_record(start, weights, tmp_path):
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=PATIENCE)
     assert child.returncode == 130
-    assert err == "vvsbench: interrupted; the same command goes on where this one stopped.\n"
+    *progress, last = err.splitlines()
+    assert last == "vvsbench: interrupted; the same command goes on where this one stopped."
+    assert all(line.startswith("ar: ") for line in progress)
     (record,) = [read_record(path.parent) for path in tmp_path.rglob("record.json")]
     assert (record.status, record.error) == ("interrupted", "stopped by the user")
 

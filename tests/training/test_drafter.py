@@ -217,7 +217,7 @@ def test_images_of_other_weights_are_refused(drawn: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["model=llamagen_b_256"], r"model=llamagen_b_256: only the tiny model .* data=outputs/cells/STUDY"),
+        (["model=llamagen_b_256"], r"model=llamagen_b_256: only a zoo.s own target .* data=outputs/cells/STUDY"),
         (["model=llamagen_b_265"], "Did you mean llamagen_b_256"),
         (["model.dimm=3", "data=x"], r"model.dimm: there is no such setting. Did you mean model.dim"),
         (["loss=eagle"], "loss=eagle: choose one of guided, published"),

@@ -24,6 +24,7 @@ class Scripted(Match):
     """
 
     guarantee = Guarantee.none
+    chancy = True
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
